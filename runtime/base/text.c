@@ -1,0 +1,174 @@
+// Growing text, whole-file reading and atomic writing, nearest names.
+#include "base/text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+
+static void text_reserve(LvText *text, size_t extra) {
+    if (text->length + extra + 1 <= text->capacity) return;
+    size_t capacity = text->capacity ? text->capacity * 2 : 64;
+    while (capacity < text->length + extra + 1) capacity *= 2;
+    text->data = lv_realloc(text->data, capacity, 1);
+    text->capacity = capacity;
+}
+
+void lv_text_append(LvText *text, const char *bytes, size_t length) {
+    text_reserve(text, length);
+    if (length) memcpy(text->data + text->length, bytes, length);
+    text->length += length;
+    text->data[text->length] = 0;
+}
+
+void lv_text_puts(LvText *text, const char *string) { lv_text_append(text, string, strlen(string)); }
+void lv_text_putc(LvText *text, char c) { lv_text_append(text, &c, 1); }
+
+void lv_text_vprintf(LvText *text, const char *format, va_list args) {
+    va_list again;
+    va_copy(again, args);
+    int length = vsnprintf(NULL, 0, format, args);
+    text_reserve(text, (size_t)length);
+    vsnprintf(text->data + text->length, (size_t)length + 1, format, again);
+    text->length += (size_t)length;
+    va_end(again);
+}
+
+void lv_text_printf(LvText *text, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    lv_text_vprintf(text, format, args);
+    va_end(args);
+}
+
+const char *lv_text_get(const LvText *text) { return text->data ? text->data : ""; }
+
+void lv_text_free(LvText *text) {
+    free(text->data);
+    *text = (LvText){0};
+}
+
+static bool read_all(int file, const char *path, size_t limit, LvText *text, LvError *error) {
+    char block[65536];
+    for (;;) {
+        ssize_t got = read(file, block, sizeof block);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return lv_error_system(error, "cannot read '%s'", path);
+        if (got == 0) return true;
+        if (text->length + (size_t)got > limit) {
+            return lv_error_set(error, LV_ERROR_FORMAT, "'%s' is larger than %zu bytes", path, limit);
+        }
+        lv_text_append(text, block, (size_t)got);
+    }
+}
+
+bool lv_file_read(const char *path, size_t limit, char **data, size_t *length, LvError *error) {
+    int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (file < 0) return lv_error_system(error, "cannot open '%s'", path);
+    struct stat info;
+    if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode)) {
+        close(file);
+        return lv_error_set(error, LV_ERROR_IO, "'%s' is not a regular file", path);
+    }
+    LvText text = {0};
+    lv_text_append(&text, "", 0);
+    bool done = read_all(file, path, limit, &text, error);
+    close(file);
+    if (!done) {
+        lv_text_free(&text);
+        return false;
+    }
+    *data = text.data;
+    *length = text.length;
+    return true;
+}
+
+static bool write_all(int file, const char *data, size_t length) {
+    while (length > 0) {
+        ssize_t put = write(file, data, length);
+        if (put < 0 && errno == EINTR) continue;
+        if (put <= 0) return false;
+        data += put;
+        length -= (size_t)put;
+    }
+    return true;
+}
+
+static void sync_folder_of(const char *path) {
+    char *copy = lv_strdup(path);
+    int folder = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder >= 0) {
+        fsync(folder);
+        close(folder);
+    }
+    free(copy);
+}
+
+bool lv_file_write(const char *path, const void *data, size_t length, LvError *error) {
+    LvText temporary = {0};
+    lv_text_printf(&temporary, "%s.tmp.%ld", path, (long)getpid());
+    int file = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0) {
+        lv_error_system(error, "cannot write '%s'", path);
+        lv_text_free(&temporary);
+        return false;
+    }
+    bool good = write_all(file, data, length) && fsync(file) == 0;
+    int saved = errno;
+    if (close(file) != 0 && good) {
+        good = false;
+        saved = errno;
+    }
+    if (good && rename(temporary.data, path) != 0) {
+        good = false;
+        saved = errno;
+    }
+    if (!good) {
+        unlink(temporary.data);
+        errno = saved;
+        lv_error_system(error, "cannot write '%s'", path);
+    } else {
+        sync_folder_of(path);
+    }
+    lv_text_free(&temporary);
+    return good;
+}
+
+// Levenshtein distance in one row; words longer than 63 bytes are not compared.
+static size_t edit_distance(const char *a, const char *b) {
+    size_t row[64], n = strlen(a), m = strlen(b);
+    if (n > 63 || m > 63) return 64;
+    for (size_t j = 0; j <= m; j++) row[j] = j;
+    for (size_t i = 1; i <= n; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= m; j++) {
+            size_t above = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
+            if (above + 1 < best) best = above + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            row[j] = best;
+            diagonal = above;
+        }
+    }
+    return row[m];
+}
+
+const char *lv_nearest_name(const char *word, const char *const *names, size_t count) {
+    const char *best = NULL;
+    size_t length = strlen(word), least = length / 3 + 2;
+    if (length < 3) least = 2;
+    for (size_t i = 0; i < count; i++) {
+        size_t distance = edit_distance(word, names[i]);
+        if (distance > 0 && distance < least) {
+            least = distance;
+            best = names[i];
+        }
+    }
+    return best;
+}
