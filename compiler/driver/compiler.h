@@ -1,0 +1,63 @@
+// The compiler's public interface: a model's source and settings in, plans out. No printing, no exiting, no globals.
+#ifndef LV_COMPILER_H
+#define LV_COMPILER_H
+
+#include "base/diag.h"
+#include "base/plan.h"
+
+typedef struct LvModel LvModel;
+
+typedef struct {
+    const char *name;
+    const char *value;   // JSON (`[1, 2]`, `true`, `0.5`) or a bare string
+    const char *origin;  // "--set", "--hidden-dim", "quickstart.yaml:3": named in messages about it
+} LvSetting;
+
+typedef struct {
+    const char *name;
+    const char *type;           // "int", "float", "bool", "string", "[int]" ...
+    const char *default_value;  // JSON
+    const char *value;          // JSON, after config and settings
+    const char *doc;            // its doc comment, "" if none
+} LvModelParameter;
+
+typedef struct {
+    const char *name;
+    const char *doc;
+    int input_count;
+    LvPort *inputs;        // dim -1 where a dimension is free (the batch)
+    bool trains;           // contains `minimize`
+} LvModelEntry;
+
+// Reads, parses and checks `path` (or the bundle of sources of an artifact: then path names bundle[0]), picks the `model`
+// block, applies config NAME (NULL: none) and the settings over it. False: `error` says what failed in one line and
+// `diagnostics` (initialised by the caller, over its LvSources) holds the program's errors.
+bool lv_model_load(const char *path, const LvBundledSource *bundle, int bundle_count, const char *config,
+                   const LvSetting *settings, int setting_count, LvDiagnostics *diagnostics, LvModel **model,
+                   LvError *error);
+void lv_model_destroy(LvModel *model);
+const char *lv_model_name(const LvModel *model);
+const LvModelParameter *lv_model_parameters(const LvModel *model, int *count);
+const LvModelEntry *lv_model_entries(const LvModel *model, int *count);
+const char *const *lv_model_configs(const LvModel *model, int *count);
+
+typedef enum { LV_PRECISION_F32, LV_PRECISION_BF16 } LvPrecision;
+
+typedef struct {
+    const char *entry;       // "init" computes every variable's initial value
+    int64_t batch;           // bound to the free first dimension of the entry's inputs
+    LvPrecision precision;
+    const char *device;      // "cpu"
+    int64_t memory_limit;    // bytes, 0: none; remat obeys it
+    LvConvAlgorithm conv;
+    bool no_fuse;            // one kernel a node: for finding faults in the fuser
+    bool no_optimize;        // only what is needed to run at all
+    const char *emit;        // NULL, or the stage whose text form is wanted: ast graph joint fused loop c plan, or a pass's name
+    LvText *emitted;         // where it goes
+    LvText *explain;         // if not NULL: a line per kernel and library call, with sources, bytes, FLOP
+} LvCompileOptions;
+
+bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
+                      LvError *error);
+
+#endif

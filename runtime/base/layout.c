@@ -1,0 +1,86 @@
+// Physical layouts: strides and offsets.
+#include "base/layout.h"
+
+#include <stdlib.h>
+
+LvLayout lv_layout_row_major(void) {
+    LvLayout layout = {0};
+    for (int i = 0; i < LV_MAX_RANK; i++) layout.perm[i] = (int8_t)i;
+    return layout;
+}
+
+LvLayout lv_layout_nhwc(void) {
+    LvLayout layout = lv_layout_row_major();
+    layout.perm[1] = 2;
+    layout.perm[2] = 3;
+    layout.perm[3] = 1;
+    return layout;
+}
+
+LvLayout lv_layout_blocked(int dim, int block) {
+    LvLayout layout = lv_layout_row_major();
+    layout.block_dim = (int8_t)dim;
+    layout.block = (int16_t)block;
+    return layout;
+}
+
+bool lv_layout_equal(LvLayout a, LvLayout b, int rank) {
+    int block_a = a.block > 1 ? a.block : 1, block_b = b.block > 1 ? b.block : 1;
+    if (block_a != block_b || (block_a > 1 && a.block_dim != b.block_dim)) return false;
+    for (int i = 0; i < rank; i++) {
+        if (a.perm[i] != b.perm[i]) return false;
+    }
+    return true;
+}
+
+bool lv_layout_is_row_major(LvLayout layout, int rank) {
+    return lv_layout_equal(layout, lv_layout_row_major(), rank);
+}
+
+void lv_layout_strides(LvLayout layout, LvShape shape, int64_t stride[LV_MAX_RANK]) {
+    bool blocked = layout.block > 1;
+    int64_t step = blocked ? layout.block : 1;
+    for (int i = shape.rank - 1; i >= 0; i--) {
+        int dim = layout.perm[i];
+        stride[dim] = step;
+        step *= blocked && dim == layout.block_dim ? shape.dim[dim] / layout.block : shape.dim[dim];
+    }
+}
+
+int64_t lv_layout_offset(LvLayout layout, LvShape shape, const int64_t *index) {
+    int64_t stride[LV_MAX_RANK], offset = 0;
+    lv_layout_strides(layout, shape, stride);
+    for (int i = 0; i < shape.rank; i++) {
+        if (layout.block > 1 && i == layout.block_dim) {
+            offset += index[i] / layout.block * stride[i] + index[i] % layout.block;
+        } else {
+            offset += index[i] * stride[i];
+        }
+    }
+    return offset;
+}
+
+void lv_layout_print(LvText *text, LvLayout layout, int rank) {
+    for (int i = 0; i < rank; i++) lv_text_printf(text, "%d", layout.perm[i]);
+    if (layout.block > 1) lv_text_printf(text, "b%dx%d", layout.block_dim, layout.block);
+}
+
+bool lv_layout_parse(const char *text, int rank, LvLayout *layout) {
+    unsigned seen = 0;
+    *layout = lv_layout_row_major();
+    for (int i = 0; i < rank; i++) {
+        int dim = text[i] - '0';
+        if (dim < 0 || dim >= rank || seen >> dim & 1) return false;
+        seen |= 1u << dim;
+        layout->perm[i] = (int8_t)dim;
+    }
+    text += rank;
+    if (*text == 0) return true;
+    if (text[0] != 'b' || text[1] < '0' || text[1] - '0' >= rank || text[2] != 'x') return false;
+    char *end;
+    long block = strtol(text + 3, &end, 10);
+    if (*end || block < 2 || block > 1024) return false;
+    layout->block_dim = (int8_t)(text[1] - '0');
+    layout->block = (int16_t)block;
+    return true;
+}

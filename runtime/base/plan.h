@@ -1,0 +1,163 @@
+// The plan: what the compiler hands to the runtime for one entry of a model. An ordered list of steps over buffers whose
+// places are all known, the kernels' text, the variables, and the model's source to specialise again from.
+// The artifact (.lvm) is a plan written to a file: plan_file.h. Everything here lives in the plan's arena.
+#ifndef LV_BASE_PLAN_H
+#define LV_BASE_PLAN_H
+
+#include "base/arena.h"
+#include "base/dtype.h"
+#include "base/layout.h"
+
+// Arenas of memory. The first three hold variables and are laid out the same way in every plan of a model with the same
+// settings, so that `train` and `eval` share them; the rest belong to a plan.
+typedef enum {
+    LV_ARENA_PARAMS,       // trained parameters, f32, flat: one optimizer update walks it end to end
+    LV_ARENA_STATE,        // frozen parameters and states
+    LV_ARENA_MOMENTS,      // the optimizer's states
+    LV_ARENA_GRADIENTS,    // gradients, flat, in the order of PARAMS
+    LV_ARENA_ACTIVATIONS,  // values between steps; reused as live ranges allow
+    LV_ARENA_CONSTANTS,    // literal data of the plan
+    LV_ARENA_IO,           // inputs and results
+    LV_ARENA_COUNT
+} LvArenaKind;
+
+const char *lv_arena_kind_name(LvArenaKind kind);
+
+typedef struct {
+    LvArenaKind arena;
+    int64_t offset;  // bytes from the arena's start, a multiple of 64; -1: nowhere
+} LvPlace;
+
+typedef enum {
+    LV_VARIABLE_PARAM,      // trained
+    LV_VARIABLE_FROZEN,     // a parameter without gradient (a loss network)
+    LV_VARIABLE_STATE,      // changed by `<-`
+    LV_VARIABLE_OPTIMIZER,  // state of the optimizer: not part of --weights-out
+} LvVariableKind;
+
+typedef struct {
+    const char *name;  // dotted path, the checkpoint's name
+    LvVariableKind kind;
+    LvDType dtype;
+    LvShape shape;
+    LvPlace place;
+    LvPlace gradient;  // in LV_ARENA_GRADIENTS, offset -1 where this plan computes none
+} LvVariable;
+
+typedef struct {
+    const char *name;  // inputs that start with '$' are set by the runtime itself: $seed i64, $step i32, $lr f32 (all rank 0)
+    LvDType dtype;
+    LvShape shape;
+    LvPlace place;     // row-major
+} LvPort;
+
+typedef enum {
+    LV_STEP_KERNEL,   // call kernel `kernel` with the operands' addresses and the scalars
+    LV_STEP_CONV,     // convolution by the backend's library
+    LV_STEP_MATMUL,   // batched matmul by the backend's library
+    LV_STEP_COPY,     // operand 0 <- operand 1, same bytes
+    LV_STEP_ZERO,     // operand 0 <- 0
+    LV_STEP_ALL_REDUCE,  // operand 0 <- sum over ranks, in place
+    LV_STEP_KIND_COUNT
+} LvStepKind;
+
+typedef struct {
+    LvPlace place;
+    LvDType dtype;
+    LvShape shape;
+    LvLayout layout;
+} LvOperand;
+
+typedef enum { LV_CONV_FORWARD, LV_CONV_DATA_GRADIENT, LV_CONV_WEIGHT_GRADIENT } LvConvDirection;
+typedef enum { LV_ACTIVATION_NONE, LV_ACTIVATION_RELU, LV_ACTIVATION_SWISH, LV_ACTIVATION_GELU } LvActivation;
+typedef enum { LV_CONV_AUTO, LV_CONV_DIRECT, LV_CONV_WINOGRAD } LvConvAlgorithm;
+
+// Operands of LV_STEP_CONV, by direction:
+//   FORWARD          0 destination y [B,O,OH,OW], 1 x [B,C,H,W], 2 weight [O,C,KH,KW], then bias [O] if has_bias,
+//                    then residual (shape and layout of y, may be the same place as y) if has_residual:
+//                    y = activation(conv(x, w) + bias) + residual
+//   DATA_GRADIENT    0 destination dx [B,C,H,W], 1 dy [B,O,OH,OW], 2 weight
+//   WEIGHT_GRADIENT  0 destination dw [O,C,KH,KW], 1 x, 2 dy, then destination db [O] if has_bias
+typedef struct {
+    LvConvDirection direction;
+    int64_t stride[2];  // rows, columns
+    int64_t pad[4];     // left, right, top, bottom
+    bool has_bias, has_residual;
+    LvActivation activation;
+    LvConvAlgorithm algorithm;
+} LvConvStep;
+
+// Operands of LV_STEP_MATMUL: 0 destination [..., M, N], 1 a [..., M, K], 2 b [..., K, N] (a or b stored transposed where
+// the flag says so, shapes as stored), then bias [N] if has_bias, residual (as the destination) if has_residual.
+typedef struct {
+    bool transpose_a, transpose_b;
+    bool has_bias, has_residual;
+    LvActivation activation;
+    double alpha;  // scale of the product
+} LvMatmulStep;
+
+typedef union {
+    double f;
+    int64_t i;
+} LvScalar;
+
+typedef struct {
+    LvStepKind kind;
+    const char *label;    // short: "conv2d 3x3 64->64", or the kernel's name
+    const char *sources;  // "models/augvae.lv:40 stdlib/nn.lv:12": where it came from, for --explain and --profile
+    int64_t flops, bytes; // computed, and moved if every operand is read or written once
+    int operand_count;
+    LvOperand *operands;
+    int kernel;           // LV_STEP_KERNEL: index into plan->kernels
+    int scalar_count;
+    LvScalar *scalars;    // LV_STEP_KERNEL
+    union {
+        LvConvStep conv;
+        LvMatmulStep matmul;
+    };
+} LvStep;
+
+// A kernel's text defines, for the CPU:
+//     void NAME(char *const *buffers, const LvScalar *scalars);   buffers in the order of the step's operands
+// and uses OpenMP inside. The runtime puts the prelude (codegen's, in `plan->prelude`) before the kernels it compiles together.
+typedef struct {
+    const char *name;  // unique in the plan; equal texts are one kernel
+    const char *text;
+} LvKernelText;
+
+typedef struct {
+    const char *path;  // as imported
+    const char *text;
+} LvBundledSource;  // [0] is the model itself
+
+typedef struct {
+    const char *name;
+    const char *value;  // JSON
+} LvPlanSetting;
+
+typedef struct LvPlan {
+    LvArena *arena;
+    const char *model, *config, *entry, *device, *precision;
+    int64_t batch;
+    int setting_count;
+    LvPlanSetting *settings;  // every model parameter with its resolved value
+    int source_count;
+    LvBundledSource *sources;
+    int variable_count;
+    LvVariable *variables;
+    int input_count, result_count;
+    LvPort *inputs, *results;
+    int64_t arena_bytes[LV_ARENA_COUNT];
+    char *constants;          // arena_bytes[LV_ARENA_CONSTANTS] bytes
+    const char *prelude;
+    int kernel_count;
+    LvKernelText *kernels;
+    int step_count;
+    LvStep *steps;
+} LvPlan;
+
+LvPlan *lv_plan_create(void);
+void lv_plan_destroy(LvPlan *plan);
+int64_t lv_plan_bytes(const LvPlan *plan);  // all arenas together
+
+#endif

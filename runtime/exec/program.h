@@ -1,0 +1,51 @@
+// A plan made ready to run on a device: memory, compiled kernels, library primitives.
+//
+//   LvDevice   a processor or GPU that is open (device/device.h)
+//   LvStore    the variables of a model (params, states, moments), shared by all programs of one model
+//   LvProgram  one entry: its plan bound to a store
+#ifndef LV_EXEC_PROGRAM_H
+#define LV_EXEC_PROGRAM_H
+
+#include "base/error.h"
+#include "base/plan.h"
+
+typedef struct LvDevice LvDevice;
+typedef struct LvStore LvStore;
+typedef struct LvProgram LvProgram;
+
+// `name`: "cpu", "auto". threads 0: all that the process may use.
+bool lv_device_open(const char *name, int threads, LvDevice **device, LvError *error);
+void lv_device_close(LvDevice *device);
+const char *lv_device_name(const LvDevice *device);  // "cpu (2 threads, AVX-512, AMX)"
+
+// Memory for the variables of `plan` (any plan of the model; moments only where the plan uses them: a training plan).
+bool lv_store_create(LvDevice *device, const LvPlan *plan, LvStore **store, LvError *error);
+void lv_store_destroy(LvStore *store);
+int lv_store_count(const LvStore *store);
+const LvVariable *lv_store_variable(const LvStore *store, int index);
+int lv_store_find(const LvStore *store, const char *name);  // -1 if absent
+// Copies a whole variable, row-major, its own dtype; `bytes` must be its size.
+bool lv_store_read(const LvStore *store, int index, void *data, size_t bytes, LvError *error);
+bool lv_store_write(LvStore *store, int index, const void *data, size_t bytes, LvError *error);
+
+// Compiles what the cache lacks and binds. The plan must outlive the program.
+bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvProgram **program, LvError *error);
+void lv_program_destroy(LvProgram *program);
+bool lv_program_set_input(LvProgram *program, const char *name, const void *data, size_t bytes, LvError *error);
+bool lv_program_run(LvProgram *program, LvError *error);
+bool lv_program_get_result(LvProgram *program, const char *name, void *data, size_t bytes, LvError *error);
+// The gradient of a parameter, after a run of a training plan.
+bool lv_program_get_gradient(const LvProgram *program, int variable, void *data, size_t bytes, LvError *error);
+
+typedef struct {
+    double compile_seconds;  // kernels and primitives, this load
+    int kernels_compiled, kernels_cached;
+    int64_t device_bytes;    // arenas allocated for this program alone
+} LvProgramInfo;
+LvProgramInfo lv_program_info(const LvProgram *program);
+
+// Per-step times of the following runs, for `bench --profile`.
+void lv_program_profile(LvProgram *program, bool on);
+double lv_program_step_seconds(const LvProgram *program, int step);  // summed over the profiled runs
+
+#endif
