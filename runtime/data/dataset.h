@@ -1,0 +1,34 @@
+// A data set: an index of samples, each a picture and perhaps captions, in one fixed order. Opened from
+//   DIR                folders of pictures of any depth, sorted; `name.txt` beside `name.png` holds its captions, a line each
+//   DIR of *.tar, FILE.tar, shard-{000..012}.tar, .tar.gz      WebDataset shards: KEY.jpg, KEY.txt ...
+//   LIST.tsv           a picture's path (relative to the list), a tab, its caption; several lines per picture are fine
+//   CAPTIONS.json      COCO captions; pictures beside the file, or in DIR of `CAPTIONS.json:DIR`
+//   fake:N             N made-up pictures with made-up captions, for trying things without data
+// The index is built once; reading is thread-safe after that.
+#ifndef LV_DATA_DATASET_H
+#define LV_DATA_DATASET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "data/picture.h"
+
+typedef struct LvDataset LvDataset;
+
+bool lv_dataset_open(LvDataset **dataset, const char *spec, LvError *error);
+void lv_dataset_close(LvDataset *dataset);
+
+size_t lv_dataset_count(const LvDataset *dataset);
+const char *lv_dataset_spec(const LvDataset *dataset);
+const char *lv_dataset_name(const LvDataset *dataset, size_t sample);  // relative to the data set: "smileys/1f600.png"
+const char *lv_dataset_class(const LvDataset *dataset, size_t sample, size_t *length);  // first folder of the name, or ""
+bool lv_dataset_has_captions(const LvDataset *dataset);                // at least one sample has one
+uint64_t lv_dataset_fingerprint(const LvDataset *dataset);             // of all names in order: tells whether a resume sees the same data
+
+bool lv_dataset_picture(const LvDataset *dataset, size_t sample, LvPicture *picture, LvError *error);
+// All captions of a sample, a line each, empty lines dropped; "" when it has none. Free with free().
+bool lv_dataset_captions(const LvDataset *dataset, size_t sample, char **text, LvError *error);
+
+#endif
