@@ -40,6 +40,9 @@ const char *lv_model_name(const LvModel *model);
 const LvModelParameter *lv_model_parameters(const LvModel *model, int *count);
 const LvModelEntry *lv_model_entries(const LvModel *model, int *count);
 const char *const *lv_model_configs(const LvModel *model, int *count);
+const char *lv_model_config(const LvModel *model);  // the one applied, "" if none
+// The model's source [0] and every file it imports: what an artifact carries.
+const LvBundledSource *lv_model_sources(const LvModel *model, int *count);
 
 typedef enum { LV_PRECISION_F32, LV_PRECISION_BF16 } LvPrecision;
 
