@@ -150,6 +150,14 @@ Value *graph_add_input(Graph *graph, const char *name, LvDType dtype, LvShape sh
 void graph_add_result(Graph *graph, const char *name, Value *value);
 Value *graph_find_input(const Graph *graph, const char *name);           // NULL if none
 
+// Text form (.lvg), and back. graph_print(graph_parse(x)) is x. graph_parse returns NULL and reports what is wrong.
+void graph_print(const Graph *graph, LvText *out);
+Graph *graph_parse(const char *text, size_t length, LvError *error);
+Graph *graph_copy(const Graph *graph);  // spans and scopes kept; value ids are given anew
+
+// What is wrong with the graph, in the arena; NULL: nothing. Order of nodes, shapes, attributes, layouts, effects.
+const char *graph_verify(const Graph *graph, LvArena *arena);
+
 #define GRAPH_EACH(graph, node) (Node * node = (graph)->first; node; node = node->next)
 
 #endif

@@ -37,8 +37,7 @@ typedef struct OpInfo {
     OpKind kind;
     int inputs;   // -1: any number
     int results;
-    int attr_count;
-    AttrName attrs[MAX_ATTRS];
+    const char *attribute_text;  // "(stride, pad)": see op_takes_attr
     const char *expression;  // elementwise: C over a, b, c; else NULL
     // Fills results[i].shape and .dtype from inputs and attributes; or returns why it cannot (text in the graph's arena).
     const char *(*shape)(Graph *graph, Node *node);
@@ -53,6 +52,7 @@ typedef struct OpInfo {
 const OpInfo *op_info(Op op);
 const char *op_name(Op op);
 bool op_parse(const char *name, Op *op);
+bool op_takes_attr(Op op, AttrName name);
 
 // Reference evaluation of a whole graph: inputs and variables by callback, results and written variables out.
 typedef struct {

@@ -79,3 +79,13 @@ bool lv_error_system(LvError *error, const char *format, ...) {
 int lv_error_exit_code(const LvError *error) {
     return error->kind == LV_OK ? 0 : error->kind == LV_ERROR_USAGE ? 2 : 1;
 }
+
+_Noreturn void lv_internal_error(const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("internal error: ", stderr);
+    vfprintf(stderr, format, args);
+    fputs("\nThis is a bug in L-Verse, not in your model. Please report it with the model's source.\n", stderr);
+    va_end(args);
+    abort();
+}

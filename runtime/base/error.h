@@ -31,6 +31,9 @@ bool lv_error_hint(LvError *error, const char *format, ...) __attribute__((forma
 bool lv_error_prefix(LvError *error, const char *format, ...) __attribute__((format(printf, 2, 3)));  // "PREFIX: message"
 bool lv_error_system(LvError *error, const char *format, ...) __attribute__((format(printf, 2, 3)));  // adds strerror(errno)
 void lv_error_clear(LvError *error);
+// Our own bug: one line on stderr, then abort.
+_Noreturn void lv_internal_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 int lv_error_exit_code(const LvError *error);  // 0 done, 1 the work failed, 2 bad usage
 
 #endif
