@@ -12,7 +12,6 @@ static const struct {
 } attributes[ATTR_COUNT] = {
 #define ATTRIBUTE(name, kind, doc) {#name, ATTR_##kind},
 #include "ops/attributes.def"
-#undef ATTRIBUTE
 };
 
 AttrKind attr_kind(AttrName name) { return attributes[name].kind; }

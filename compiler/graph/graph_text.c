@@ -221,7 +221,10 @@ static bool read_variable(Reader *r) {
 
 static bool read_data(Reader *r, LvDType dtype, LvShape shape, const void **data) {
     size_t bytes;
-    if (!expect(r, "0x") || !lv_shape_bytes(shape, dtype, &bytes)) return false;
+    skip_space(r);
+    if (r->end - r->at < 2 || r->at[0] != '0' || r->at[1] != 'x') return fail(r, "expected 0x and hexadecimal digits");
+    r->at += 2;
+    if (!lv_shape_bytes(shape, dtype, &bytes)) return false;
     unsigned char *to = lv_arena_alloc(r->graph->arena, bytes ? bytes : 1);
     if ((size_t)(r->end - r->at) < 2 * bytes) return fail(r, "the literal is cut off");
     for (size_t i = 0; i < bytes; i++, r->at += 2) {
