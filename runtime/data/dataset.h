@@ -26,6 +26,8 @@ const char *lv_dataset_name(const LvDataset *dataset, size_t sample);  // relati
 const char *lv_dataset_class(const LvDataset *dataset, size_t sample, size_t *length);  // first folder of the name, or ""
 bool lv_dataset_has_captions(const LvDataset *dataset);                // at least one sample has one
 uint64_t lv_dataset_fingerprint(const LvDataset *dataset);             // of all names in order: tells whether a resume sees the same data
+size_t lv_dataset_warnings(const LvDataset *dataset);                  // what was passed over while indexing, a line each
+const char *lv_dataset_warning(const LvDataset *dataset, size_t i);
 
 bool lv_dataset_picture(const LvDataset *dataset, size_t sample, LvPicture *picture, LvError *error);
 // All captions of a sample, a line each, empty lines dropped; "" when it has none. Free with free().

@@ -4,7 +4,7 @@
 //
 //   LvLoader *loader;
 //   LvLoaderOptions options = lv_loader_options();
-//   options.batch = 8, options.resolution = 64, options.training = true;
+//   options.batch = 8, options.resolution = 64;  // or start from lv_loader_options_training()
 //   if (!lv_loader_create(&loader, dataset, &options, &error)) ...
 //   const LvBatch *batch;
 //   while (lv_loader_next(loader, &batch, &error) && batch) { use batch->pictures; save batch->after; }
