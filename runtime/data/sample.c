@@ -1,0 +1,160 @@
+// Order, reading, cropping, flipping of one sample. The cache keeps what comes before the first random choice: decoded
+// pictures for random crops, finished ones for centre crops. It fills until its bound and never evicts: every picture is
+// asked for once an epoch, so which ones are kept does not matter.
+#include "data/sample.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/order.h"
+
+enum { FLIP_STREAM = 0x666C6970, CAPTION_STREAM = 0x63617074, USER_STREAM = 0x75736572 };
+
+typedef struct {
+    int width, height;
+    uint8_t pixels[];  // [height, width, 3]
+} Kept;
+
+struct SampleMaker {
+    const LvDataset *dataset;
+    LvLoaderOptions options;
+    uint64_t count;
+    _Atomic(Kept *) *kept;   // [count], NULL when there is no cache
+    atomic_size_t kept_bytes;
+    _Atomic(char *) *broken; // [count], why it cannot be read, NULL while nothing is known against it
+    atomic_bool hopeless;    // all are broken
+};
+
+SampleMaker *sample_maker_create(const LvDataset *dataset, const LvLoaderOptions *options) {
+    SampleMaker *maker = lv_calloc(1, sizeof *maker);
+    maker->dataset = dataset;
+    maker->options = *options;
+    maker->count = lv_dataset_count(dataset);
+    maker->broken = lv_calloc(maker->count, sizeof *maker->broken);
+    if (options->cache_bytes) maker->kept = lv_calloc(maker->count, sizeof *maker->kept);
+    return maker;
+}
+
+void sample_maker_destroy(SampleMaker *maker) {
+    if (!maker) return;
+    for (uint64_t i = 0; maker->kept && i < maker->count; i++) free(atomic_load(&maker->kept[i]));
+    for (uint64_t i = 0; i < maker->count; i++) free(atomic_load(&maker->broken[i]));
+    free(maker->kept);
+    free(maker->broken);
+    free(maker);
+}
+
+void sample_slot_clear(Slot *slot) {
+    lv_vec_free(&slot->broken);
+    free(slot->caption);
+    *slot = (Slot){0};
+}
+
+static const Kept *find_kept(SampleMaker *maker, int64_t sample) {
+    return maker->kept ? atomic_load_explicit(&maker->kept[sample], memory_order_acquire) : NULL;
+}
+
+static void keep(SampleMaker *maker, int64_t sample, int width, int height, const uint8_t *pixels) {
+    if (!maker->kept) return;
+    size_t bytes = (size_t)width * (size_t)height * 3, all = bytes + sizeof(Kept);
+    if (atomic_fetch_add(&maker->kept_bytes, all) + all > maker->options.cache_bytes) {
+        atomic_fetch_sub(&maker->kept_bytes, all);
+        return;
+    }
+    Kept *kept = malloc(all), *none = NULL;
+    if (kept) {
+        kept->width = width, kept->height = height;
+        memcpy(kept->pixels, pixels, bytes);
+    }
+    if (!kept || !atomic_compare_exchange_strong(&maker->kept[sample], &none, kept)) {  // another thread was first
+        free(kept);
+        atomic_fetch_sub(&maker->kept_bytes, all);
+    }
+}
+
+static bool make_center(SampleMaker *maker, int64_t sample, uint8_t *rgb, LvError *error) {
+    int side = maker->options.resolution;
+    const Kept *kept = find_kept(maker, sample);
+    if (kept) return memcpy(rgb, kept->pixels, (size_t)side * (size_t)side * 3), true;
+    LvPicture picture;
+    if (!lv_dataset_picture(maker->dataset, (size_t)sample, &picture, error)) return false;
+    lv_transform_center(&picture, side, maker->options.filter, rgb);
+    lv_picture_free(&picture);
+    keep(maker, sample, side, side, rgb);
+    return true;
+}
+
+static bool make_random(SampleMaker *maker, int64_t sample, const LvDraws *draws, uint8_t *rgb, LvError *error) {
+    const LvLoaderOptions *options = &maker->options;
+    const Kept *kept = find_kept(maker, sample);
+    LvPicture owned = {0}, picture;
+    if (kept) picture = (LvPicture){kept->width, kept->height, (uint8_t *)kept->pixels};
+    else if (!lv_dataset_picture(maker->dataset, (size_t)sample, &owned, error)) return false;
+    else picture = owned;
+    LvBox box = lv_crop_random(picture.width, picture.height, options->scale_min, options->scale_max, draws);
+    lv_transform_random(&picture, box, options->resolution, options->filter, rgb);
+    if (!kept) keep(maker, sample, picture.width, picture.height, picture.pixels);
+    lv_picture_free(&owned);
+    return true;
+}
+
+// One line of several: a drawn one when shuffling, else the first.
+static char *pick_caption(SampleMaker *maker, int64_t sample, const LvDraws *draws) {
+    char *text;
+    LvError error = {0};
+    if (!lv_dataset_captions(maker->dataset, (size_t)sample, &text, &error)) {
+        lv_error_clear(&error);  // a caption that cannot be read is no caption: the picture still counts
+        return lv_strdup("");
+    }
+    uint64_t lines = 1, pick = 0;
+    for (const char *c = text; *c; c++) lines += *c == '\n';
+    if (maker->options.shuffle) pick = lv_draw_word(draws, CAPTION_STREAM, 0) * lines >> 32;
+    char *from = text;
+    while (pick--) from = strchr(from, '\n') + 1;
+    size_t length = strcspn(from, "\n");
+    memmove(text, from, length);
+    text[length] = 0;
+    return text;
+}
+
+const char *sample_broken_message(const SampleMaker *maker, int64_t sample) { return atomic_load(&maker->broken[sample]); }
+
+static void mark_broken(SampleMaker *maker, int64_t sample, const char *message) {
+    char *copy = lv_strdup(message ? message : "cannot be read"), *none = NULL;
+    if (!atomic_compare_exchange_strong(&maker->broken[sample], &none, copy)) free(copy);  // another thread met it too
+}
+
+static bool make_picture(SampleMaker *maker, int64_t sample, const LvDraws *draws, uint8_t *rgb) {
+    LvError error = {0};
+    if (atomic_load(&maker->broken[sample])) return false;
+    bool good = maker->options.crop == LV_CROP_RANDOM ? make_random(maker, sample, draws, rgb, &error)
+                                                      : make_center(maker, sample, rgb, &error);
+    if (!good) mark_broken(maker, sample, error.message);
+    lv_error_clear(&error);
+    return good;
+}
+
+void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, float *out, Slot *slot) {
+    const LvLoaderOptions *options = &maker->options;
+    uint8_t *rgb = lv_malloc((size_t)options->resolution * (size_t)options->resolution * 3);
+    for (uint64_t tried = 0; tried < maker->count && !atomic_load(&maker->hopeless); tried++) {
+        uint64_t at = (position + tried) % maker->count;
+        int64_t sample = (int64_t)(options->shuffle ? order_shuffled(options->seed, epoch, maker->count, at) : at);
+        LvDraws draws = {options->seed, epoch, (uint64_t)sample};
+        if (!make_picture(maker, sample, &draws, rgb)) {
+            lv_vec_push(&slot->broken, sample);
+            continue;
+        }
+        bool flip = options->flip && lv_draw_word(&draws, FLIP_STREAM, 0) & 1;
+        lv_transform_to_floats(rgb, options->resolution, flip, out);
+        slot->sample = sample;
+        slot->draw = lv_draw_word(&draws, USER_STREAM, 0);
+        slot->caption = options->captions ? pick_caption(maker, sample, &draws) : NULL;
+        free(rgb);
+        return;
+    }
+    atomic_store(&maker->hopeless, true);
+    slot->failed = true;
+    free(rgb);
+}
