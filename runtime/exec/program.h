@@ -47,5 +47,6 @@ LvProgramInfo lv_program_info(const LvProgram *program);
 // Per-step times of the following runs, for `bench --profile`.
 void lv_program_profile(LvProgram *program, bool on);
 double lv_program_step_seconds(const LvProgram *program, int step);  // summed over the profiled runs
+const char *lv_program_step_implementation(const LvProgram *program, int step);  // the library's name for it, "" for a kernel
 
 #endif

@@ -1,0 +1,111 @@
+// The user's cache: files named by the hash of all that they were made from, written under a temporary name and renamed,
+// closed by a footer with length and hash. Whatever fails the check counts as absent; nothing here is ever an error.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+#include "base/arena.h"
+#include "device/cpu/cpu.h"
+
+typedef struct {
+    char magic[8];
+    uint64_t length, hash;
+} Footer;
+
+static const char footer_magic[8] = "LVCACHE1";
+enum { MAX_CACHED = 1 << 28 };  // a shared object of 256 MB is no kernel of ours
+
+static bool make_folders(char *path) {
+    for (char *p = path + 1; *p; p++) {
+        if (*p != '/') continue;
+        *p = 0;
+        bool ok = mkdir(path, 0700) == 0 || errno == EEXIST;
+        *p = '/';
+        if (!ok) return false;
+    }
+    return mkdir(path, 0700) == 0 || errno == EEXIST;
+}
+
+char *cache_open(void) {
+    LvText path = {0};
+    const char *dir = getenv("LV_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (dir && *dir) lv_text_puts(&path, dir);
+    else if (xdg && xdg[0] == '/') lv_text_printf(&path, "%s/lverse", xdg);
+    else if (home && home[0] == '/') lv_text_printf(&path, "%s/.cache/lverse", home);
+    if (path.length == 0 || !make_folders(path.data) || access(path.data, W_OK | X_OK) != 0) {
+        lv_text_free(&path);
+        return NULL;
+    }
+    // Kernels are code: a folder that others may write to is not trusted.
+    struct stat info;
+    if (stat(path.data, &info) != 0 || (info.st_mode & S_IWOTH) ||
+        (info.st_uid != geteuid() && info.st_uid != 0)) {
+        lv_text_free(&path);
+        return NULL;
+    }
+    return path.data;
+}
+
+void cache_key(char key[33], const char *const *parts, int count) {
+    XXH3_state_t *state = XXH3_createState();
+    XXH3_128bits_reset(state);
+    for (int i = 0; i < count; i++) {
+        uint64_t length = strlen(parts[i]);
+        XXH3_128bits_update(state, &length, sizeof length);
+        XXH3_128bits_update(state, parts[i], length);
+    }
+    XXH128_hash_t hash = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    snprintf(key, 33, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
+}
+
+static bool read_checked(const char *path, char **data, size_t *length) {
+    LvError error = {0};
+    if (!lv_file_read(path, MAX_CACHED, data, length, &error)) {
+        lv_error_clear(&error);
+        return false;
+    }
+    Footer footer;
+    bool good = *length >= sizeof footer;
+    if (good) {
+        *length -= sizeof footer;
+        memcpy(&footer, *data + *length, sizeof footer);
+        good = !memcmp(footer.magic, footer_magic, 8) && footer.length == *length &&
+               footer.hash == XXH3_64bits(*data, *length);
+    }
+    if (!good) free(*data);
+    return good;
+}
+
+bool cache_verify(const char *path) {
+    char *data;
+    size_t length;
+    if (!read_checked(path, &data, &length)) return false;
+    free(data);
+    return true;
+}
+
+bool cache_read_text(const char *path, char **text) {
+    size_t length;
+    if (!read_checked(path, text, &length)) return false;
+    (*text)[length] = 0;
+    return true;
+}
+
+bool cache_write(const char *path, const void *data, size_t length) {
+    LvError error = {0};
+    Footer footer = {.length = length, .hash = XXH3_64bits(data, length)};
+    memcpy(footer.magic, footer_magic, 8);
+    char *whole = lv_malloc(length + sizeof footer);
+    memcpy(whole, data, length);
+    memcpy(whole + length, &footer, sizeof footer);
+    bool ok = lv_file_write(path, whole, length + sizeof footer, &error);
+    lv_error_clear(&error);
+    free(whole);
+    return ok;
+}

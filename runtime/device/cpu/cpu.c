@@ -1,0 +1,211 @@
+// The CPU device: memory, copies, clock; kernels and library calls are in kernels.c and onednn.c.
+#include "device/cpu/cpu.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+
+struct LvEvent {
+    struct timespec time;
+};
+
+enum { PAGE = 4096, PARALLEL_COPY = 1 << 20 };
+
+// mmap gives zeroed pages, untouched until the thread that uses them does; huge pages where they pay.
+static bool cpu_allocate(LvDevice *device, size_t bytes, void **memory, LvError *error) {
+    (void)device;
+    size_t size = (bytes + PAGE) / PAGE * PAGE;
+    void *at = size < bytes ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) {
+        lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB", (double)bytes / 1e6);
+        return lv_error_hint(error, "a smaller batch, or --memory-limit");
+    }
+    if (size >= (size_t)4 << 20) madvise(at, size, MADV_HUGEPAGE);
+    *memory = at;
+    return true;
+}
+
+static void cpu_release(LvDevice *device, void *memory, size_t bytes) {
+    (void)device;
+    if (memory) munmap(memory, (bytes + PAGE) / PAGE * PAGE);
+}
+
+static bool cpu_copy(LvDevice *device, void *to, const void *from, size_t bytes, LvError *error) {
+    (void)device, (void)error;
+    if (to == from || bytes == 0) return true;
+    if (bytes < PARALLEL_COPY) {
+        memmove(to, from, bytes);
+        return true;
+    }
+    int64_t chunks = (int64_t)((bytes + PARALLEL_COPY - 1) / PARALLEL_COPY);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < chunks; i++) {
+        size_t at = (size_t)i * PARALLEL_COPY, left = bytes - at;
+        memcpy((char *)to + at, (const char *)from + at, left < PARALLEL_COPY ? left : PARALLEL_COPY);
+    }
+    return true;
+}
+
+static bool cpu_transfer(LvDevice *device, void *to, const void *from, size_t bytes, LvError *error) {
+    return cpu_copy(device, to, from, bytes, error);
+}
+
+static bool cpu_zero(LvDevice *device, void *to, size_t bytes, LvError *error) {
+    (void)device, (void)error;
+    int64_t chunks = (int64_t)((bytes + PARALLEL_COPY - 1) / PARALLEL_COPY);
+#pragma omp parallel for schedule(static) if (chunks > 1)
+    for (int64_t i = 0; i < chunks; i++) {
+        size_t at = (size_t)i * PARALLEL_COPY, left = bytes - at;
+        memset((char *)to + at, 0, left < PARALLEL_COPY ? left : PARALLEL_COPY);
+    }
+    return true;
+}
+
+static bool cpu_load(LvDevice *device, const LvPlan *plan, LvModule **module, LvLoadInfo *info, LvError *error) {
+    return cpu_kernels_load((LvCpu *)device, plan, module, info, error);
+}
+
+static void cpu_unload(LvDevice *device, LvModule *module) {
+    (void)device;
+    cpu_kernels_unload(module);
+}
+
+static bool cpu_launch(LvDevice *device, LvModule *module, int kernel, char *const *buffers, const LvScalar *scalars,
+                       LvError *error) {
+    (void)device, (void)error;
+    cpu_kernels_launch(module, kernel, buffers, scalars);
+    return true;
+}
+
+static bool cpu_prepare(LvDevice *device, const LvStep *step, LvCall **call, LvError *error) {
+    return cpu_call_prepare((LvCpu *)device, step, call, error);
+}
+
+static void cpu_discard(LvDevice *device, LvCall *call) {
+    (void)device;
+    cpu_call_discard(call);
+}
+
+static bool cpu_call(LvDevice *device, LvCall *call, char *const *buffers, LvError *error) {
+    return cpu_call_run((LvCpu *)device, call, buffers, error);
+}
+
+static bool cpu_event_create(LvDevice *device, LvEvent **event, LvError *error) {
+    (void)device, (void)error;
+    *event = lv_calloc(1, sizeof **event);
+    return true;
+}
+
+static void cpu_event_destroy(LvDevice *device, LvEvent *event) {
+    (void)device;
+    free(event);
+}
+
+static void cpu_record(LvDevice *device, LvEvent *event) {
+    (void)device;
+    clock_gettime(CLOCK_MONOTONIC, &event->time);
+}
+
+static double cpu_elapsed(LvDevice *device, LvEvent *from, LvEvent *to) {
+    (void)device;
+    return (double)(to->time.tv_sec - from->time.tv_sec) + 1e-9 * (double)(to->time.tv_nsec - from->time.tv_nsec);
+}
+
+static bool cpu_sync(LvDevice *device, LvError *error) {
+    (void)device, (void)error;
+    return true;
+}
+
+// The thread count is OpenMP's setting of the calling thread; kernels and oneDNN both read it.
+static void cpu_begin(LvDevice *device) {
+    omp_set_num_threads(((LvCpu *)device)->threads);
+}
+
+static void cpu_close(LvDevice *device) {
+    LvCpu *cpu = (LvCpu *)device;
+    cpu_library_close(cpu);
+    free(cpu->processor);
+    free(cpu->cache_dir);
+    free(cpu->base.description);
+    free(cpu);
+}
+
+static const LvDeviceOps cpu_ops = {
+    .name = "cpu",
+    .close = cpu_close,
+    .allocate = cpu_allocate,
+    .release = cpu_release,
+    .upload = cpu_transfer,
+    .download = cpu_transfer,
+    .copy = cpu_copy,
+    .zero = cpu_zero,
+    .load = cpu_load,
+    .unload = cpu_unload,
+    .launch = cpu_launch,
+    .prepare = cpu_prepare,
+    .discard = cpu_discard,
+    .call = cpu_call,
+    .describe = cpu_call_describe,
+    .event_create = cpu_event_create,
+    .event_destroy = cpu_event_destroy,
+    .record = cpu_record,
+    .elapsed = cpu_elapsed,
+    .sync = cpu_sync,
+    .begin = cpu_begin,
+};
+
+// The lines of /proc/cpuinfo that decide what code runs: vendor, family, model, name, instruction sets.
+static char *read_processor(bool *avx512, bool *amx, bool *bf16) {
+    LvText text = {0};
+    char *line = NULL;
+    size_t room = 0;
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    *avx512 = *amx = *bf16 = false;
+    while (file && getline(&line, &room, file) > 1) {
+        static const char *const keys[] = {"vendor_id", "cpu family", "model", "stepping", "flags", "CPU implementer",
+                                           "CPU part", "Features"};
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+            if (!strncmp(line, keys[i], strlen(keys[i]))) {
+                lv_text_puts(&text, line);
+                break;
+            }
+        }
+        if (!strncmp(line, "flags", 5)) {
+            *avx512 = strstr(line, " avx512bw") != NULL;
+            *amx = strstr(line, " amx_tile") != NULL;
+            *bf16 = strstr(line, " avx512_bf16") != NULL;
+        }
+    }
+    free(line);
+    if (file) fclose(file);
+    char *processor = lv_strdup(lv_text_get(&text));
+    lv_text_free(&text);
+    return processor;
+}
+
+bool lv_cpu_open(int threads, LvDevice **device, LvError *error) {
+    LvCpu *cpu = lv_calloc(1, sizeof *cpu);
+    bool avx512, amx, bf16;
+    cpu->base.ops = &cpu_ops;
+    cpu->threads = threads > 0 ? threads : omp_get_max_threads();
+    cpu->processor = read_processor(&avx512, &amx, &bf16);
+    cpu->cache_dir = cache_open();
+    LvText text = {0};
+    lv_text_printf(&text, "cpu (%d thread%s%s%s%s)", cpu->threads, cpu->threads == 1 ? "" : "s", avx512 ? ", AVX-512" : "",
+                   bf16 ? ", bf16" : "", amx ? ", AMX" : "");
+    cpu->base.description = lv_strdup(lv_text_get(&text));
+    lv_text_free(&text);
+    cpu_begin(&cpu->base);
+    if (!cpu_library_open(cpu, error)) {
+        cpu_close(&cpu->base);
+        return false;
+    }
+    *device = &cpu->base;
+    return true;
+}

@@ -1,0 +1,346 @@
+// Kernels: the plan's C text -> shared objects by the system's `cc` -> functions.
+// The kernels are dealt out to a few translation units of about equal length, one for each processor core, compiled in
+// parallel, and kept in the cache under the hash of text, compiler, flags and processor. A shared object's closing footer
+// (cache.c) is checked before it is loaded: ELF ignores what follows its sections.
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/vec.h"
+#include "device/cpu/cpu.h"
+
+extern char **environ;
+
+typedef void (*KernelFunction)(char *const *buffers, const LvScalar *scalars);
+
+struct LvModule {
+    int unit_count;
+    void **handles;  // one a translation unit
+    int kernel_count;
+    KernelFunction *functions;
+};
+
+// -fno-math-errno lets sqrtf be one instruction; contraction to fma is wanted everywhere. No -ffast-math: NaN, infinity
+// and the order of sums keep their meaning.
+static const char *const compile_flags[] = {"-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
+                                            "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared", "-w"};
+enum { FLAG_COUNT = sizeof compile_flags / sizeof *compile_flags, MAX_UNITS = 16, MAX_COMMAND = 8, SHOWN_LINES = 6 };
+
+typedef struct {
+    char *text;      // prelude and kernels
+    char key[33];
+    char *object;    // path of the shared object
+    char *source, *log, *temporary;  // while compiling
+    pid_t process;
+    int kernels;
+    bool cached;
+} Unit;
+
+// $LV_CC, $CC or cc; may hold options ("ccache gcc").
+typedef struct {
+    char *text, *words[MAX_COMMAND + 1];
+    int count;
+    char *identity;  // resolved path, size and time of change: another compiler is another key
+} Compiler;
+
+static char *find_program(const char *name) {
+    char path[PATH_MAX];
+    if (strchr(name, '/')) return access(name, X_OK) == 0 ? realpath(name, NULL) : NULL;
+    const char *at = getenv("PATH");
+    if (!at) at = "/usr/bin:/bin";
+    while (*at) {
+        size_t length = strcspn(at, ":");
+        int n = snprintf(path, sizeof path, "%.*s/%s", (int)length, at, name);
+        if (n > 0 && (size_t)n < sizeof path && access(path, X_OK) == 0) return realpath(path, NULL);
+        at += length + (at[length] == ':');
+    }
+    return NULL;
+}
+
+static bool find_compiler(Compiler *compiler, LvError *error) {
+    const char *command = getenv("LV_CC");
+    if (!command || !*command) command = getenv("CC");
+    if (!command || !*command) command = "cc";
+    *compiler = (Compiler){.text = lv_strdup(command)};
+    char *save = NULL;
+    for (char *word = strtok_r(compiler->text, " \t", &save); word && compiler->count < MAX_COMMAND;
+         word = strtok_r(NULL, " \t", &save)) {
+        compiler->words[compiler->count++] = word;
+    }
+    LvText identity = {0};
+    for (int i = 0; i < compiler->count; i++) {
+        char *program = find_program(compiler->words[i]);
+        struct stat info;
+        if (i == 0 && !program) {
+            lv_text_free(&identity);
+            lv_error_set(error, LV_ERROR_DEVICE, "no C compiler: '%s' is not on the PATH", compiler->words[0]);
+            return lv_error_hint(error, "kernels are compiled when a model is first run: install gcc, or name a compiler in LV_CC");
+        }
+        if (program && stat(program, &info) == 0) {
+            lv_text_printf(&identity, "%s %lld %lld ", program, (long long)info.st_size, (long long)info.st_mtime);
+        } else {
+            lv_text_printf(&identity, "%s ", compiler->words[i]);
+        }
+        free(program);
+    }
+    compiler->identity = lv_strdup(lv_text_get(&identity));
+    lv_text_free(&identity);
+    return true;
+}
+
+static void free_compiler(Compiler *compiler) {
+    free(compiler->text);
+    free(compiler->identity);
+}
+
+// Longest first to the shortest unit, so that all take about as long to compile; stable, so that keys repeat.
+static int deal_kernels(const LvPlan *plan, int unit_count, Unit *units, int *unit_of) {
+    size_t *length = lv_calloc((size_t)plan->kernel_count + 1, sizeof *length), load[MAX_UNITS] = {0};
+    for (int k = 0; k < plan->kernel_count; k++) length[k] = strlen(plan->kernels[k].text), unit_of[k] = -1;
+    for (int done = 0; done < plan->kernel_count; done++) {
+        int best = -1, to = 0;
+        for (int k = 0; k < plan->kernel_count; k++) {
+            if (unit_of[k] < 0 && (best < 0 || length[k] > length[best])) best = k;
+        }
+        for (int u = 1; u < unit_count; u++) {
+            if (load[u] < load[to]) to = u;
+        }
+        unit_of[best] = to;
+        load[to] += length[best] + 200;
+    }
+    free(length);
+    for (int u = 0; u < unit_count; u++) {
+        LvText text = {0};
+        lv_text_puts(&text, plan->prelude ? plan->prelude : "");
+        lv_text_puts(&text, "\n");
+        for (int k = 0; k < plan->kernel_count; k++) {
+            if (unit_of[k] != u) continue;
+            lv_text_puts(&text, plan->kernels[k].text);
+            lv_text_puts(&text, "\n");
+            units[u].kernels++;
+        }
+        units[u].text = text.data;
+    }
+    return unit_count;
+}
+
+static void unit_key(Unit *unit, const Compiler *compiler, const char *processor) {
+    const char *parts[4 + FLAG_COUNT] = {"kernels 1", unit->text, compiler->identity, processor};
+    for (int i = 0; i < FLAG_COUNT; i++) parts[4 + i] = compile_flags[i];
+    cache_key(unit->key, parts, 4 + FLAG_COUNT);
+}
+
+static char *print_path(const char *folder, const char *key, const char *suffix, long number) {
+    LvText text = {0};
+    if (number) lv_text_printf(&text, "%s/%s.%ld%s", folder, key, number, suffix);
+    else lv_text_printf(&text, "%s/%s%s", folder, key, suffix);
+    return text.data;
+}
+
+static bool start_compiler(Unit *unit, const Compiler *compiler, const char *folder, LvError *error) {
+    long number = (long)getpid();
+    unit->source = print_path(folder, unit->key, ".c", number);
+    unit->log = print_path(folder, unit->key, ".log", number);
+    unit->temporary = print_path(folder, unit->key, ".tmp.so", number);
+    FILE *file = fopen(unit->source, "w");
+    bool written = file && fputs(unit->text, file) >= 0;
+    if (file && fclose(file) != 0) written = false;
+    if (!written) return lv_error_system(error, "cannot write '%s'", unit->source);
+
+    char *argv[MAX_COMMAND + FLAG_COUNT + 6];
+    int n = 0;
+    for (int i = 0; i < compiler->count; i++) argv[n++] = compiler->words[i];
+    for (int i = 0; i < FLAG_COUNT; i++) argv[n++] = (char *)(uintptr_t)compile_flags[i];
+    argv[n++] = "-o";
+    argv[n++] = unit->temporary;
+    argv[n++] = unit->source;
+    argv[n++] = "-lm";
+    argv[n] = NULL;
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, unit->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    int failed = posix_spawnp(&unit->process, argv[0], &actions, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    if (failed) {
+        unit->process = 0;
+        lv_error_set(error, LV_ERROR_DEVICE, "cannot start the C compiler '%s': %s", argv[0], strerror(failed));
+        return lv_error_hint(error, "install gcc, or name a compiler in LV_CC");
+    }
+    return true;
+}
+
+// The first lines of what the compiler said.
+static bool report_failure(const Unit *unit, const Compiler *compiler, int status, LvError *error) {
+    char *log = NULL;
+    size_t length = 0;
+    LvError ignored = {0};
+    if (!lv_file_read(unit->log, 1 << 24, &log, &length, &ignored)) {
+        lv_error_clear(&ignored);
+        log = lv_strdup("");
+    }
+    char *end = log;
+    for (int line = 0; line < SHOWN_LINES && *end; line++) end += strcspn(end, "\n"), end += *end == '\n';
+    while (end > log && end[-1] == '\n') end--;
+    *end = 0;
+    LvText how = {0};
+    if (WIFSIGNALED(status)) lv_text_printf(&how, "was killed by signal %d", WTERMSIG(status));
+    else lv_text_printf(&how, "failed with exit code %d", WEXITSTATUS(status));
+    lv_error_set(error, LV_ERROR_DEVICE, "the C compiler '%s' %s on a generated kernel%s%s", compiler->words[0], how.data,
+                 *log ? ":\n" : "", log);
+    lv_error_hint(error, "the compiler must be a gcc or clang with OpenMP; name another in LV_CC");
+    lv_text_free(&how);
+    free(log);
+    return false;
+}
+
+static bool finish_compiler(Unit *unit, const Compiler *compiler, bool cache, LvError *error) {
+    int status = 0;
+    while (waitpid(unit->process, &status, 0) < 0) {
+        if (errno != EINTR) return lv_error_system(error, "cannot wait for the C compiler");
+    }
+    unit->process = 0;
+    if (status != 0) return report_failure(unit, compiler, status, error);
+    if (!cache) {
+        if (rename(unit->temporary, unit->object) != 0) return lv_error_system(error, "cannot write '%s'", unit->object);
+        return true;
+    }
+    char *data;
+    size_t length;
+    if (!lv_file_read(unit->temporary, (size_t)1 << 28, &data, &length, error)) return false;
+    bool written = cache_write(unit->object, data, length);
+    free(data);
+    return written || lv_error_system(error, "cannot write '%s'", unit->object);
+}
+
+static void clean_unit(Unit *unit) {
+    char *paths[] = {unit->source, unit->log, unit->temporary};
+    for (int i = 0; i < 3; i++) {
+        if (paths[i]) unlink(paths[i]);
+        free(paths[i]);
+    }
+    unit->source = unit->log = unit->temporary = NULL;
+}
+
+// Compiles all units that are not cached, all at once. The first error is kept; the others are waited for all the same.
+static bool compile_units(Unit *units, int count, const Compiler *compiler, const char *folder, bool cache, LvError *error) {
+    bool good = true;
+    for (int u = 0; u < count && good; u++) {
+        if (!units[u].cached) good = start_compiler(&units[u], compiler, folder, error);
+    }
+    for (int u = 0; u < count; u++) {
+        LvError other = {0};
+        if (units[u].process && !finish_compiler(&units[u], compiler, cache, good ? error : &other)) good = false;
+        lv_error_clear(&other);
+        clean_unit(&units[u]);
+    }
+    return good;
+}
+
+static bool load_units(LvModule *module, const LvPlan *plan, const Unit *units, const int *unit_of, LvError *error) {
+    for (int u = 0; u < module->unit_count; u++) {
+        module->handles[u] = dlopen(units[u].object, RTLD_NOW | RTLD_LOCAL);
+        if (!module->handles[u]) return lv_error_set(error, LV_ERROR_DEVICE, "cannot load compiled kernels: %s", dlerror());
+    }
+    for (int k = 0; k < plan->kernel_count; k++) {
+        void *symbol = dlsym(module->handles[unit_of[k]], plan->kernels[k].name);
+        if (!symbol) {
+            return lv_error_set(error, LV_ERROR_DEVICE, "the kernel text of '%s' does not define it", plan->kernels[k].name);
+        }
+        memcpy(&module->functions[k], &symbol, sizeof symbol);
+    }
+    return true;
+}
+
+// A private folder, for when no cache can be written; its files are gone once loaded.
+static char *private_folder(LvError *error) {
+    const char *base = getenv("TMPDIR");
+    LvText text = {0};
+    lv_text_printf(&text, "%s/lverse-XXXXXX", base && *base ? base : "/tmp");
+    if (mkdtemp(text.data)) return text.data;
+    lv_error_system(error, "no folder for compiled kernels can be written");
+    lv_error_hint(error, "name one in LV_CACHE_DIR");
+    lv_text_free(&text);
+    return NULL;
+}
+
+static bool build_units(LvCpu *cpu, const LvPlan *plan, LvModule *module, LvLoadInfo *info, LvError *error) {
+    Unit units[MAX_UNITS] = {0};
+    Compiler compiler = {0};
+    int *unit_of = lv_calloc((size_t)plan->kernel_count, sizeof *unit_of);
+    char *made = NULL;
+    const char *folder = cpu->cache_dir;
+    bool good = find_compiler(&compiler, error);
+    if (good && !folder) {
+        folder = made = private_folder(error);
+        good = made != NULL;
+    }
+    if (good) {
+        deal_kernels(plan, module->unit_count, units, unit_of);
+        for (int u = 0; u < module->unit_count; u++) {
+            unit_key(&units[u], &compiler, cpu->processor);
+            units[u].object = print_path(folder, units[u].key, ".so", 0);
+            units[u].cached = !made && cache_verify(units[u].object);
+            *(units[u].cached ? &info->cached : &info->compiled) += units[u].kernels;
+        }
+        good = compile_units(units, module->unit_count, &compiler, folder, !made, error) &&
+               load_units(module, plan, units, unit_of, error);
+    }
+    for (int u = 0; u < module->unit_count; u++) {
+        if (made && units[u].object) unlink(units[u].object);
+        free(units[u].object);
+        free(units[u].text);
+    }
+    if (made) rmdir(made);
+    free(made);
+    free(unit_of);
+    free_compiler(&compiler);
+    return good;
+}
+
+bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **out, LvLoadInfo *info, LvError *error) {
+    struct timespec start, end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    *info = (LvLoadInfo){0};
+    LvModule *module = lv_calloc(1, sizeof *module);
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    module->kernel_count = plan->kernel_count;
+    module->unit_count = plan->kernel_count < MAX_UNITS ? plan->kernel_count : MAX_UNITS;
+    if (cores >= 1 && module->unit_count > cores) module->unit_count = (int)cores;
+    module->handles = lv_calloc(MAX_UNITS, sizeof *module->handles);
+    module->functions = lv_calloc((size_t)plan->kernel_count + 1, sizeof *module->functions);
+    bool good = plan->kernel_count == 0 || build_units(cpu, plan, module, info, error);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    info->seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    if (!good) {
+        cpu_kernels_unload(module);
+        return false;
+    }
+    *out = module;
+    return true;
+}
+
+void cpu_kernels_unload(LvModule *module) {
+    if (!module) return;
+    for (int u = 0; u < module->unit_count; u++) {
+        if (module->handles[u]) dlclose(module->handles[u]);
+    }
+    free(module->handles);
+    free(module->functions);
+    free(module);
+}
+
+void cpu_kernels_launch(LvModule *module, int kernel, char *const *buffers, const LvScalar *scalars) {
+    module->functions[kernel](buffers, scalars);
+}

@@ -1,0 +1,67 @@
+// A library call: a short sequence of oneDNN primitives (reorders, the contraction, what could not be fused) over memory
+// that is either an operand of the step or a part of the device's shared scratch memory.
+#ifndef LV_DEVICE_CPU_ONEDNN_H
+#define LV_DEVICE_CPU_ONEDNN_H
+
+#include "base/map.h"
+#include "device/cpu/api.h"
+#include "device/cpu/cpu.h"
+
+struct LvLibrary {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    char *scratch;         // shared by all calls: they run one after another
+    size_t scratch_bytes;
+    LvMap choices;         // measured algorithms of this process, by key: (void *)(1 + LvConvAlgorithm)
+};
+
+enum { CALL_MAX_ARGS = 8 };
+
+typedef struct {
+    dnnl_memory_t memory;
+    int operand;    // -1: scratch
+    size_t offset;  // in scratch
+} CallMemory;
+
+typedef struct {
+    dnnl_primitive_t primitive;
+    int count;
+    dnnl_exec_arg_t args[CALL_MAX_ARGS];
+} CallStage;
+
+struct LvCall {
+    const LvStep *step;
+    enum { CALL_STAGES, CALL_PLAIN, CALL_NOTHING } form;
+    DnnPool pool;
+    LV_VEC(CallMemory) memories;
+    LV_VEC(CallStage) stages;
+    size_t temporaries;   // bytes of scratch taken by values between stages
+    size_t pad;           // bytes of the largest scratchpad of a stage, behind the temporaries
+    char implementation[96];
+    bool reference;       // the library's slow form, or something that begins with it
+};
+
+LvCall *call_create(const LvStep *step);
+void call_clear(LvCall *call);  // back to no stages, for another try
+
+// Memory of an operand as it lies, or of a temporary. The descriptor is copied.
+dnnl_memory_t call_operand(LvLibrary *library, LvCall *call, int operand, DnnDesc desc);
+dnnl_memory_t call_temporary(LvLibrary *library, LvCall *call, DnnDesc desc);
+// Adds a stage and frees the primitive descriptor; false where it is NULL or the library refuses. `args` are pairs
+// (argument number, memory), closed by 0.
+bool call_stage(LvLibrary *library, LvCall *call, dnnl_primitive_desc_t primitive, ...);
+bool call_reorder(LvLibrary *library, LvCall *call, DnnDesc from_desc, dnnl_memory_t from, DnnDesc to_desc, dnnl_memory_t to);
+// The operand in the form `wanted`: itself, or a temporary that a reorder fills.
+dnnl_memory_t call_read(LvLibrary *library, LvCall *call, int operand, DnnDesc given, DnnDesc wanted);
+// Room for the call's scratch memory, once it is whole.
+bool call_finish(LvLibrary *library, LvCall *call, LvError *error);
+bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error);
+
+// conv.c, matmul.c: fill an empty call; false: the library has no such form.
+bool conv_build(LvLibrary *library, LvCall *call, bool winograd);
+bool matmul_build(LvLibrary *library, LvCall *call);
+
+// tune.c: the algorithm of an LV_CONV_AUTO step by measurement, remembered in the cache.
+bool tune_wants_winograd(LvCpu *cpu, const LvStep *step);
+
+#endif

@@ -1,0 +1,101 @@
+// Which algorithm a convolution takes under LV_CONV_AUTO: both are timed once, briefly, and the answer is kept in the cache
+// by library version, processor, thread count and shape. Bits then repeat from run to run on one machine.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/arena.h"
+#include "device/cpu/onednn.h"
+
+// Winograd must win by 5%: it is the less accurate of the two. 0.03 s a form bounds a model of 300 convolutions to seconds.
+static const double margin = 0.95, budget = 0.03;
+enum { MOST_RUNS = 8 };
+
+static void print_key(const LvCpu *cpu, const LvStep *step, char key[33]) {
+    LvText text = {0};
+    int version[3];
+    const LvConvStep *c = &step->conv;
+    cpu_library_version(version);
+    lv_text_printf(&text, "oneDNN %d.%d.%d threads %d direction %d stride %lld %lld pad", version[0], version[1], version[2],
+                   cpu->threads, c->direction, (long long)c->stride[0], (long long)c->stride[1]);
+    for (int i = 0; i < 4; i++) lv_text_printf(&text, " %lld", (long long)c->pad[i]);
+    lv_text_printf(&text, " bias %d residual %d activation %d", c->has_bias, c->has_residual, c->activation);
+    for (int i = 0; i < step->operand_count; i++) {
+        const LvOperand *o = &step->operands[i];
+        lv_text_printf(&text, " %s", lv_dtype_name(o->dtype));
+        lv_shape_print(&text, o->shape);
+        lv_layout_print(&text, o->layout, o->shape.rank);
+    }
+    const char *parts[] = {"convolution 1", cpu->processor, lv_text_get(&text)};
+    cache_key(key, parts, 3);
+    lv_text_free(&text);
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// Best of a few runs, the first not counted; negative if it cannot run.
+static double time_form(LvCpu *cpu, const LvStep *step, bool winograd, char *const *buffers) {
+    LvError error = {0};
+    LvCall *call = call_create(step);
+    double best = -1;
+    if (conv_build(cpu->library, call, winograd) && call_finish(cpu->library, call, &error) &&
+        call_execute(cpu->library, call, buffers, &error)) {
+        double start = now();
+        for (int run = 0; run < MOST_RUNS && (run == 0 || now() - start < budget); run++) {
+            double begin = now();
+            if (!call_execute(cpu->library, call, buffers, &error)) break;
+            double took = now() - begin;
+            if (best < 0 || took < best) best = took;
+        }
+    }
+    lv_error_clear(&error);
+    cpu_call_discard(call);
+    return best;
+}
+
+static bool measure(LvCpu *cpu, const LvStep *step) {
+    char *buffers[8] = {0};
+    bool good = step->operand_count <= 8;
+    for (int i = 0; good && i < step->operand_count; i++) {
+        size_t bytes;
+        good = lv_shape_bytes(step->operands[i].shape, step->operands[i].dtype, &bytes);
+        if (good) buffers[i] = aligned_alloc(64, (bytes + 127) / 64 * 64);
+        good = good && buffers[i];
+        if (good) memset(buffers[i], 0, bytes);
+    }
+    double wino = good ? time_form(cpu, step, true, buffers) : -1;
+    double direct = wino > 0 ? time_form(cpu, step, false, buffers) : -1;
+    for (int i = 0; i < 8; i++) free(buffers[i]);
+    return wino > 0 && (direct < 0 || wino < margin * direct);
+}
+
+bool tune_wants_winograd(LvCpu *cpu, const LvStep *step) {
+    const LvOperand *w = &step->operands[step->conv.direction == LV_CONV_WEIGHT_GRADIENT ? 0 : 2];
+    const LvConvStep *c = &step->conv;
+    if (w->shape.dim[2] != 3 || w->shape.dim[3] != 3 || c->stride[0] != 1 || c->stride[1] != 1) return false;
+    if (step->operands[1].dtype != LV_F32) return false;
+    char key[33];
+    print_key(cpu, step, key);
+    void *known = lv_map_get(&cpu->library->choices, key);
+    if (known) return (intptr_t)known == 1 + LV_CONV_WINOGRAD;
+    LvText path = {0};
+    char *text = NULL;
+    bool winograd;
+    if (cpu->cache_dir) lv_text_printf(&path, "%s/%s.choice", cpu->cache_dir, key);
+    if (cpu->cache_dir && cache_read_text(path.data, &text) && (!strcmp(text, "winograd") || !strcmp(text, "direct"))) {
+        winograd = !strcmp(text, "winograd");
+    } else {
+        winograd = measure(cpu, step);
+        const char *answer = winograd ? "winograd" : "direct";
+        if (cpu->cache_dir) cache_write(path.data, answer, strlen(answer));
+    }
+    free(text);
+    lv_text_free(&path);
+    lv_map_set(&cpu->library->choices, key, (void *)(intptr_t)(1 + (winograd ? LV_CONV_WINOGRAD : LV_CONV_DIRECT)));
+    return winograd;
+}

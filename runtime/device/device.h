@@ -1,0 +1,63 @@
+// The device interface: all that runtime/exec asks of a processor or GPU. A backend is one LvDeviceOps table and a struct
+// that starts with LvDevice. Work is queued in order on one stream; only `sync`, `download` and `elapsed` wait for it
+// (the CPU finishes everything before it returns). No slot may be NULL; a slot that can fail returns false and sets error.
+#ifndef LV_DEVICE_DEVICE_H
+#define LV_DEVICE_DEVICE_H
+
+#include "base/error.h"
+#include "base/plan.h"
+#include "exec/program.h"
+
+typedef struct LvModule LvModule;  // the kernels of a plan, loaded (backend's own)
+typedef struct LvCall LvCall;      // a library call, prepared (backend's own)
+typedef struct LvEvent LvEvent;    // a point in the stream (backend's own)
+
+typedef struct {
+    double seconds;
+    int compiled, cached;  // kernels
+} LvLoadInfo;
+
+typedef struct {
+    const char *name;  // "cpu", "cuda"
+    void (*close)(LvDevice *device);
+
+    // Memory: zeroed, aligned to 64 bytes at least; `bytes` 0 gives a pointer that is not read.
+    bool (*allocate)(LvDevice *device, size_t bytes, void **memory, LvError *error);
+    void (*release)(LvDevice *device, void *memory, size_t bytes);
+    bool (*upload)(LvDevice *device, void *to, const void *host, size_t bytes, LvError *error);
+    bool (*download)(LvDevice *device, void *host, const void *from, size_t bytes, LvError *error);  // waits
+    bool (*copy)(LvDevice *device, void *to, const void *from, size_t bytes, LvError *error);        // on the device
+    bool (*zero)(LvDevice *device, void *to, size_t bytes, LvError *error);
+
+    // Kernels: compiles what the user's cache lacks. `launch` takes the operands' addresses in the step's order.
+    bool (*load)(LvDevice *device, const LvPlan *plan, LvModule **module, LvLoadInfo *info, LvError *error);
+    void (*unload)(LvDevice *device, LvModule *module);
+    bool (*launch)(LvDevice *device, LvModule *module, int kernel, char *const *buffers, const LvScalar *scalars,
+                   LvError *error);
+
+    // Library calls, LV_STEP_CONV and LV_STEP_MATMUL: `prepare` chooses an implementation and makes room for its scratch
+    // memory; `call` runs it. The step must outlive the call.
+    bool (*prepare)(LvDevice *device, const LvStep *step, LvCall **call, LvError *error);
+    void (*discard)(LvDevice *device, LvCall *call);
+    bool (*call)(LvDevice *device, LvCall *call, char *const *buffers, LvError *error);
+    const char *(*describe)(const LvCall *call);  // the implementation's name, for profiles
+
+    // Events and waiting. `elapsed` waits for both and gives seconds from `from` to `to`.
+    bool (*event_create)(LvDevice *device, LvEvent **event, LvError *error);
+    void (*event_destroy)(LvDevice *device, LvEvent *event);
+    void (*record)(LvDevice *device, LvEvent *event);
+    double (*elapsed)(LvDevice *device, LvEvent *from, LvEvent *to);
+    bool (*sync)(LvDevice *device, LvError *error);
+
+    // Before the first step of a run, on the thread that runs: the CPU binds its thread count here.
+    void (*begin)(LvDevice *device);
+} LvDeviceOps;
+
+struct LvDevice {
+    const LvDeviceOps *ops;
+    char *description;  // "cpu (2 threads, AVX-512, AMX)"; owned by the backend
+};
+
+bool lv_cpu_open(int threads, LvDevice **device, LvError *error);
+
+#endif

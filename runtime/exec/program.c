@@ -1,0 +1,223 @@
+// A plan bound to a device and a store: arenas of its own, kernels loaded, library calls prepared, every operand's address
+// known. A run is one walk over the steps.
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/arena.h"
+#include "base/plan_file.h"
+#include "exec/store.h"
+
+struct LvProgram {
+    LvDevice *device;
+    const LvPlan *plan;
+    LvStore *store;
+    LvModule *module;
+    void *memory[LV_ARENA_COUNT];  // the store's or, from GRADIENTS on, its own
+    LvCall **calls;                // [step], NULL where the step is no library call
+    char ***buffers;               // [step][operand]
+    char **addresses;              // one block behind `buffers`
+    LvProgramInfo info;
+    bool profile;
+    double *seconds;               // [step]
+    LvEvent *before, *after;
+};
+
+static char *address_of(const LvProgram *program, LvPlace place) {
+    return place.offset < 0 ? NULL : (char *)program->memory[place.arena] + place.offset;
+}
+
+static bool allocate_arenas(LvProgram *program, LvError *error) {
+    const LvPlan *plan = program->plan;
+    LvDevice *device = program->device;
+    for (int a = 0; a < LV_ARENA_COUNT; a++) {
+        if (a < LV_STORE_ARENAS) {
+            program->memory[a] = program->store->memory[a];
+            continue;
+        }
+        if (!device->ops->allocate(device, (size_t)plan->arena_bytes[a], &program->memory[a], error)) {
+            return lv_error_prefix(error, "%s of entry '%s'", lv_arena_kind_name((LvArenaKind)a), plan->entry);
+        }
+        program->info.device_bytes += plan->arena_bytes[a];
+    }
+    size_t constants = (size_t)plan->arena_bytes[LV_ARENA_CONSTANTS];
+    return constants == 0 ||
+           device->ops->upload(device, program->memory[LV_ARENA_CONSTANTS], plan->constants, constants, error);
+}
+
+static void bind_addresses(LvProgram *program) {
+    const LvPlan *plan = program->plan;
+    size_t total = 0, at = 0;
+    for (int s = 0; s < plan->step_count; s++) total += (size_t)plan->steps[s].operand_count;
+    program->buffers = lv_calloc((size_t)plan->step_count + 1, sizeof *program->buffers);
+    program->addresses = lv_calloc(total + 1, sizeof *program->addresses);
+    for (int s = 0; s < plan->step_count; s++) {
+        program->buffers[s] = program->addresses + at;
+        for (int o = 0; o < plan->steps[s].operand_count; o++) {
+            program->addresses[at++] = address_of(program, plan->steps[s].operands[o].place);
+        }
+    }
+}
+
+static bool prepare_calls(LvProgram *program, LvError *error) {
+    const LvPlan *plan = program->plan;
+    program->calls = lv_calloc((size_t)plan->step_count + 1, sizeof *program->calls);
+    for (int s = 0; s < plan->step_count; s++) {
+        const LvStep *step = &plan->steps[s];
+        if (step->kind != LV_STEP_CONV && step->kind != LV_STEP_MATMUL) continue;
+        if (!program->device->ops->prepare(program->device, step, &program->calls[s], error)) {
+            return lv_error_prefix(error, "step %d, %s", s, step->label ? step->label : "");
+        }
+    }
+    return true;
+}
+
+bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvProgram **out, LvError *error) {
+    struct timespec start, end;
+    LvLoadInfo load = {0};
+    if (!lv_plan_check(plan, error) || !store_serves(store, plan, error)) return false;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    LvProgram *program = lv_calloc(1, sizeof *program);
+    program->device = device, program->plan = plan, program->store = store;
+    device->ops->begin(device);
+    bool good = device->ops->load(device, plan, &program->module, &load, error) && allocate_arenas(program, error) &&
+                prepare_calls(program, error) && device->ops->event_create(device, &program->before, error) &&
+                device->ops->event_create(device, &program->after, error);
+    if (!good) {
+        lv_program_destroy(program);
+        return false;
+    }
+    bind_addresses(program);
+    program->seconds = lv_calloc((size_t)plan->step_count + 1, sizeof *program->seconds);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    program->info.compile_seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+    program->info.kernels_compiled = load.compiled;
+    program->info.kernels_cached = load.cached;
+    *out = program;
+    return true;
+}
+
+void lv_program_destroy(LvProgram *program) {
+    if (!program) return;
+    const LvDeviceOps *ops = program->device->ops;
+    for (int s = 0; program->calls && s < program->plan->step_count; s++) {
+        if (program->calls[s]) ops->discard(program->device, program->calls[s]);
+    }
+    for (int a = LV_STORE_ARENAS; a < LV_ARENA_COUNT; a++) {
+        if (program->memory[a]) ops->release(program->device, program->memory[a], (size_t)program->plan->arena_bytes[a]);
+    }
+    if (program->module) ops->unload(program->device, program->module);
+    if (program->before) ops->event_destroy(program->device, program->before);
+    if (program->after) ops->event_destroy(program->device, program->after);
+    free(program->calls);
+    free(program->buffers);
+    free(program->addresses);
+    free(program->seconds);
+    free(program);
+}
+
+static const LvPort *find_port(const LvPort *ports, int count, const char *name) {
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(ports[i].name, name)) return &ports[i];
+    }
+    return NULL;
+}
+
+static bool check_bytes(const LvPort *port, const char *what, size_t bytes, LvError *error) {
+    size_t size;
+    if (lv_shape_bytes(port->shape, port->dtype, &size) && size == bytes) return true;
+    LvText text = {0};
+    lv_shape_print(&text, port->shape);
+    lv_error_set(error, LV_ERROR_FORMAT, "%s '%s' is %s%s, %zu bytes, not %zu", what, port->name, lv_dtype_name(port->dtype),
+                 lv_text_get(&text), size, bytes);
+    lv_text_free(&text);
+    return false;
+}
+
+// Inputs of the runtime ('$seed') are set whether the plan has them or not.
+bool lv_program_set_input(LvProgram *program, const char *name, const void *data, size_t bytes, LvError *error) {
+    const LvPort *port = find_port(program->plan->inputs, program->plan->input_count, name);
+    if (!port && name[0] == '$') return true;
+    if (!port) return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' has no input '%s'", program->plan->entry, name);
+    return check_bytes(port, "input", bytes, error) &&
+           (bytes == 0 ||
+            program->device->ops->upload(program->device, address_of(program, port->place), data, bytes, error));
+}
+
+bool lv_program_get_result(LvProgram *program, const char *name, void *data, size_t bytes, LvError *error) {
+    const LvPort *port = find_port(program->plan->results, program->plan->result_count, name);
+    if (!port) return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' has no result '%s'", program->plan->entry, name);
+    return check_bytes(port, "result", bytes, error) &&
+           (bytes == 0 ||
+            program->device->ops->download(program->device, data, address_of(program, port->place), bytes, error));
+}
+
+bool lv_program_get_gradient(const LvProgram *program, int variable, void *data, size_t bytes, LvError *error) {
+    const LvPlan *plan = program->plan;
+    if (variable < 0 || variable >= plan->variable_count) {
+        return lv_error_set(error, LV_ERROR_USAGE, "no variable number %d", variable);
+    }
+    const LvVariable *v = &plan->variables[variable];
+    if (v->gradient.offset < 0) return lv_error_set(error, LV_ERROR_USAGE, "'%s' has no gradient in this entry", v->name);
+    size_t size;
+    if (!lv_shape_bytes(v->shape, v->dtype, &size) || size != bytes) {
+        return lv_error_set(error, LV_ERROR_FORMAT, "the gradient of '%s' takes %zu bytes, not %zu", v->name, size, bytes);
+    }
+    return program->device->ops->download(program->device, data, address_of(program, v->gradient), bytes, error);
+}
+
+static bool run_step(LvProgram *program, int index, LvError *error) {
+    const LvStep *step = &program->plan->steps[index];
+    const LvDeviceOps *ops = program->device->ops;
+    LvDevice *device = program->device;
+    char **buffers = program->buffers[index];
+    size_t bytes = 0;
+    switch (step->kind) {
+        case LV_STEP_KERNEL: return ops->launch(device, program->module, step->kernel, buffers, step->scalars, error);
+        case LV_STEP_CONV:
+        case LV_STEP_MATMUL: return ops->call(device, program->calls[index], buffers, error);
+        case LV_STEP_COPY:
+            lv_shape_bytes(step->operands[0].shape, step->operands[0].dtype, &bytes);
+            return ops->copy(device, buffers[0], buffers[1], bytes, error);
+        case LV_STEP_ZERO:
+            lv_shape_bytes(step->operands[0].shape, step->operands[0].dtype, &bytes);
+            return ops->zero(device, buffers[0], bytes, error);
+        case LV_STEP_ALL_REDUCE: return true;  // one process: the sum over ranks is the value itself
+        case LV_STEP_KIND_COUNT: break;
+    }
+    return lv_error_set(error, LV_ERROR_FORMAT, "step %d is of no known kind", index);
+}
+
+bool lv_program_run(LvProgram *program, LvError *error) {
+    const LvPlan *plan = program->plan;
+    const LvDeviceOps *ops = program->device->ops;
+    ops->begin(program->device);
+    for (int s = 0; s < plan->step_count; s++) {
+        if (program->profile) ops->record(program->device, program->before);
+        if (!run_step(program, s, error)) {
+            return lv_error_prefix(error, "step %d, %s", s, plan->steps[s].label ? plan->steps[s].label : "");
+        }
+        if (program->profile) {
+            ops->record(program->device, program->after);
+            program->seconds[s] += ops->elapsed(program->device, program->before, program->after);
+        }
+    }
+    return ops->sync(program->device, error);
+}
+
+LvProgramInfo lv_program_info(const LvProgram *program) {
+    return program->info;
+}
+
+void lv_program_profile(LvProgram *program, bool on) {
+    program->profile = on;
+    if (on) memset(program->seconds, 0, (size_t)program->plan->step_count * sizeof *program->seconds);
+}
+
+double lv_program_step_seconds(const LvProgram *program, int step) {
+    return program->seconds[step];
+}
+
+const char *lv_program_step_implementation(const LvProgram *program, int step) {
+    return program->calls[step] ? program->device->ops->describe(program->calls[step]) : "";
+}
