@@ -1,0 +1,31 @@
+// Inside of the driver: the order of passes, from a graph to units to a plan.
+#ifndef LV_DRIVER_PIPELINE_H
+#define LV_DRIVER_PIPELINE_H
+
+#include "driver/compiler.h"
+#include "graph/graph.h"
+#include "memory/memory.h"
+#include "passes/pass.h"
+#include "schedule/unit.h"
+
+// Runs one pass by name (`lvc --pass NAME in.lvg`, tests/ir), and the verifier after it.
+bool lv_pass_run(const char *name, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error);
+
+// All passes from an elaborated graph up to the schedule. Stops after the stage `options->emit` and sets *stopped.
+bool pipeline_run(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, bool *stopped, LvError *error);
+
+// Schedules, plans memory and emits; `arena` holds what is in between.
+bool pipeline_finish(Graph *graph, const LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics,
+                     LvPlan **plan, LvError *error);
+
+// emit_plan.c: units and places -> plan. `model` NULL: a graph without a model (tests).
+LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvModel *model, const LvCompileOptions *options,
+                  const LvSources *sources);
+
+// dump.c
+bool dump_is_stage(const char *stage);
+void dump_plan(const LvPlan *plan, LvText *out);
+void dump_explain(const LvPlan *plan, LvText *out);
+void dump_bytes(int64_t bytes, LvText *out);  // "1.5 MiB"
+
+#endif

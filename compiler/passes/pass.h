@@ -1,0 +1,61 @@
+// Graph-to-graph passes: what they share, and the table by which they are named.
+#ifndef LV_PASSES_PASS_H
+#define LV_PASSES_PASS_H
+
+#include "driver/compiler.h"
+#include "graph/graph.h"
+
+// What a pass may know besides the graph. Every pass gets a scratch arena of its own.
+typedef struct {
+    LvPrecision precision;
+    LvConvAlgorithm conv;
+    int64_t memory_limit;  // bytes, 0: none
+    LvArena *arena;        // scratch, freed after the pass
+    LvDiagnostics *diagnostics;
+    LvError *error;
+} PassContext;
+
+// False: the user's program or settings do not allow it; diagnostics or error say why. Our own bugs abort.
+typedef bool (*PassFunction)(Graph *graph, PassContext *context);
+
+typedef struct {
+    const char *name;
+    PassFunction run;
+    const char *summary;
+} Pass;
+
+#define PASS(name, summary) bool pass_##name(Graph *graph, PassContext *context);
+#include "passes/passes.def"
+#undef PASS
+
+const Pass *pass_find(const char *name);            // NULL if there is none
+const Pass *pass_table(int *count);
+
+// ---- rewrite.c: the driver of rules
+
+// Looks at one node whose inputs are already rewritten. Returns the value that replaces result 0, or NULL. New nodes go
+// before the node (graph->insert_before is set) and are looked at in turn.
+typedef Value *(*RewriteRule)(Graph *graph, Node *node, void *user);
+
+// One walk in order, over nodes with one result. True: something was replaced. The nodes replaced stay, unused, for dce.
+bool rewrite_walk(Graph *graph, RewriteRule rule, void *user, LvArena *arena);
+// New nodes are marked with the source place of `node` and go before it.
+void rewrite_at(Graph *graph, Node *node);
+void rewrite_end(Graph *graph);
+
+// ---- facts.c: small questions about values
+
+bool value_is_constant(const Value *value);                         // a `constant` node (one number everywhere)
+bool value_is_number(const Value *value, double number);            // a constant of this number
+double value_number(const Value *value);                            // of a constant
+bool value_is_float(const Value *value);
+bool node_is_elementwise(const Node *node);                         // element i of the result from element i of the inputs
+bool node_is_leaf(const Node *node);
+bool graph_has_op(const Graph *graph, Op op);
+// Element types and shapes agree, so that one may stand for the other.
+bool value_alike(const Value *a, const Value *b);
+Node *node_add_like(Graph *graph, const Node *node, Value *const *inputs);  // the same op and attributes over other inputs
+uint64_t node_hash(const Node *node);                               // op, inputs, attributes, types
+bool node_same(const Node *a, const Node *b);
+
+#endif
