@@ -421,3 +421,12 @@ MemoryPlan *memory_plan(const Schedule *schedule, LvArena *arena) {
     resolve_copies(&p, plan->after.data, plan->after.count);
     return plan;
 }
+
+void memory_plan_free(MemoryPlan *plan) {
+    lv_vec_free(&plan->live->storages);
+    lv_vec_free(&plan->before);
+    lv_vec_free(&plan->after);
+    lv_vec_free(&plan->packs);
+    lv_vec_free(&plan->pack_units);
+    lv_vec_free(&plan->literals);
+}

@@ -82,6 +82,7 @@ typedef struct {
 } MemoryPlan;
 
 MemoryPlan *memory_plan(const Schedule *schedule, LvArena *arena);
+void memory_plan_free(MemoryPlan *plan);  // what is not in the arena
 LvPlace memory_place(const MemoryPlan *plan, const Value *value);
 
 // check.c: an independent check that no two live values overlap; NULL, or what is wrong

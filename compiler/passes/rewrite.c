@@ -38,7 +38,8 @@ bool rewrite_walk(Graph *graph, RewriteRule rule, void *user, LvArena *arena) {
         for (int i = 0; i < node->input_count; i++) node->inputs[i] = replacement(&with, node->inputs[i]);
         Node *before = node->prev, *after = node->next;
         Value *value = NULL;
-        if (node->result_count == 1) {
+        bool replaced = node->result_count && replacement(&with, &node->results[0]) != &node->results[0];
+        if (node->result_count == 1 && !replaced) {
             rewrite_at(graph, node);
             value = rule(graph, node, user);
         }

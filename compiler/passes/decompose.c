@@ -1,0 +1,49 @@
+// requires     no gradient nodes
+// establishes  no composite but those that the backend has a kernel template for; no stop_gradient
+// breaks       common subexpressions (a forward norm and its backward compute the same statistics): run cse after it
+//
+// Composites know their own decomposition (op table). What a backend keeps whole is asked of the template table.
+#include "codegen/c/templates.h"
+#include "ops/op.h"
+#include "passes/pass.h"
+
+bool pass_decompose(Graph *graph, PassContext *context) {
+    bool changed = false;
+    LV_VEC(Value *) with = {0};
+    Node *node = graph->first;
+    while (node) {
+        const OpInfo *info = op_info(node->op);
+        Value *results[8] = {0};
+        rewrite_at(graph, node);
+        Node *before = node->prev, *after = node->next;
+        bool done = false;
+        if (node->result_count && (size_t)node->results[0].id < with.count && with.data[node->results[0].id]) {
+            node = after;  // decomposed already: dce takes it
+            continue;
+        }
+        if (node->op == OP_all_reduce || node->op == OP_stop_gradient) {  // plans are for one rank: its sum is itself
+            results[0] = node->inputs[0];
+            done = true;
+        } else if (info->decompose && !template_takes(node)) {
+            done = info->decompose(graph, node, results);
+        }
+        if (!done) {
+            node = after;
+            continue;
+        }
+        changed = true;
+        for (int i = 0; i < node->result_count; i++) {
+            while (with.count <= (size_t)node->results[i].id) lv_vec_push(&with, NULL);
+            with.data[node->results[i].id] = results[i];
+        }
+        Node *added = before ? before->next : graph->first;  // composites may decompose into composites
+        node = added == node ? after : added;
+    }
+    rewrite_end(graph);
+    if (changed) {
+        while (with.count < (size_t)graph->next_value) lv_vec_push(&with, NULL);
+        graph_replace_all(graph, with.data);
+    }
+    lv_vec_free(&with);
+    return pass_dce(graph, context);
+}
