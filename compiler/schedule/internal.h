@@ -1,0 +1,74 @@
+// Shared by the files of schedule/: the stages between a graph and its units, in order.
+//   mark.c    which values are stored, which are recomputed inside their consumers; which share another's storage
+//   group.c   which stored values are computed by one kernel
+//   lower.c   one group -> one nest of loop IR
+//   merge.c   several kernels -> one (row-wise, tiny)
+//   build.c   kernels and calls -> units
+#ifndef LV_SCHEDULE_INTERNAL_H
+#define LV_SCHEDULE_INTERNAL_H
+
+#include "ops/op.h"
+#include "schedule/loop.h"
+#include "schedule/unit.h"
+
+_Noreturn void schedule_internal_error(const char *stage, const Node *node, const char *what);
+
+typedef enum {
+    PLACE_NONE,    // fused away
+    PLACE_GIVEN,   // input, variable, literal: storage that is given
+    PLACE_ALIAS,   // another value's storage
+    PLACE_STORED,  // written by a unit
+} Place;
+
+typedef struct {
+    Graph *graph;
+    LvArena *arena;
+    bool no_fuse;
+    int value_count;
+    Place *place;          // by value id
+    int *uses;             // by value id
+    int *level;            // by value id: reductions and calls on the longest path to it
+    int *unit_of;          // by value id: group that stores it, -1
+    Value **alias_of;      // by value id, resolved: never an alias itself
+    int64_t *alias_offset; // elements
+} Plan;
+
+// What computes a value, seen from the fuser.
+typedef enum {
+    ROLE_GIVEN,      // input, state_read, literal
+    ROLE_POINT,      // an expression of its inputs at computed indices: elementwise, movement, constant, iota, random
+    ROLE_REDUCTION,
+    ROLE_CALL,       // by the backend's library
+    ROLE_TEMPLATE,   // by a printed template
+    ROLE_PACK,
+    ROLE_EFFECT,     // all_reduce, state_write
+} Role;
+Role node_role(const Node *node);
+
+void plan_mark(Plan *plan);
+
+typedef struct {
+    int id;
+    Role role;
+    LV_VEC(Value *) roots;   // values it stores, in graph order
+    LV_VEC(Node *) nodes;
+    LV_VEC(Value *) reads;   // stored or given values (aliases resolved) that it reads
+    LvShape domain;          // logical shape of the iteration
+    LvLayout layout;         // and the order in which it is walked
+    int level;
+    double cost;
+    int order;               // where it stands among the groups
+} Group;
+
+typedef struct {
+    LV_VEC(Group *) list;
+} Groups;
+
+void plan_group(const Plan *plan, Groups *groups);
+
+// One nest over the group's domain that stores its roots. Buffers are added to the kernel as needed.
+void lower_group(const Plan *plan, const Group *group, Kernel *kernel);
+void lower_pack(const Plan *plan, const Node *node, Kernel *kernel);
+int kernel_buffer(const Plan *plan, Kernel *kernel, Value *value);
+
+#endif
