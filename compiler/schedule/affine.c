@@ -3,8 +3,6 @@
 // numbers; otherwise it names the axis that would have to be cut, or makes a quotient and a remainder variable.
 #include "schedule/loop.h"
 
-#include "base/diag.h"
-#include "graph/graph.h"
 #include "schedule/internal.h"
 
 Affine affine_constant(int64_t constant) { return (Affine){.constant = constant}; }

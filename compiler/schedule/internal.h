@@ -27,8 +27,10 @@ typedef struct {
     int value_count;
     Place *place;          // by value id
     int *uses;             // by value id
+    int *position;         // by value id: where its node stands
     int *level;            // by value id: reductions and calls on the longest path to it
     int *unit_of;          // by value id: group that stores it, -1
+    bool *packed;          // by value id: this member of a pack is written right into it
     Value **alias_of;      // by value id, resolved: never an alias itself
     int64_t *alias_offset; // elements
 } Plan;

@@ -110,6 +110,27 @@ static void merge_axes(Nest *nest, int fixed) {
     }
 }
 
+typedef struct {
+    int outer, inner;
+    int64_t factor;
+} Cut;
+
+static void add_outer(Affine *a, void *user) {
+    const Cut *cut = user;
+    *a = affine_add(*a, affine_scale(affine_var(cut->outer), affine_factor(a, cut->inner) * cut->factor));
+}
+
+void nest_cut_axis(Nest *nest, int at, int64_t inner, int outer_at) {
+    int var = nest->axes[at].var;
+    bool reduced = nest->axes[at].reduced;
+    int outer = nest_add_var(nest, nest->vars.data[var].extent / inner);
+    nest->vars.data[var].extent = inner;
+    each_index(nest, add_outer, &(Cut){outer, var, inner});
+    for (int i = nest->axis_count; i > outer_at; i--) nest->axes[i] = nest->axes[i - 1];
+    nest->axes[outer_at] = (Axis){outer, reduced};
+    nest->axis_count++;
+}
+
 int nest_affine_depth(const Nest *nest, const Affine *a) {
     int depth = 0;
     for (int i = 0; i < a->count; i++) {
@@ -154,8 +175,29 @@ static void find_depths(Nest *nest) {
     }
 }
 
+enum { MAX_LANES = 512, MAX_TILE = 256 };
+
+// A reduction that keeps its innermost axis holds an accumulator for each of its elements: cut long ones into tiles. One
+// that cannot be cut goes outside the reduced axes, of which the last is then innermost.
+static void tile_kept_axis(Nest *nest, int fixed) {
+    int last = nest->axis_count - 1, kept = 0;
+    if (last < 1 || nest->axes[last].reduced) return;
+    while (kept < last && !nest->axes[kept].reduced) kept++;
+    int64_t extent = nest->vars.data[nest->axes[last].var].extent, tile = MAX_TILE;
+    if (kept == last || extent <= MAX_LANES || kept < fixed) return;
+    while (tile >= 8 && extent % tile) tile--;
+    if (tile >= 8 && nest->axis_count < LOOP_MAX_AXES) {
+        nest_cut_axis(nest, last, tile, kept);
+        return;
+    }
+    Axis axis = nest->axes[last];
+    for (int i = last; i > kept; i--) nest->axes[i] = nest->axes[i - 1];
+    nest->axes[kept] = axis;
+}
+
 void nest_tidy(Nest *nest, int fixed) {
     merge_axes(nest, fixed);
+    tile_kept_axis(nest, fixed);
     find_depths(nest);
 }
 

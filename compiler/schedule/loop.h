@@ -131,6 +131,8 @@ double op_cost(Op op);                           // of one element, in units of 
 double nest_cost(const Nest *nest);              // additions for the whole nest, roughly
 // Merges neighbouring axes that every index walks as one, and finds each instruction's depth. The first `fixed` axes stay.
 void nest_tidy(Nest *nest, int fixed);
+// Cuts the axis at place `at` into extent / inner, put at place `outer_at` (<= at), and `inner`, which stays there.
+void nest_cut_axis(Nest *nest, int at, int64_t inner, int outer_at);
 int nest_affine_depth(const Nest *nest, const Affine *a);
 void kernel_free(Kernel *kernel);
 

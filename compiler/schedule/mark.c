@@ -6,17 +6,14 @@
 //   it is broadcast:   its arithmetic once a broadcast element, against once its own
 // Kernels are not known yet; two readers with the same domain and the same number of reductions before them count as one,
 // because that is what the grouping will fuse.
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "schedule/internal.h"
 
 void schedule_internal_error(const char *stage, const Node *node, const char *what) {
-    fprintf(stderr, "lvc: internal error: schedule: %s: %s", stage, what);
-    if (node) fprintf(stderr, " (%%%d = %s)", node->result_count ? node->results[0].id : -1, op_name(node->op));
-    fputc('\n', stderr);
-    abort();
+    if (node && node->result_count) lv_internal_error("schedule: %s: %s (%%%d = %s)", stage, what, node->results[0].id, op_name(node->op));
+    lv_internal_error("schedule: %s: %s", stage, what);
 }
 
 Role node_role(const Node *node) {
@@ -257,6 +254,7 @@ static void mark_point(Marker *marker, Node *node) {
 }
 
 static void find_levels(Plan *plan) {
+    int position = 0;
     for GRAPH_EACH(plan->graph, node) {
         int level = 0;
         for (int i = 0; i < node->input_count; i++) {
@@ -265,7 +263,11 @@ static void find_levels(Plan *plan) {
         }
         Role role = node_role(node);
         if (role != ROLE_POINT && role != ROLE_GIVEN) level++;
-        for (int i = 0; i < node->result_count; i++) plan->level[node->results[i].id] = level;
+        position++;
+        for (int i = 0; i < node->result_count; i++) {
+            plan->level[node->results[i].id] = level;
+            plan->position[node->results[i].id] = position;
+        }
     }
 }
 
