@@ -8,7 +8,7 @@
 
 #include "schedule/internal.h"
 
-enum { MAX_CUTS = 12, MAX_MEMO = 2048 };
+enum { MAX_CUTS = 12 };
 
 typedef struct {
     int dim;         // logical dimension
@@ -16,6 +16,12 @@ typedef struct {
     int64_t stride;  // in the dimension
     bool reduced;
 } Piece;
+
+typedef struct {
+    const Value *value;
+    Affine index[LV_MAX_RANK];
+    int region, instr;
+} Memo;  // the instruction that gives a value at an index
 
 typedef struct {
     const Plan *plan;
@@ -27,7 +33,7 @@ typedef struct {
     int cut_axis;                 // an index asked for this axis to be cut
     int64_t cut_inner;
     bool may_cut;
-    LV_VEC(struct Memo { const Value *value; Affine index[LV_MAX_RANK]; int region, instr; }) memo;
+    LV_VEC(Memo) memo;
 } Lower;
 
 static Value *owner(const Plan *plan, Value *value) {
@@ -294,13 +300,13 @@ static int lower_value(Lower *l, Value *value, const Affine *index, int region) 
     if ((place == PLACE_STORED || place == PLACE_GIVEN) && !computed_here(l, stored)) return lower_load(l, value, index, region);
     size_t bytes = sizeof(Affine) * (size_t)value->shape.rank;
     for (size_t i = 0; i < l->memo.count; i++) {
-        const struct Memo *memo = &l->memo.data[i];
+        const Memo *memo = &l->memo.data[i];
         if (memo->value != value || memo->region != region) continue;
         bool equal = true;
         for (int k = 0; k < value->shape.rank && equal; k++) equal = affine_equal(&memo->index[k], &index[k]);
         if (equal) return memo->instr;
     }
-    struct Memo memo = {.value = value, .region = region};
+    Memo memo = {.value = value, .region = region};
     if (bytes) memcpy(memo.index, index, bytes);
     memo.instr = lower_node(l, value->node, index, region);
     lv_vec_push(&l->memo, memo);
