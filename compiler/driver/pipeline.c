@@ -2,6 +2,7 @@
 // In debug builds (LV_VERIFY) the graph's verifier runs after every pass and the pass that broke the graph is named.
 #include "driver/pipeline.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "autodiff/autodiff.h"
@@ -96,7 +97,8 @@ static bool run_pass(const Pass *pass, Graph *graph, const LvCompileOptions *opt
     return done;
 }
 
-bool lv_pass_run(const char *name, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error) {
+static bool run_named(const char *name, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics,
+                      LvError *error) {
     const Pass *pass = pass_find(name);
     if (!pass) {
         const char *names[sizeof PASSES / sizeof *PASSES];
@@ -106,6 +108,14 @@ bool lv_pass_run(const char *name, Graph *graph, const LvCompileOptions *options
         return near ? lv_error_hint(error, "did you mean '%s'?", near) : false;
     }
     return run_pass(pass, graph, options, diagnostics, error);
+}
+
+bool lv_pass_run(const char *names, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error) {
+    char *list = lv_strdup(names), *rest = list, *name;
+    bool done = true;
+    while (done && (name = strsep(&rest, ",")) != NULL) done = run_named(name, graph, options, diagnostics, error);
+    free(list);
+    return done;
 }
 
 static bool emit_graph_if(const char *stage, const Graph *graph, const LvCompileOptions *options) {

@@ -8,8 +8,8 @@
 #include "passes/pass.h"
 #include "schedule/unit.h"
 
-// Runs one pass by name (`lvc --pass NAME in.lvg`, tests/ir), and the verifier after it.
-bool lv_pass_run(const char *name, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error);
+// Runs passes by name, "fold,algebra,dce" (`lvc --pass NAMES in.lvg`, tests/ir), in debug builds the verifier after each.
+bool lv_pass_run(const char *names, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error);
 
 // All passes from an elaborated graph up to the schedule. Stops after the stage `options->emit` and sets *stopped.
 bool pipeline_run(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, bool *stopped, LvError *error);

@@ -49,6 +49,14 @@ static double tensor_number(const Tensor *tensor, int64_t at) { return tensor->f
 // -0.0 and 0.0 differ: 1/x sees it.
 static bool same_number(double a, double b) { return memcmp(&a, &b, sizeof a) == 0; }
 
+// To the type's own precision.
+static double rounded(double number, LvDType dtype) {
+    union { double d; float f; uint16_t h; } element;
+    if (!lv_dtype_is_float(dtype)) return number;
+    lv_element_set(&element, dtype, 0, number);
+    return lv_element_get(&element, dtype, 0);
+}
+
 static bool exact_in_double(int64_t number) { return number >= -(1ll << 53) && number <= 1ll << 53; }
 
 static Value *literal_or_constant(Graph *graph, const Tensor *tensor) {
@@ -56,7 +64,7 @@ static Value *literal_or_constant(Graph *graph, const Tensor *tensor) {
     bool uniform = count > 0;
     for (int64_t i = 1; i < count && uniform; i++) uniform = same_number(tensor_number(tensor, i), tensor_number(tensor, 0));
     if (tensor->i && uniform) uniform = exact_in_double(tensor->i[0]);
-    if (uniform) return build_constant(graph, tensor_number(tensor, 0), tensor->dtype, tensor->shape);
+    if (uniform) return build_constant(graph, rounded(tensor_number(tensor, 0), tensor->dtype), tensor->dtype, tensor->shape);
     char *data = lv_arena_array(graph->arena, (size_t)(count ? count : 1), lv_dtype_size(tensor->dtype));
     for (int64_t i = 0; i < count; i++) {
         if (tensor->dtype == LV_I64) ((int64_t *)(void *)data)[i] = tensor->i[i];
@@ -86,7 +94,7 @@ static Value *fold_elementwise(Graph *graph, Node *node, LvArena *arena) {
     Evaluation evaluation = {.round = true, .arena = arena};
     op_info(node->op)->evaluate(&evaluation, &one, at, &result);
     if (result.i && !exact_in_double(result.i[0])) return NULL;
-    return build_constant(graph, tensor_number(&result, 0), result.dtype, node->results[0].shape);
+    return build_constant(graph, rounded(tensor_number(&result, 0), result.dtype), result.dtype, node->results[0].shape);
 }
 
 // Movements that only place elements keep one number everywhere.
