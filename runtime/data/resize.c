@@ -1,4 +1,4 @@
-// Two passes over 8-bit rows: along x into an intermediate that holds only the rows the second pass reads, then along y.
+// Two passes over 8-bit rows, with an intermediate that holds only what the second pass reads.
 // A coefficient is w * 2^22 rounded away from zero; w sums to 1, |w| < 2, so a sum of 8-bit products stays within 32 bits.
 #include "data/resize.h"
 
@@ -90,50 +90,81 @@ static void pass_x(const Taps *taps, const uint8_t *in, int width, uint8_t *out)
 }
 
 // One output row from `count` rows of `bytes` each; the compiler makes vectors of the inner loops.
-static void pass_y(const int32_t *k, int count, const uint8_t *in, size_t bytes, int32_t *sums, uint8_t *out) {
+static void pass_y(const int32_t *k, int count, const uint8_t *in, size_t stride, size_t bytes, int32_t *sums, uint8_t *out) {
     for (size_t i = 0; i < bytes; i++) sums[i] = 1 << (PRECISION - 1);
     for (int t = 0; t < count; t++) {
-        const uint8_t *row = in + (size_t)t * bytes;
+        const uint8_t *row = in + (size_t)t * stride;
         int32_t tap = k[t];
         for (size_t i = 0; i < bytes; i++) sums[i] += row[i] * tap;
     }
     for (size_t i = 0; i < bytes; i++) out[i] = clip(sums[i]);
 }
 
+// What the window's outputs read of an axis: [*first, *first + *count). An axis whose size stays is copied, not filtered.
+static void span_of(const Taps *taps, int outputs, int from, int *first, int *count) {
+    *first = from, *count = outputs;
+    if (!taps->stride) return;
+    int last = 0;
+    *first = taps->first[0];
+    for (int i = 0; i < outputs; i++) {
+        if (taps->first[i] < *first) *first = taps->first[i];
+        if (taps->first[i] + taps->count[i] > last) last = taps->first[i] + taps->count[i];
+    }
+    *count = last - *first;
+    for (int i = 0; i < outputs; i++) taps->first[i] -= *first;
+}
+
+typedef struct {
+    Taps x, y;
+    LvBox read;  // of the source, what the window needs
+    LvBox window;
+    const uint8_t *source;  // the first pixel that is read
+    size_t stride;
+} Plan;
+
+static void run_x(const Plan *plan, const uint8_t *in, size_t stride, int rows, uint8_t *out) {
+    size_t row = (size_t)plan->window.width * 3;
+    for (int r = 0; r < rows; r++, in += stride, out += row) {
+        if (plan->x.stride) pass_x(&plan->x, in, plan->window.width, out);
+        else memcpy(out, in, row);
+    }
+}
+
+static void run_y(const Plan *plan, const uint8_t *in, size_t stride, size_t bytes, uint8_t *out) {
+    int32_t *sums = lv_malloc(bytes * sizeof(int32_t));
+    for (int i = 0; i < plan->window.height; i++, out += bytes) {
+        const Taps *y = &plan->y;
+        pass_y(y->taps + (size_t)i * (size_t)y->stride, y->count[i], in + (size_t)y->first[i] * stride, stride, bytes, sums, out);
+    }
+    free(sums);
+}
+
 void lv_resize_window(const LvPicture *source, LvBox box, int width, int height, LvBox window, LvFilter filter, uint8_t *out) {
-    size_t stride = (size_t)source->width * 3, row = (size_t)window.width * 3;
-    const uint8_t *corner = source->pixels + (size_t)box.y * stride + (size_t)box.x * 3;
-    bool along_x = width != box.width, along_y = height != box.height;  // an untouched axis is copied, as Pillow does
-    Taps x = {0}, y = {0};
-    int first = window.y, rows = window.height;
-    if (along_x) x = make_taps(box.width, width, window.x, window.width, filter);
-    if (along_y) {
-        y = make_taps(box.height, height, window.y, window.height, filter);
-        int last = 0;
-        first = box.height;
-        for (int i = 0; i < window.height; i++) {
-            if (y.first[i] < first) first = y.first[i];
-            if (y.first[i] + y.count[i] > last) last = y.first[i] + y.count[i];
-        }
-        rows = last - first;
-    }
-    uint8_t *middle = along_y ? lv_malloc((size_t)rows * row) : out;
-    for (int r = 0; r < rows; r++) {
-        const uint8_t *in = corner + (size_t)(first + r) * stride;
-        if (along_x) pass_x(&x, in, window.width, middle + (size_t)r * row);
-        else memcpy(middle + (size_t)r * row, in + (size_t)window.x * 3, row);
-    }
-    if (along_y) {
-        int32_t *sums = lv_malloc(row * sizeof(int32_t));
-        for (int i = 0; i < window.height; i++) {
-            const uint8_t *in = middle + (size_t)(y.first[i] - first) * row;
-            pass_y(y.taps + (size_t)i * (size_t)y.stride, y.count[i], in, row, sums, out + (size_t)i * row);
-        }
-        free(sums);
+    Plan plan = {.window = window, .stride = (size_t)source->width * 3};
+    if (width != box.width) plan.x = make_taps(box.width, width, window.x, window.width, filter);
+    if (height != box.height) plan.y = make_taps(box.height, height, window.y, window.height, filter);
+    span_of(&plan.x, window.width, window.x, &plan.read.x, &plan.read.width);
+    span_of(&plan.y, window.height, window.y, &plan.read.y, &plan.read.height);
+    plan.source = source->pixels + (size_t)(box.y + plan.read.y) * plan.stride + (size_t)(box.x + plan.read.x) * 3;
+    // The order matters to the last bit. Pillow 13 goes along y first when that shrinks by far more; older ones never do.
+    bool y_first = height < box.height && box.height - height > 2 * (box.width - width);
+    if (!plan.y.stride) {
+        run_x(&plan, plan.source, plan.stride, window.height, out);
+    } else if (y_first) {
+        size_t bytes = (size_t)plan.read.width * 3;
+        uint8_t *middle = lv_malloc((size_t)window.height * bytes);
+        run_y(&plan, plan.source, plan.stride, bytes, middle);
+        run_x(&plan, middle, bytes, window.height, out);
+        free(middle);
+    } else {
+        size_t bytes = (size_t)window.width * 3;
+        uint8_t *middle = lv_malloc((size_t)plan.read.height * bytes);
+        run_x(&plan, plan.source, plan.stride, plan.read.height, middle);
+        run_y(&plan, middle, bytes, bytes, out);
         free(middle);
     }
-    free_taps(&x);
-    free_taps(&y);
+    free_taps(&plan.x);
+    free_taps(&plan.y);
 }
 
 bool lv_resize(const LvPicture *source, int width, int height, LvFilter filter, LvPicture *out, LvError *error) {

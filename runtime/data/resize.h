@@ -1,4 +1,4 @@
-// Antialiased resampling, bit for bit as Pillow's 8-bit `Image.resize`: separable, horizontal first, coefficients in
+// Antialiased resampling, bit for bit as Pillow's 8-bit `Image.resize`: separable, coefficients in
 // 22-bit fixed point, the intermediate rounded to 8 bits; the filter widens with the scale when shrinking.
 #ifndef LV_DATA_RESIZE_H
 #define LV_DATA_RESIZE_H
