@@ -1,62 +1,26 @@
-// lv_model_compile: elaborate, run the passes (pipeline.c), schedule, plan memory, emit the plan.
+// lv_model_compile: elaborate, run the passes (pipeline.c), schedule, plan memory and emit (finish.c).
 #include <string.h>
 
-#include "base/error.h"
 #include "driver/pipeline.h"
 #include "sema/sema.h"
 
-#ifndef LV_VERIFY
-#define LV_VERIFY 0
-#endif
+static char *keep(LvPlan *plan, const char *text) { return lv_arena_strdup(plan->arena, text ? text : ""); }
 
-static bool check_limit(const LvPlan *plan, const LvCompileOptions *options, LvError *error) {
-    int64_t bytes = lv_plan_bytes(plan);
-    if (options->memory_limit <= 0 || bytes <= options->memory_limit) return true;
-    LvText need = {0}, have = {0};
-    dump_bytes(bytes, &need);
-    dump_bytes(options->memory_limit, &have);
-    lv_error_set(error, LV_ERROR_MEMORY, "entry '%s' at batch %lld needs at least %s (%lld bytes); the limit is %s", plan->entry,
-                 (long long)plan->batch, lv_text_get(&need), (long long)bytes, lv_text_get(&have));
-    lv_error_hint(error, "use a smaller batch, or allow more memory");
-    lv_text_free(&need);
-    lv_text_free(&have);
-    return false;
-}
-
-static bool emit_schedule(const Schedule *schedule, const LvCompileOptions *options) {
-    if (!options->emit || !options->emitted) return false;
-    if (strcmp(options->emit, "c") == 0) {
-        schedule_print_code(schedule, options->emitted);
-        return true;
+// What an artifact needs to specialise again: the resolved settings and every source.
+static void describe_model(LvPlan *plan, const LvModel *model) {
+    int count;
+    plan->model = keep(plan, lv_model_name(model));
+    plan->config = keep(plan, lv_model_config(model));
+    const LvModelParameter *parameters = lv_model_parameters(model, &count);
+    plan->settings = LV_NEW_ARRAY(plan->arena, LvPlanSetting, count + 1);
+    for (int i = 0; i < count; i++) {
+        plan->settings[plan->setting_count++] = (LvPlanSetting){keep(plan, parameters[i].name), keep(plan, parameters[i].value)};
     }
-    if (strcmp(options->emit, "loop") == 0 || strcmp(options->emit, "fused") == 0) {
-        schedule_print_loops(schedule, options->emitted);
-        return true;
+    const LvBundledSource *sources = lv_model_sources(model, &count);
+    plan->sources = LV_NEW_ARRAY(plan->arena, LvBundledSource, count + 1);
+    for (int i = 0; i < count; i++) {
+        plan->sources[plan->source_count++] = (LvBundledSource){keep(plan, sources[i].path), keep(plan, sources[i].text)};
     }
-    return false;
-}
-
-bool pipeline_finish(Graph *graph, const LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics,
-                     LvPlan **plan, LvError *error) {
-    LvArena *arena = lv_arena_create();
-    // --emit loop: one nest a node, as lowered; --emit fused: as run
-    bool apart = options->no_fuse || (options->emit && strcmp(options->emit, "loop") == 0);
-    Schedule *schedule = schedule_build(graph, apart, arena);
-    bool done = true;
-    if (!emit_schedule(schedule, options)) {
-        MemoryPlan *memory = memory_plan(schedule, arena);
-        const char *wrong = LV_VERIFY ? memory_check(memory, schedule, arena) : NULL;
-        if (wrong) lv_internal_error("memory: %s", wrong);
-        *plan = emit_plan(schedule, memory, model, options, diagnostics->sources);
-        memory_plan_free(memory);
-        done = check_limit(*plan, options, error);
-        if (!done) {
-            lv_plan_destroy(*plan);
-            *plan = NULL;
-        }
-    }
-    lv_arena_destroy(arena);
-    return done;
 }
 
 bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
@@ -70,9 +34,10 @@ bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnos
     if (!graph) return false;
     bool stopped = false;
     bool done = pipeline_run(graph, options, diagnostics, &stopped, error);
-    if (done && !stopped) done = pipeline_finish(graph, model, options, diagnostics, &made, error);
+    if (done && !stopped) done = pipeline_finish(graph, options, diagnostics, &made, error);
     graph_destroy(graph);
     if (!done || !made) return done;
+    describe_model(made, model);
     if (options->explain) dump_explain(made, options->explain);
     if (options->emit && options->emitted && strcmp(options->emit, "plan") == 0) dump_plan(made, options->emitted);
     if (plan) *plan = made;

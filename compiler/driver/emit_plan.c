@@ -210,23 +210,6 @@ static void emit_constants(Emitter *e) {
     }
 }
 
-static void emit_model(Emitter *e, const LvModel *model) {
-    LvPlan *plan = e->plan;
-    int count;
-    plan->model = keep(e, lv_model_name(model));
-    plan->config = keep(e, lv_model_config(model));
-    const LvModelParameter *parameters = lv_model_parameters(model, &count);
-    plan->settings = LV_NEW_ARRAY(plan->arena, LvPlanSetting, count + 1);
-    for (int i = 0; i < count; i++) {
-        plan->settings[plan->setting_count++] = (LvPlanSetting){keep(e, parameters[i].name), keep(e, parameters[i].value)};
-    }
-    const LvBundledSource *sources = lv_model_sources(model, &count);
-    plan->sources = LV_NEW_ARRAY(plan->arena, LvBundledSource, count + 1);
-    for (int i = 0; i < count; i++) {
-        plan->sources[plan->source_count++] = (LvBundledSource){keep(e, sources[i].path), keep(e, sources[i].text)};
-    }
-}
-
 static void emit_steps(Emitter *e) {
     const Schedule *schedule = e->schedule;
     const MemoryPlan *memory = e->memory;
@@ -241,8 +224,7 @@ static void emit_steps(Emitter *e) {
     for (size_t i = 0; i < memory->after.count; i++) emit_copy(e, &memory->after.data[i]);
 }
 
-LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvModel *model, const LvCompileOptions *options,
-                  const LvSources *sources) {
+LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCompileOptions *options, const LvSources *sources) {
     LvPlan *plan = lv_plan_create();
     Emitter e = {.plan = plan, .schedule = schedule, .memory = memory, .options = options, .sources = sources};
     const Graph *graph = schedule->graph;
@@ -252,7 +234,6 @@ LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvMo
     plan->precision = keep(&e, options->precision == LV_PRECISION_BF16 ? "bf16" : "f32");
     plan->batch = options->batch;
     memcpy(plan->arena_bytes, memory->arena_bytes, sizeof plan->arena_bytes);
-    if (model) emit_model(&e, model);
     emit_variables(&e);
     plan->input_count = (int)graph->inputs.count;
     plan->inputs = emit_ports(&e, graph->inputs.data, graph->inputs.count, memory->input_places);

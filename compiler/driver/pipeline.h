@@ -14,13 +14,11 @@ bool lv_pass_run(const char *names, Graph *graph, const LvCompileOptions *option
 // All passes from an elaborated graph up to the schedule. Stops after the stage `options->emit` and sets *stopped.
 bool pipeline_run(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, bool *stopped, LvError *error);
 
-// Schedules, plans memory and emits; `arena` holds what is in between.
-bool pipeline_finish(Graph *graph, const LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics,
-                     LvPlan **plan, LvError *error);
+// Schedules, plans memory and emits. *plan stays NULL where `options->emit` is a stage before the plan.
+bool pipeline_finish(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan, LvError *error);
 
-// emit_plan.c: units and places -> plan. `model` NULL: a graph without a model (tests).
-LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvModel *model, const LvCompileOptions *options,
-                  const LvSources *sources);
+// emit_plan.c: units and places -> plan; compile.c adds what is known of the model.
+LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCompileOptions *options, const LvSources *sources);
 
 // dump.c
 bool dump_is_stage(const char *stage);

@@ -1,0 +1,153 @@
+// Whole compilations on random graphs: passes, fusion, kernels through cc, library calls, memory; against the reference.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "driver/pipeline.h"
+#include "exec/program.h"
+#include "random_graph.h"
+
+typedef struct {
+    LvDevice *device;
+    LvArena *arena;
+    LvError error;
+    const char *what;
+    uint64_t seed;
+} Trial;
+
+static void require(Trial *t, bool done) {
+    if (!done) fail_msg("seed %llu, %s: %s", (unsigned long long)t->seed, t->what, t->error.message ? t->error.message : "failed");
+}
+
+static float *as_floats(Trial *t, const Tensor *tensor) {
+    int64_t n = lv_shape_elements(tensor->shape);
+    float *out = LV_NEW_ARRAY(t->arena, float, n + 1);
+    for (int64_t i = 0; i < n; i++) out[i] = (float)tensor->f[i];
+    return out;
+}
+
+static LvPlan *compile(Trial *t, Graph *graph, const LvCompileOptions *options) {
+    LvSources sources = {0};
+    LvDiagnostics diagnostics;
+    LvPlan *plan = NULL;
+    bool stopped = false;
+    lv_diagnostics_init(&diagnostics, &sources);
+    require(t, pipeline_run(graph, options, &diagnostics, &stopped, &t->error));
+    require(t, pipeline_finish(graph, options, &diagnostics, &plan, &t->error));
+    lv_diagnostics_free(&diagnostics);
+    lv_sources_free(&sources);
+    return plan;
+}
+
+static void expect_near(Trial *t, const char *name, const Tensor *want, const float *got, const LvPlan *plan) {
+    double scale = 0, n = (double)lv_shape_elements(want->shape);
+    for (int64_t i = 0; i < lv_shape_elements(want->shape); i++) scale += want->f[i] * want->f[i] / n;
+    for (int64_t i = 0; i < lv_shape_elements(want->shape); i++) {
+        if (isnan(want->f[i]) && isnan(got[i])) continue;
+        if (fabs(want->f[i] - got[i]) <= 1e-4 * (1 + sqrt(scale) + fabs(want->f[i])) || want->f[i] == got[i]) continue;
+        LvText text = {0};
+        dump_plan(plan, &text);
+        fail_msg("seed %llu, %s: %s[%lld] is %.9g, not %.9g\n%s", (unsigned long long)t->seed, t->what, name, (long long)i, got[i],
+                 want->f[i], lv_text_get(&text));
+    }
+}
+
+static void compare(Trial *t, LvProgram *program, LvStore *store, const LvPlan *plan, const Outputs *want) {
+    for (int i = 0; i < want->count; i++) {
+        size_t bytes = (size_t)lv_shape_elements(want->tensors[i].shape) * sizeof(float);
+        float *got = lv_arena_alloc(t->arena, bytes + 1);
+        if (strcmp(want->names[i], "w<-") == 0) require(t, lv_store_read(store, 0, got, bytes, &t->error));
+        else require(t, lv_program_get_result(program, want->names[i], got, bytes, &t->error));
+        expect_near(t, want->names[i], &want->tensors[i], got, plan);
+    }
+}
+
+static void run(Trial *t, const LvCompileOptions *options) {
+    t->arena = lv_arena_create();
+    Graph *graph = make_graph(t->seed, t->seed % 2);
+    Outputs inputs = {.arena = t->arena};
+    Graph *derived = graph_copy(graph);
+    LvSources sources = {0};
+    LvDiagnostics diagnostics;
+    lv_diagnostics_init(&diagnostics, &sources);
+    require(t, lv_pass_run("autodiff", derived, options, &diagnostics, &t->error));
+    Outputs want = evaluate(derived, t->arena);
+    LvPlan *plan = compile(t, graph, options);
+    LvStore *store = NULL;
+    LvProgram *program = NULL;
+    require(t, lv_store_create(t->device, plan, &store, &t->error));
+    require(t, lv_program_create(t->device, plan, store, &program, &t->error));
+    Attrs attrs = {0};
+    for (int i = 0; i < plan->input_count; i++) {
+        Value result = {.dtype = plan->inputs[i].dtype, .shape = plan->inputs[i].shape};
+        Node node = {.op = OP_input, .results = &result};
+        attrs.count = 0;
+        attrs_name(&attrs, ATTR_name, plan->inputs[i].name);
+        node.attrs = attrs;
+        size_t bytes = (size_t)lv_shape_elements(result.shape) * sizeof(float);
+        require(t, lv_program_set_input(program, plan->inputs[i].name, as_floats(t, on_input(&inputs, &node)), bytes, &t->error));
+    }
+    Value result = {.dtype = LV_F32, .shape = plan->variables[0].shape};
+    Node node = {.op = OP_state_read, .results = &result};
+    size_t bytes = (size_t)lv_shape_elements(result.shape) * sizeof(float);
+    require(t, lv_store_write(store, 0, as_floats(t, on_variable(&inputs, &node, 0)), bytes, &t->error));
+    require(t, lv_program_run(program, &t->error));
+    compare(t, program, store, plan, &want);
+    lv_program_destroy(program);
+    lv_store_destroy(store);
+    lv_plan_destroy(plan);
+    lv_diagnostics_free(&diagnostics);
+    lv_sources_free(&sources);
+    graph_destroy(derived);
+    graph_destroy(graph);
+    lv_arena_destroy(t->arena);
+}
+
+static int setup(void **state) {
+    LvError error = {0};
+    LvDevice *device = NULL;
+    if (!lv_device_open("cpu", 2, &device, &error)) return -1;
+    *state = device;
+    return 0;
+}
+
+static int teardown(void **state) {
+    lv_device_close(*state);
+    return 0;
+}
+
+static int trials(void) {
+    const char *more = getenv("LV_TEST_SEEDS");
+    return more ? atoi(more) : 12;
+}
+
+static void fused_runs_as_the_reference(void **state) {
+    LvCompileOptions options = {.batch = 1, .conv = LV_CONV_DIRECT, .device = "cpu"};
+    for (int i = 1; i <= trials(); i++) run(&(Trial){.device = *state, .what = "fused", .seed = (uint64_t)i}, &options);
+}
+
+static void unfused_runs_as_the_reference(void **state) {
+    LvCompileOptions options = {.batch = 1, .conv = LV_CONV_DIRECT, .device = "cpu", .no_fuse = true};
+    for (int i = 1; i <= trials() / 4; i++) run(&(Trial){.device = *state, .what = "no_fuse", .seed = (uint64_t)(100 + i)}, &options);
+}
+
+static void unoptimized_runs_as_the_reference(void **state) {
+    LvCompileOptions options = {.batch = 1, .conv = LV_CONV_DIRECT, .device = "cpu", .no_optimize = true};
+    for (int i = 1; i <= trials() / 4; i++) run(&(Trial){.device = *state, .what = "no_optimize", .seed = (uint64_t)(200 + i)}, &options);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fused_runs_as_the_reference),
+        cmocka_unit_test(unfused_runs_as_the_reference),
+        cmocka_unit_test(unoptimized_runs_as_the_reference),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
