@@ -86,8 +86,7 @@ static void simplify(View *y, View *a, View *b, View *residual) {
 // A dimension of extent 1 may have any stride; one that makes the matrix look dense keeps the fast implementations.
 static DnnDesc view_desc(LvCall *call, View view) {
     int r = view.rank;
-    if (view.dim[r - 1] == 1 && view.stride[r - 2] == 1) view.stride[r - 1] = view.dim[r - 2];
-    else if (view.dim[r - 1] == 1) view.stride[r - 1] = 1;
+    if (view.dim[r - 1] == 1) view.stride[r - 1] = 1;
     else if (view.dim[r - 2] == 1) view.stride[r - 2] = view.dim[r - 1] * view.stride[r - 1];
     for (int i = r - 3; i >= 0; i--) {
         if (view.dim[i] == 1) view.stride[i] = view.dim[i + 1] * view.stride[i + 1];
