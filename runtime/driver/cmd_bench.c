@@ -1,0 +1,260 @@
+// lvrun bench MODEL ENTRY: one JSON object about speed, memory and compiling. Inputs are random numbers, weights the
+// model's initial values; the cache is an empty folder of its own, so that "cold" is cold.
+#include <dirent.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/random.h"
+#include "command.h"
+#include "model.h"
+
+static const OptionSpec specs[] = {
+    {"batch", OPTION_VALUE, "N", "batch size (default 1)"},
+    {"steps", OPTION_VALUE, "N", "steps to time (default 10)"},
+    {"warmup", OPTION_VALUE, "N", "steps before (default 2)"},
+    {"user-cache", OPTION_FLAG, NULL, "use the user's cache of kernels; cold_compile_s is then null"},
+    {"profile", OPTION_FLAG, NULL, "a table of steps by time on stderr"},
+    MODEL_OPTIONS,
+    {"help", OPTION_FLAG, NULL, "this text"},
+    {0},
+};
+
+typedef struct {
+    Options options;
+    OpenModel open;
+    LvDevice *device;
+    LvPlan *plan;
+    LvStore *store;
+    LvProgram *program;
+    LvCompileOptions compile;
+    int64_t batch, steps, warmup, threads;
+    char folder[64];  // the private cache
+    double cold, warm;
+} Bench;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Random floats in [-1, 1); small non-negative integers, valid as codes and tokens of any vocabulary of two.
+static bool fill_inputs(Bench *bench, LvError *error) {
+    for (int i = 0; i < bench->plan->input_count; i++) {
+        const LvPort *port = &bench->plan->inputs[i];
+        size_t bytes;
+        if (port->name[0] == '$' || !lv_shape_bytes(port->shape, port->dtype, &bytes)) continue;
+        void *data = lv_calloc(bytes + 1, 1);
+        int64_t count = lv_shape_elements(port->shape);
+        for (int64_t k = 0; k < count; k++) {
+            float u = lv_random_uniform(1, (uint32_t)i, 0, (uint64_t)k);
+            lv_element_set(data, port->dtype, k, lv_dtype_is_float(port->dtype) ? 2 * (double)u - 1 : u < 0.5f);
+        }
+        bool good = lv_program_set_input(bench->program, port->name, data, bytes, error);
+        free(data);
+        if (!good) return false;
+    }
+    int64_t seed = 42;
+    float lr = 1e-5f;
+    return lv_program_set_input(bench->program, "$seed", &seed, sizeof seed, error) &&
+           lv_program_set_input(bench->program, "$lr", &lr, sizeof lr, error);
+}
+
+static bool run_step(Bench *bench, int32_t step, LvError *error) {
+    return lv_program_set_input(bench->program, "$step", &step, sizeof step, error) && lv_program_run(bench->program, error);
+}
+
+static void release_program(Bench *bench) {
+    lv_program_destroy(bench->program);
+    lv_plan_destroy(bench->plan);
+    bench->program = NULL;
+    bench->plan = NULL;
+}
+
+// Source to runnable program; the store is made on the way, once, outside the clock.
+static bool build(Bench *bench, const char *path, double *seconds, LvError *error) {
+    model_close(&bench->open);
+    double start = now();
+    if (!model_open(&bench->open, path, &bench->options, error) || !model_entry(&bench->open, bench->compile.entry, error) ||
+        !model_compile(&bench->open, &bench->compile, &bench->plan, error)) {
+        return false;
+    }
+    double middle = now();
+    if (!bench->store) {
+        if (!lv_store_create(bench->device, bench->plan, &bench->store, error)) return false;
+        if (!model_initialize(&bench->open, &bench->compile, bench->device, bench->store, 42, error)) return false;
+    }
+    double again = now();
+    if (!lv_program_create(bench->device, bench->plan, bench->store, &bench->program, error)) return false;
+    *seconds = middle - start + (now() - again);
+    return true;
+}
+
+static int64_t peak_resident(void) {
+    char line[256];
+    long long kilobytes = 0;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file && fgets(line, sizeof line, file)) {
+        if (sscanf(line, "VmHWM: %lld kB", &kilobytes) == 1) break;
+    }
+    if (file) fclose(file);
+    return kilobytes * 1024;
+}
+
+typedef struct {
+    double seconds;
+    int step;
+} StepTime;
+
+static int compare_steps(const void *a, const void *b) {
+    double x = ((const StepTime *)a)->seconds, y = ((const StepTime *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+static bool print_profile(Bench *bench, LvError *error) {
+    const LvPlan *plan = bench->plan;
+    StepTime *times = lv_calloc((size_t)plan->step_count + 1, sizeof *times);
+    lv_program_profile(bench->program, true);
+    if (!run_step(bench, (int32_t)(bench->warmup + bench->steps + 1), error)) return false;
+    double total = 0;
+    for (int s = 0; s < plan->step_count; s++) {
+        times[s] = (StepTime){lv_program_step_seconds(bench->program, s), s};
+        total += times[s].seconds;
+    }
+    lv_program_profile(bench->program, false);
+    qsort(times, (size_t)plan->step_count, sizeof *times, compare_steps);
+    fprintf(stderr, "      ms      %%  GFLOP/s     GB/s  step  what\n");
+    for (int i = 0; i < plan->step_count; i++) {
+        const LvStep *step = &plan->steps[times[i].step];
+        double s = times[i].seconds;
+        const char *implementation = lv_program_step_implementation(bench->program, times[i].step);
+        fprintf(stderr, "%8.3f %6.2f %8.1f %8.2f %5d  %s%s%s%s  %s\n", s * 1e3, total > 0 ? 100 * s / total : 0,
+                s > 0 ? (double)step->flops / s * 1e-9 : 0, s > 0 ? (double)step->bytes / s * 1e-9 : 0, times[i].step,
+                step->label ? step->label : "", *implementation ? " [" : "", implementation, *implementation ? "]" : "",
+                step->sources ? step->sources : "");
+    }
+    free(times);
+    return true;
+}
+
+static void print_report(const Bench *bench, const double *times, const char *entry) {
+    const LvPlan *plan = bench->plan;
+    int64_t calls = 0, flops = 0, n = bench->steps;
+    double median = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
+    for (int s = 0; s < plan->step_count; s++) {
+        calls += plan->steps[s].kind == LV_STEP_CONV || plan->steps[s].kind == LV_STEP_MATMUL;
+        flops += plan->steps[s].flops;
+    }
+    int launches = 0;
+    for (int s = 0; s < plan->step_count; s++) launches += plan->steps[s].kind == LV_STEP_KERNEL;
+    json_t *report = json_pack(
+        "{ss, ss, ss, ss, sI, sI, sf, sf, sf, sf, sf, sI, sI, sI, sI, si, si, sI, so, sf}", "model", lv_model_name(bench->open.model),
+        "entry", entry, "device", lv_device_name(bench->device), "precision", plan->precision ? plan->precision : "", "batch",
+        (json_int_t)bench->batch, "steps", (json_int_t)n, "step_ms", median * 1e3, "step_ms_min", times[0] * 1e3, "step_ms_max",
+        times[n - 1] * 1e3, "items_per_s", (double)bench->batch / median, "gflops_per_s", (double)flops / median * 1e-9, "flops",
+        (json_int_t)flops, "peak_bytes", (json_int_t)lv_plan_bytes(plan), "activation_bytes",
+        (json_int_t)plan->arena_bytes[LV_ARENA_ACTIVATIONS], "resident_bytes", (json_int_t)peak_resident(), "kernels",
+        plan->kernel_count, "kernel_launches", launches, "library_calls", (json_int_t)calls, "cold_compile_s",
+        bench->cold >= 0 ? json_real(bench->cold) : json_null(), "warm_compile_s", bench->warm);
+    char *text = json_dumps(report, JSON_REAL_PRECISION(6));
+    puts(text ? text : "{}");
+    free(text);
+    json_decref(report);
+}
+
+static void remove_folder(const char *path) {
+    DIR *folder = opendir(path);
+    for (struct dirent *item; folder && (item = readdir(folder));) {
+        LvText file = {0};
+        lv_text_printf(&file, "%s/%s", path, item->d_name);
+        if (item->d_name[0] != '.') unlink(file.data);
+        lv_text_free(&file);
+    }
+    if (folder) closedir(folder);
+    rmdir(path);
+}
+
+static bool read_options(Bench *bench, int argc, char **argv, LvError *error) {
+    bench->batch = 1, bench->steps = 10, bench->warmup = 2;
+    bench->compile.conv = LV_CONV_AUTO;
+    return options_parse(&bench->options, specs, true, argc, argv, error) &&
+           options_integer(&bench->options, "batch", 1, 1 << 20, &bench->batch, error) &&
+           options_integer(&bench->options, "steps", 1, 1 << 20, &bench->steps, error) &&
+           options_integer(&bench->options, "warmup", 0, 1 << 20, &bench->warmup, error) &&
+           options_integer(&bench->options, "threads", 1, 4096, &bench->threads, error) &&
+           model_compile_options(&bench->options, &bench->compile, error);
+}
+
+static bool measure(Bench *bench, const char *path, const char *entry, LvError *error) {
+    bool private_cache = !options_flag(&bench->options, "user-cache", false);
+    bench->compile.entry = entry;
+    bench->compile.batch = bench->batch;
+    if (private_cache) {
+        snprintf(bench->folder, sizeof bench->folder, "/tmp/lverse-bench-XXXXXX");
+        if (!mkdtemp(bench->folder)) {
+            bench->folder[0] = 0;
+            return lv_error_system(error, "cannot make a folder in /tmp");
+        }
+        setenv("LV_CACHE_DIR", bench->folder, 1);
+    }
+    if (!lv_device_open(options_get(&bench->options, "device", "cpu"), (int)bench->threads, &bench->device, error) ||
+        !build(bench, path, &bench->cold, error)) {
+        return false;
+    }
+    release_program(bench);
+    if (!build(bench, path, &bench->warm, error) || !fill_inputs(bench, error)) return false;
+    if (!private_cache) bench->cold = -1;
+    double *times = lv_calloc((size_t)bench->steps, sizeof *times);
+    bool good = true;
+    for (int64_t i = 0; good && i < bench->warmup + bench->steps; i++) {
+        double start = now();
+        good = run_step(bench, (int32_t)(i + 1), error);
+        if (i >= bench->warmup) times[i - bench->warmup] = now() - start;
+    }
+    if (good) {
+        qsort(times, (size_t)bench->steps, sizeof *times, compare_doubles);
+        print_report(bench, times, entry);
+        if (options_flag(&bench->options, "profile", false)) good = print_profile(bench, error);
+    }
+    free(times);
+    return good;
+}
+
+int cmd_bench(int argc, char **argv) {
+    Bench bench = {0};
+    LvError error = {0};
+    int code = 0;
+    bool good = read_options(&bench, argc, argv, &error);
+    if (good && options_flag(&bench.options, "help", false)) {
+        LvText text = {0};
+        options_print_help(specs, &text);
+        printf("lvrun bench MODEL ENTRY --batch N [options] [--set name=value]...\nTimes an entry; prints one JSON object.\n\n%s", text.data);
+        lv_text_free(&text);
+    } else {
+        if (good && bench.options.words.count != 2) {
+            good = lv_error_set(&error, LV_ERROR_USAGE, "bench takes MODEL and ENTRY");
+            lv_error_hint(&error, "lvrun bench models/augvae.lv train --batch 8");
+        }
+        good = good && measure(&bench, bench.options.words.data[0], bench.options.words.data[1], &error);
+        if (!good) code = command_fail(&error);
+    }
+    release_program(&bench);
+    lv_store_destroy(bench.store);
+    model_close(&bench.open);
+    if (bench.device) lv_device_close(bench.device);
+    if (bench.folder[0]) remove_folder(bench.folder);
+    options_free(&bench.options);
+    return code;
+}

@@ -1,0 +1,140 @@
+// lvrun doctor: what this machine has and what is missing, by trying it: a kernel is compiled and run, oneDNN multiplies.
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <dnnl.h>
+
+#include "command.h"
+#include "exec/program.h"
+#include "options.h"
+
+static const OptionSpec specs[] = {{"threads", OPTION_VALUE, "N", "threads of the CPU (default: all)"},
+                                   {"help", OPTION_FLAG, NULL, "this text"},
+                                   {0}};
+
+// x * 2 over eight numbers by a compiled kernel, then [2, 4] x [4, 2] by the library: a whole plan in miniature.
+static LvPlan *small_plan(void) {
+    LvPlan *plan = lv_plan_create();
+    plan->model = plan->entry = "doctor";
+    plan->device = "cpu";
+    plan->precision = "f32";
+    plan->batch = 1;
+    plan->arena_bytes[LV_ARENA_IO] = 256;
+    int64_t a[2] = {2, 4}, b[2] = {4, 2}, y[2] = {2, 2};
+    LvPlace at_a = {LV_ARENA_IO, 0}, at_b = {LV_ARENA_IO, 64}, at_y = {LV_ARENA_IO, 128};
+    plan->input_count = 1;
+    plan->inputs = LV_NEW_ARRAY(plan->arena, LvPort, 1);
+    plan->inputs[0] = (LvPort){"x", LV_F32, lv_shape(2, a), at_a};
+    plan->result_count = 1;
+    plan->results = LV_NEW_ARRAY(plan->arena, LvPort, 1);
+    plan->results[0] = (LvPort){"y", LV_F32, lv_shape(2, y), at_y};
+    plan->prelude = "typedef union { double f; long i; } LvScalar;\n";
+    plan->kernel_count = 1;
+    plan->kernels = LV_NEW_ARRAY(plan->arena, LvKernelText, 1);
+    plan->kernels[0] = (LvKernelText){"lv_doctor",
+                                      "void lv_doctor(char *const *buffers, const LvScalar *scalars) {\n"
+                                      "    float *y = (float *)buffers[0]; const float *x = (const float *)buffers[1];\n"
+                                      "#pragma omp parallel for\n"
+                                      "    for (int i = 0; i < 8; i++) y[i] = x[i] * (float)scalars[0].f;\n}\n"};
+    plan->step_count = 2;
+    plan->steps = LV_NEW_ARRAY(plan->arena, LvStep, 2);
+    LvLayout row = lv_layout_row_major();
+    LvStep *kernel = &plan->steps[0], *matmul = &plan->steps[1];
+    kernel->operands = LV_NEW_ARRAY(plan->arena, LvOperand, 2);
+    kernel->operand_count = 2;
+    kernel->operands[0] = (LvOperand){at_b, LV_F32, lv_shape(2, b), row};
+    kernel->operands[1] = (LvOperand){at_a, LV_F32, lv_shape(2, a), row};
+    kernel->scalars = LV_NEW_ARRAY(plan->arena, LvScalar, 1);
+    kernel->scalar_count = 1;
+    kernel->scalars[0].f = 2;
+    matmul->kind = LV_STEP_MATMUL;
+    matmul->operands = LV_NEW_ARRAY(plan->arena, LvOperand, 3);
+    matmul->operand_count = 3;
+    matmul->operands[0] = (LvOperand){at_y, LV_F32, lv_shape(2, y), row};
+    matmul->operands[1] = kernel->operands[1];
+    matmul->operands[2] = kernel->operands[0];
+    matmul->matmul.alpha = 1;
+    return plan;
+}
+
+static bool try_plan(LvDevice *device, LvProgramInfo *info, LvError *error) {
+    LvPlan *plan = small_plan();
+    LvStore *store = NULL;
+    LvProgram *program = NULL;
+    float x[8] = {0, 1, 2, 3, 4, 5, 6, 7}, y[4] = {0};
+    bool good = lv_store_create(device, plan, &store, error) && lv_program_create(device, plan, store, &program, error) &&
+                lv_program_set_input(program, "x", x, sizeof x, error) && lv_program_run(program, error) &&
+                lv_program_get_result(program, "y", y, sizeof y, error);
+    if (good) {
+        *info = lv_program_info(program);
+        // x as [2, 4] times 2x as [4, 2]: the first element is 2 * (0*0 + 1*2 + 2*4 + 3*6).
+        if (y[0] != 56) good = lv_error_set(error, LV_ERROR_DEVICE, "a small sum came out as %g instead of 56", (double)y[0]);
+    }
+    lv_program_destroy(program);
+    lv_store_destroy(store);
+    lv_plan_destroy(plan);
+    return good;
+}
+
+static void report_cache(void) {
+    const char *own = getenv("LV_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    LvText path = {0};
+    struct statvfs space;
+    if (own && *own) lv_text_puts(&path, own);
+    else if (xdg && *xdg) lv_text_printf(&path, "%s/lverse", xdg);
+    else lv_text_printf(&path, "%s/.cache/lverse", home ? home : "");
+    if (access(path.data, W_OK) != 0) printf("cache       %s cannot be written: kernels are compiled at every start\n", path.data);
+    else if (statvfs(path.data, &space) == 0) {
+        printf("cache       %s, %.1f GB free\n", path.data, (double)space.f_bavail * (double)space.f_frsize / 1e9);
+    }
+    lv_text_free(&path);
+}
+
+static void report_library(const char *label, const char *const *names, const char *how) {
+    for (int i = 0; names[i]; i++) {
+        void *handle = dlopen(names[i], RTLD_LAZY | RTLD_LOCAL);
+        if (!handle) continue;
+        dlclose(handle);
+        printf("%-11s %s\n", label, names[i]);
+        return;
+    }
+    printf("%-11s missing (%s)\n", label, how);
+}
+
+int cmd_doctor(int argc, char **argv) {
+    Options options = {0};
+    LvError error = {0};
+    LvDevice *device = NULL;
+    LvProgramInfo info = {0};
+    int64_t threads = 0;
+    bool good = options_parse(&options, specs, false, argc, argv, &error) &&
+                options_integer(&options, "threads", 1, 4096, &threads, &error);
+    if (good && options_flag(&options, "help", false)) {
+        printf("lvrun doctor\nTries what running a model needs and prints what it finds.\n");
+        options_free(&options);
+        return 0;
+    }
+    good = good && lv_device_open("cpu", (int)threads, &device, &error);
+    if (good) {
+        const dnnl_version_t *version = dnnl_version();
+        printf("device      %s\n", lv_device_name(device));
+        printf("memory      %.1f GB\n", (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / 1e9);
+        printf("oneDNN      %d.%d.%d%s\n", version->major, version->minor, version->patch,
+               version->major == DNNL_VERSION_MAJOR ? "" : " (built for another version)");
+        report_cache();
+        good = try_plan(device, &info, &error);
+        if (good) printf("kernels     compiled and run in %.2f s%s\n", info.compile_seconds, info.kernels_cached ? " (cached)" : "");
+        static const char *const cuda[] = {"libcuda.so.1", NULL}, *const mpi[] = {"libmpi.so.40", "libmpi.so.12", "libmpi.so", NULL};
+        report_library("CUDA", cuda, "no NVIDIA driver; the CPU does all the work");
+        report_library("MPI", mpi, "several processes need it: apt install openmpi-bin");
+    }
+    int code = good ? 0 : command_fail(&error);
+    if (good) printf("all is well\n");
+    if (device) lv_device_close(device);
+    options_free(&options);
+    return code;
+}

@@ -1,0 +1,14 @@
+// A subcommand of lvrun: `argv[0]` is its name. Returns the process's exit code: 0 done, 1 the work failed, 2 bad usage.
+#ifndef LV_DRIVER_COMMAND_H
+#define LV_DRIVER_COMMAND_H
+
+#include "base/error.h"
+
+typedef int Command(int argc, char **argv);
+
+Command cmd_call, cmd_bench, cmd_doctor;
+
+// Prints `lvrun: error: …` and the hint to stderr, clears the error, gives its exit code.
+int command_fail(LvError *error);
+
+#endif

@@ -1,0 +1,168 @@
+// Opening MODEL and compiling its entries: the runtime's one place that calls the compiler.
+#include "model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/plan_file.h"
+
+static bool ends_in(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
+static void print_diagnostics(OpenModel *open) {
+    LvText text = {0};
+    lv_diagnostics_render(&open->diagnostics, isatty(2), &text);
+    if (text.length) fputs(text.data, stderr);
+    lv_text_free(&text);
+    lv_diagnostics_free(&open->diagnostics);
+    lv_diagnostics_init(&open->diagnostics, &open->sources);
+}
+
+typedef LV_VEC(LvSetting) Settings;
+typedef LV_VEC(LvBundledSource) Bundle;
+
+// A checkpoint's metadata "lverse.model": {"sources": [{"path", "text"}…], "settings": {name: JSON text}}.
+static bool read_checkpoint_model(LvTensorFile *file, LvArena *arena, Settings *settings, Bundle *bundle, LvError *error) {
+    const char *text = lv_safetensors_metadata(file, "lverse.model");
+    json_t *root = text ? json_loads(text, 0, NULL) : NULL, *item;
+    size_t i;
+    const char *name;
+    json_array_foreach(json_object_get(root, "sources"), i, item) {
+        const char *path = json_string_value(json_object_get(item, "path")), *source = json_string_value(json_object_get(item, "text"));
+        if (path && source) lv_vec_push(bundle, (LvBundledSource){lv_arena_strdup(arena, path), lv_arena_strdup(arena, source)});
+    }
+    json_object_foreach(json_object_get(root, "settings"), name, item) {
+        if (!json_is_string(item)) continue;
+        lv_vec_push(settings, (LvSetting){lv_arena_strdup(arena, name), lv_arena_strdup(arena, json_string_value(item)), "the checkpoint"});
+    }
+    json_decref(root);
+    if (bundle->count) return true;
+    lv_error_set(error, LV_ERROR_USAGE, "the file holds weights but no model");
+    return lv_error_hint(error, "name the model's .lv file, and this file as --weights");
+}
+
+bool model_open(OpenModel *open, const char *path, const Options *options, LvError *error) {
+    *open = (OpenModel){0};
+    lv_diagnostics_init(&open->diagnostics, &open->sources);
+    Settings settings = {0};
+    Bundle bundle = {0};
+    LvArena *arena = lv_arena_create();
+    bool good = true;
+    if (ends_in(path, ".lvm")) {
+        good = lv_plan_read(path, &open->artifact, error);
+        for (int i = 0; good && i < open->artifact->source_count; i++) lv_vec_push(&bundle, open->artifact->sources[i]);
+        for (int i = 0; good && i < open->artifact->setting_count; i++) {
+            LvPlanSetting s = open->artifact->settings[i];
+            lv_vec_push(&settings, (LvSetting){s.name, s.value, path});
+        }
+    } else if (ends_in(path, ".safetensors")) {
+        good = lv_safetensors_read(path, &open->checkpoint, error) &&
+               (read_checkpoint_model(open->checkpoint, arena, &settings, &bundle, error) || lv_error_prefix(error, "%s", path));
+    }
+    for (size_t i = 0; i < options->settings.count; i++) {
+        OptionSetting s = options->settings.data[i];
+        lv_vec_push(&settings, (LvSetting){s.name, s.value, s.origin});
+    }
+    const char *config = options_get(options, "config", NULL);
+    good = good && lv_model_load(bundle.count ? bundle.data[0].path : path, bundle.count ? bundle.data : NULL, (int)bundle.count,
+                                 config, settings.data, (int)settings.count, &open->diagnostics, &open->model, error);
+    print_diagnostics(open);
+    lv_vec_free(&settings);
+    lv_vec_free(&bundle);
+    lv_arena_destroy(arena);
+    return good;
+}
+
+void model_close(OpenModel *open) {
+    if (open->model) lv_model_destroy(open->model);
+    lv_plan_destroy(open->artifact);
+    lv_safetensors_free(open->checkpoint);
+    lv_diagnostics_free(&open->diagnostics);
+    lv_sources_free(&open->sources);
+    *open = (OpenModel){0};
+}
+
+const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError *error) {
+    int count;
+    const LvModelEntry *entries = lv_model_entries(open->model, &count);
+    LV_VEC(const char *) names = {0};
+    LvText list = {0};
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(entries[i].name, name)) {
+            lv_vec_free(&names);
+            lv_text_free(&list);
+            return &entries[i];
+        }
+        lv_vec_push(&names, entries[i].name);
+        lv_text_printf(&list, "%s%s", i ? ", " : "", entries[i].name);
+    }
+    const char *near = lv_nearest_name(name, names.data, names.count);
+    lv_error_set(error, LV_ERROR_USAGE, "model '%s' has no entry '%s'", lv_model_name(open->model), name);
+    if (near) lv_error_hint(error, "did you mean '%s'?", near);
+    else lv_error_hint(error, "it has %s", lv_text_get(&list));
+    lv_vec_free(&names);
+    lv_text_free(&list);
+    return NULL;
+}
+
+static bool parse_bytes(const char *text, int64_t *bytes) {
+    char *end;
+    double value = strtod(text, &end);
+    double unit = *end == 'k' || *end == 'K' ? 1e3 : *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : 1;
+    if (unit > 1) end++;
+    if (*end == 'B') end++;
+    if (end == text || *end || !(value >= 0) || value * unit > 9e18) return false;
+    *bytes = (int64_t)(value * unit);
+    return true;
+}
+
+bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error) {
+    const char *precision = options_get(options, "precision", "f32"), *conv = options_get(options, "conv", NULL);
+    const char *limit = options_get(options, "memory-limit", NULL);
+    out->device = "cpu";
+    if (!strcmp(precision, "f32")) out->precision = LV_PRECISION_F32;
+    else if (!strcmp(precision, "bf16")) out->precision = LV_PRECISION_BF16;
+    else return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32 or bf16, not '%s'", precision);
+    if (conv) {
+        if (!strcmp(conv, "direct")) out->conv = LV_CONV_DIRECT;
+        else if (!strcmp(conv, "winograd")) out->conv = LV_CONV_WINOGRAD;
+        else if (!strcmp(conv, "auto")) out->conv = LV_CONV_AUTO;
+        else return lv_error_set(error, LV_ERROR_USAGE, "--conv is direct, winograd or auto, not '%s'", conv);
+    }
+    if (limit && !parse_bytes(limit, &out->memory_limit)) {
+        return lv_error_set(error, LV_ERROR_USAGE, "--memory-limit takes bytes (8G), not '%s'", limit);
+    }
+    out->no_fuse = options_flag(options, "no-fuse", false);
+    out->no_optimize = options_flag(options, "no-optimize", false);
+    return true;
+}
+
+bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {
+    bool good = lv_model_compile(open->model, options, &open->diagnostics, plan, error);
+    print_diagnostics(open);
+    return good;
+}
+
+bool model_initialize(OpenModel *open, const LvCompileOptions *options, LvDevice *device, LvStore *store, int64_t seed,
+                      LvError *error) {
+    LvCompileOptions init = *options;
+    LvPlan *plan = NULL;
+    LvProgram *program = NULL;
+    init.entry = "init";
+    init.batch = 1;
+    init.emit = NULL;
+    init.emitted = init.explain = NULL;
+    int32_t step = 0;
+    bool good = model_compile(open, &init, &plan, error) && lv_program_create(device, plan, store, &program, error) &&
+                lv_program_set_input(program, "$seed", &seed, sizeof seed, error) &&
+                lv_program_set_input(program, "$step", &step, sizeof step, error) && lv_program_run(program, error);
+    lv_program_destroy(program);
+    lv_plan_destroy(plan);
+    return good;
+}

@@ -1,0 +1,40 @@
+// MODEL of the command line, opened: a .lv file, an artifact (.lvm), or a checkpoint (.safetensors with the model inside).
+#ifndef LV_DRIVER_MODEL_H
+#define LV_DRIVER_MODEL_H
+
+#include "../../compiler/driver/compiler.h"
+#include "exec/program.h"
+#include "io/safetensors.h"
+#include "options.h"
+
+typedef struct {
+    LvSources sources;
+    LvDiagnostics diagnostics;
+    LvModel *model;
+    LvPlan *artifact;          // where MODEL was one
+    LvTensorFile *checkpoint;  // where MODEL was one
+} OpenModel;
+
+// Applies --config and the settings. On failure the diagnostics, if any, have been printed to stderr.
+bool model_open(OpenModel *open, const char *path, const Options *options, LvError *error);
+void model_close(OpenModel *open);
+// NULL and an error that names the entries there are.
+const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError *error);
+// `options` is filled from --precision, --device, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.
+bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error);
+bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error);
+// Runs entry `init` with the seed: every variable's initial value.
+bool model_initialize(OpenModel *open, const LvCompileOptions *options, LvDevice *device, LvStore *store, int64_t seed,
+                      LvError *error);
+
+#define MODEL_OPTIONS                                                                                      \
+    {"config", OPTION_VALUE, "NAME", "a config block of the model, or a flat YAML file"},                  \
+    {"device", OPTION_VALUE, "DEVICE", "cpu or auto (default cpu)"},                                       \
+    {"precision", OPTION_VALUE, "P", "f32 or bf16 (default f32)"},                                         \
+    {"threads", OPTION_VALUE, "N", "threads of the CPU (default: all)"},                                   \
+    {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto"},                    \
+    {"memory-limit", OPTION_VALUE, "BYTES", "recompute rather than store more than this (k, M, G allowed)"}, \
+    {"no-fuse", OPTION_FLAG, NULL, "one kernel a node: for finding faults"},                               \
+    {"no-optimize", OPTION_FLAG, NULL, "only what is needed to run"}
+
+#endif

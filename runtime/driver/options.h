@@ -1,0 +1,44 @@
+// Options of a subcommand: `--name value`, `--name=value`, `--flag`, `--no-flag`; `-` and `_` in names are alike.
+// A name that the command does not know may be a parameter of the model: kept as a setting for whoever loads the model,
+// who knows its parameters and refuses what is none (with "did you mean").
+#ifndef LV_DRIVER_OPTIONS_H
+#define LV_DRIVER_OPTIONS_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/text.h"
+#include "base/vec.h"
+
+typedef enum { OPTION_FLAG, OPTION_VALUE } OptionKind;
+
+typedef struct {
+    const char *name;   // with '-': "weights-out"
+    OptionKind kind;
+    const char *value;  // what it is called in the help: "FILE"; NULL for a flag
+    const char *help;
+} OptionSpec;  // a table ends in {0}
+
+typedef struct {
+    const char *name, *value, *origin;  // `origin`: "--set" or "--hidden-dim", for messages
+} OptionSetting;
+
+typedef struct {
+    const OptionSpec *specs;
+    LV_VEC(struct OptionGiven { const OptionSpec *spec; const char *value; }) given;
+    LV_VEC(const char *) words;       // arguments that are no options
+    LV_VEC(OptionSetting) settings;   // --set k=v and unknown options, in order
+    LvArena *arena;
+} Options;
+
+// `settings`: whether --set and unknown options are allowed.
+bool options_parse(Options *options, const OptionSpec *specs, bool settings, int argc, char **argv, LvError *error);
+void options_free(Options *options);
+const char *options_get(const Options *options, const char *name, const char *otherwise);  // the last one given
+bool options_has(const Options *options, const char *name);
+bool options_flag(const Options *options, const char *name, bool otherwise);  // --name or --no-name
+bool options_integer(const Options *options, const char *name, int64_t low, int64_t high, int64_t *value, LvError *error);
+bool options_number(const Options *options, const char *name, double *value, LvError *error);  // both leave *value alone if absent
+void options_print_help(const OptionSpec *specs, LvText *out);
+
+#endif

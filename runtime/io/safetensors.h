@@ -1,0 +1,39 @@
+// safetensors files: named tensors, and metadata of text. The form is that of huggingface/safetensors: u64 length of a JSON
+// header, the header ({"name": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {…}}), the data.
+#ifndef LV_IO_SAFETENSORS_H
+#define LV_IO_SAFETENSORS_H
+
+#include "base/arena.h"
+#include "base/dtype.h"
+#include "base/error.h"
+
+typedef struct {
+    const char *name;
+    LvDType dtype;
+    LvShape shape;
+    const void *data;  // row-major
+    size_t bytes;
+} LvTensor;
+
+typedef struct {
+    const char *key, *value;
+} LvMetadata;
+
+typedef struct LvTensorFile LvTensorFile;  // owns names, metadata and data
+
+bool lv_safetensors_read(const char *path, LvTensorFile **file, LvError *error);
+bool lv_safetensors_parse(const void *data, size_t length, LvTensorFile **file, LvError *error);  // copies
+void lv_safetensors_free(LvTensorFile *file);
+int lv_safetensors_count(const LvTensorFile *file);
+const LvTensor *lv_safetensors_at(const LvTensorFile *file, int index);  // in the order of the header
+const LvTensor *lv_safetensors_find(const LvTensorFile *file, const char *name);  // NULL if absent
+const char *lv_safetensors_metadata(const LvTensorFile *file, const char *key);   // NULL if absent
+// An empty file to add tensors to; the tensor's bytes are zero until written through `data`.
+LvTensorFile *lv_tensor_file_create(void);
+void *lv_tensor_file_add(LvTensorFile *file, const char *name, LvDType dtype, LvShape shape);
+
+// Written under a temporary name, synced, renamed. Data starts at a multiple of 64 bytes, tensors lie end to end.
+bool lv_safetensors_write(const char *path, const LvTensor *tensors, int count, const LvMetadata *metadata,
+                          int metadata_count, LvError *error);
+
+#endif
