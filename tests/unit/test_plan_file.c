@@ -1,0 +1,130 @@
+// The artifact: what is written reads back the same; whatever was cut, altered or lies about its indices is refused.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "small_plan.h"
+
+static void encode(const LvPlan *plan, LvText *out) {
+    LvError error = {0};
+    *out = (LvText){0};
+    if (!lv_plan_encode(plan, out, &error)) fail_msg("%s", error.message);
+}
+
+static void test_round_trip(void **state) {
+    (void)state;
+    LvPlan *plan = small_plan(), *again = NULL;
+    LvText first, second;
+    LvError error = {0};
+    char path[] = "/tmp/lv_test_plan_XXXXXX";
+    close(mkstemp(path));
+    encode(plan, &first);
+    assert_true(lv_plan_write(plan, path, &error));
+    if (!lv_plan_read(path, &again, &error)) fail_msg("%s", error.message);
+    encode(again, &second);
+    assert_int_equal(first.length, second.length);
+    assert_memory_equal(first.data, second.data, first.length);
+    assert_string_equal(again->sources[0].text, plan->sources[0].text);
+    assert_true(again->steps[2].scalars[0].f == 0.1 && again->steps[1].matmul.alpha == 2);
+    assert_int_equal(again->steps[0].kernel, -1);
+    assert_memory_equal(again->constants, plan->constants, 64);
+    unlink(path);
+    lv_text_free(&first);
+    lv_text_free(&second);
+    lv_plan_destroy(plan);
+    lv_plan_destroy(again);
+}
+
+static void expect_refused(const void *data, size_t length, const char *why) {
+    LvPlan *plan = NULL;
+    LvError error = {0};
+    if (lv_plan_decode(data, length, &plan, &error)) fail_msg("taken although %s", why);
+    assert_non_null(error.message);
+    lv_error_clear(&error);
+}
+
+static void test_damage(void **state) {
+    (void)state;
+    LvPlan *plan = small_plan();
+    LvText text;
+    encode(plan, &text);
+    for (size_t n = 0; n < text.length; n += n < 64 ? 1 : 7) expect_refused(text.data, n, "cut off");
+    for (size_t i = 0; i < text.length; i += i < 64 ? 1 : 5) {
+        text.data[i] ^= 4;
+        expect_refused(text.data, text.length, "a bit is flipped");
+        text.data[i] ^= 4;
+    }
+    lv_text_putc(&text, 'x');
+    expect_refused(text.data, text.length, "longer");
+    lv_text_free(&text);
+    lv_plan_destroy(plan);
+}
+
+// Plans that lie, with a right checksum.
+static void test_lies(void **state) {
+    (void)state;
+    for (int lie = 0; lie < 28; lie++) {
+        LvPlan *p = small_plan();
+        LvStep *conv = &p->steps[0], *matmul = &p->steps[1], *kernel = &p->steps[2], *copy = &p->steps[3];
+        switch (lie) {
+            case 0: conv->operands[0].place.offset = 192; break;
+            case 1: conv->operands[1].place.offset = -64; break;
+            case 2: conv->operands[1].place.offset = INT64_MAX - 3; break;
+            case 3: conv->operands[1].shape.dim[0] = INT64_MAX / 2; break;
+            case 4: conv->operands[1].shape.dim[0] = -2; break;
+            case 5: conv->operands[2].shape.dim[2] = 2; break;
+            case 6: conv->conv.stride[0] = 0; break;
+            case 7: conv->conv.pad[1] = INT64_MAX; break;
+            case 8: conv->conv.has_residual = true; break;
+            case 9: conv->operand_count = 3; break;
+            case 10: matmul->operands[1].shape.dim[1] = 11; break;
+            case 11: matmul->matmul.transpose_b = true; break;
+            case 12: kernel->kernel = 1; break;
+            case 13: kernel->kernel = -1; break;
+            case 14: copy->operands[1].shape.dim[0] = 2; break;
+            case 15: copy->operand_count = 1; break;
+            case 16: p->variables[0].place.arena = LV_ARENA_IO; break;
+            case 17: p->variables[0].place.offset = 124; break;
+            case 18: p->variables[0].gradient.arena = LV_ARENA_PARAMS; break;
+            case 19: p->variables[1].name = "conv.weight"; break;
+            case 20: p->inputs[0].place.offset = 1; break;
+            case 21: p->inputs[0].shape.dim[3] = 1 << 20; break;
+            case 22: p->arena_bytes[LV_ARENA_IO] = -1; break;
+            case 23: p->arena_bytes[LV_ARENA_IO] = INT64_MAX; break;
+            case 24: conv->operands[0].layout = lv_layout_blocked(1, 16); break;
+            case 25: p->arena_bytes[LV_ARENA_ACTIVATIONS] = 0; break;
+            case 26: p->results[1].place.offset = -1; break;
+            case 27: conv->operands[3].shape.rank = 0; break;
+        }
+        LvText text;
+        char why[32];
+        snprintf(why, sizeof why, "lie %d", lie);
+        encode(p, &text);
+        expect_refused(text.data, text.length, why);
+        lv_text_free(&text);
+        lv_plan_destroy(p);
+    }
+}
+
+static void test_not_utf8(void **state) {
+    (void)state;
+    LvPlan *plan = small_plan();
+    LvText text = {0};
+    LvError error = {0};
+    plan->sources[0].text = "\xff\xfe";
+    assert_false(lv_plan_encode(plan, &text, &error));
+    lv_error_clear(&error);
+    lv_plan_destroy(plan);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage), cmocka_unit_test(test_lies),
+                                       cmocka_unit_test(test_not_utf8)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
