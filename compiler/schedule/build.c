@@ -87,13 +87,14 @@ static const char PLACEHOLDER[] = "KERNEL_NAME";
 
 // Texts are printed under a placeholder; the name is the hash of what was printed, so that equal kernels share one.
 static void name_text(Building *b, Unit *unit, const char *text) {
-    const char *at = strstr(text, PLACEHOLDER);
-    if (!at) lv_internal_error("schedule: a kernel's text without its name");
+    if (!strstr(text, PLACEHOLDER)) lv_internal_error("schedule: a kernel's text without its name");
     char *name = lv_arena_printf(b->plan->arena, "k_%016llx", (unsigned long long)XXH3_64bits(text, strlen(text)));
     LvText full = {0};
-    lv_text_append(&full, text, (size_t)(at - text));
-    lv_text_puts(&full, name);
-    lv_text_puts(&full, at + strlen(PLACEHOLDER));
+    for (const char *at; (at = strstr(text, PLACEHOLDER)); text = at + strlen(PLACEHOLDER)) {
+        lv_text_append(&full, text, (size_t)(at - text));
+        lv_text_puts(&full, name);
+    }
+    lv_text_puts(&full, text);
     const char *known = lv_map_get(&b->texts, name);
     if (!known) lv_map_set(&b->texts, name, (void *)(known = lv_arena_strdup(b->plan->arena, lv_text_get(&full))));
     unit->kernel_name = name;
@@ -217,6 +218,7 @@ static void build_template(Building *b, Node *node) {
     unit.operands = lv_arena_array(b->plan->arena, (size_t)(node->input_count + node->result_count), sizeof *unit.operands);
     for (int i = 0; i < node->input_count; i++) set_operand(&unit, node->inputs[i], false);
     for (int i = 0; i < node->result_count; i++) set_operand(&unit, &node->results[i], true);
+    if (node->op == OP_dynamic_update) unit.operands[3].in_place = 0;  // then only the window is written
     set_bytes(&unit);
     lv_vec_push(&b->units, unit);
 }

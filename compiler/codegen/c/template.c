@@ -1,13 +1,55 @@
-// Which op has which template.
-#include "codegen/c/templates.h"
+// Which op has which template, and text with $words in it.
+#include <ctype.h>
+#include <string.h>
+
+#include "codegen/c/template_text.h"
+#include "ops/op.h"
+
+// Each prints its kernel, or returns false and prints nothing where it does not take the node. `out` NULL: only asks.
+typedef bool (*PrintTemplate)(const Node *node, const char *name, LvText *out);
+
+static PrintTemplate find_template(const Node *node) {
+    switch (node->op) {
+    case OP_gather: return print_gather;
+    case OP_scatter_add: return print_scatter_add;
+    case OP_dynamic_slice: return print_dynamic_slice;
+    case OP_dynamic_update: return print_dynamic_update;
+    case OP_nearest_code: return print_nearest_code;
+    case OP_attention: return print_attention;
+    case OP_attention_grad: return print_attention_grad;
+    default: return NULL;
+    }
+}
 
 bool template_takes(const Node *node) {
-    (void)node;
-    return false;
+    PrintTemplate print = find_template(node);
+    return print && print(node, NULL, NULL);
 }
 
 bool template_print(const Node *node, const char *kernel_name, LvText *out) {
-    (void)kernel_name, (void)out;
-    if (!template_takes(node)) return false;
-    return true;
+    PrintTemplate print = find_template(node);
+    return print && print(node, kernel_name, out);
 }
+
+static const TemplateWord *find_word(const char *at, int count, const TemplateWord *words, size_t *length) {
+    *length = 0;
+    while (isalnum((unsigned char)at[*length])) ++*length;
+    for (int i = 0; i < count; i++)
+        if (strlen(words[i].word) == *length && !memcmp(words[i].word, at, *length)) return &words[i];
+    lv_internal_error("template: no word $%.*s", (int)*length, at);
+}
+
+void template_fill(LvText *out, const char *text, int count, const TemplateWord *words) {
+    for (const char *at = text; *at;) {
+        size_t plain = strcspn(at, "$"), length;
+        lv_text_append(out, at, plain);
+        at += plain;
+        if (!*at) return;
+        const TemplateWord *word = find_word(++at, count, words, &length);
+        if (word->text) lv_text_puts(out, word->text);
+        else lv_text_printf(out, "%lld%s", (long long)word->number, word->word[length - 1] == 'L' ? "L" : "");
+        at += length;
+    }
+}
+
+const char *template_parallel(int64_t work) { return work >= TEMPLATE_PARALLEL ? "#pragma omp parallel for\n" : ""; }

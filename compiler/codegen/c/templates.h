@@ -3,7 +3,8 @@
 //
 // A kernel has the ABI of base/plan.h. Buffers: the node's inputs in order, then its results in order, all row-major and
 // none sharing storage with another, except that dynamic_update's result may be its input 0 (then only the update is written).
-// Nothing is read beyond a buffer's end, alignment is that of the element. The text stands on its own: it includes what it needs.
+// Nothing is read beyond a buffer's end, alignment is that of the element. The text stands after c_prelude (print.h); all it defines
+// begins with the kernel's name.
 #ifndef LV_CODEGEN_TEMPLATES_H
 #define LV_CODEGEN_TEMPLATES_H
 

@@ -1,0 +1,33 @@
+// Private to the templates: text with $words, and the vector tile that nearest_code and attention are made of.
+#ifndef LV_CODEGEN_TEMPLATE_TEXT_H
+#define LV_CODEGEN_TEMPLATE_TEXT_H
+
+#include "codegen/c/templates.h"
+
+typedef struct {
+    const char *word;  // without the $
+    const char *text;  // NULL: the number, as a long where the word ends in L
+    int64_t number;
+} TemplateWord;
+
+// Appends `text` with every $word replaced; an unknown word is an internal error.
+void template_fill(LvText *out, const char *text, int count, const TemplateWord *words);
+#define TEMPLATE_FILL(out, text, ...) \
+    template_fill(out, text, (int)(sizeof((TemplateWord[]){__VA_ARGS__}) / sizeof(TemplateWord)), (TemplateWord[]){__VA_ARGS__})
+
+// Work worth a parallel region: bytes moved or a few operations each.
+enum { TEMPLATE_PARALLEL = 1 << 17 };
+const char *template_parallel(int64_t work);  // "#pragma omp parallel for" or ""
+
+// Types and functions of the tile, all named NAME_...; see template_tile.c.
+void template_tile(const char *name, LvText *out);
+
+bool print_gather(const Node *node, const char *name, LvText *out);
+bool print_scatter_add(const Node *node, const char *name, LvText *out);
+bool print_dynamic_slice(const Node *node, const char *name, LvText *out);
+bool print_dynamic_update(const Node *node, const char *name, LvText *out);
+bool print_nearest_code(const Node *node, const char *name, LvText *out);
+bool print_attention(const Node *node, const char *name, LvText *out);
+bool print_attention_grad(const Node *node, const char *name, LvText *out);
+
+#endif
