@@ -12,7 +12,7 @@ typedef struct {
     const char *caption;     // lists: the captions themselves, NULL if none
     uint64_t offset, size;   // shards: where the picture is
     uint64_t caption_offset;
-    uint32_t caption_size;
+    uint32_t caption_size;   // lists: bytes of `caption`
     int32_t shard;
     bool caption_beside;     // folders: NAME.txt is there; shards: caption_offset and caption_size are set
 } Sample;

@@ -9,6 +9,24 @@
 
 enum { MAX_LIST = 1 << 30 };
 
+// One more line. Room doubles, so that a list of nothing but captions of one picture costs no more than its size.
+static void append_caption(LvDataset *dataset, Sample *sample, const char *caption) {
+    size_t used = sample->caption_size, length = strlen(caption), room = 64;
+    if (used + length + 1 >= UINT32_MAX) return;
+    while (room < used) room *= 2;
+    if (!sample->caption || used + length + 2 > room) {
+        while (room < used + length + 2) room *= 2;
+        char *text = lv_arena_alloc(dataset->arena, room);
+        if (used) memcpy(text, sample->caption, used);
+        sample->caption = text;
+    }
+    char *text = (char *)sample->caption;
+    if (used) text[used++] = '\n';
+    memcpy(text + used, caption, length + 1);
+    sample->caption_size = (uint32_t)(used + length);
+    dataset->captions = true;
+}
+
 // Adds a caption line to the sample of that name, which is made when it is new. `slots` maps names to numbers + 1.
 static void add_line(LvDataset *dataset, LvMap *slots, const char *name, const char *caption) {
     size_t slot = (size_t)lv_map_get(slots, name);
@@ -17,11 +35,7 @@ static void add_line(LvDataset *dataset, LvMap *slots, const char *name, const c
         slot = dataset->samples.count;
         lv_map_set(slots, name, (void *)slot);
     }
-    Sample *sample = &dataset->samples.data[slot - 1];
-    if (!caption || !*caption) return;
-    sample->caption = sample->caption ? lv_arena_printf(dataset->arena, "%s\n%s", sample->caption, caption)
-                                      : lv_arena_strdup(dataset->arena, caption);
-    dataset->captions = true;
+    if (caption && *caption) append_caption(dataset, &dataset->samples.data[slot - 1], caption);
 }
 
 static bool finish(const LvDataset *dataset, const char *path, LvError *error) {

@@ -131,6 +131,18 @@ static void test_refused(void **state) {
 
 static void test_lists(void **state) {
     (void)state;
+    LvText many = {0};
+    for (int i = 0; i < 5000; i++) lv_text_printf(&many, "x.png\tcaption number %d\n", i);
+    put("many.tsv", many.data, many.length);
+    lv_text_free(&many);
+    LvDataset *one = open_set(in_root("many.tsv"));
+    char *lines;
+    assert_int_equal(lv_dataset_count(one), 1);
+    assert_true(lv_dataset_captions(one, 0, &lines, NULL));
+    assert_non_null(strstr(lines, "caption number 0\ncaption number 1\n"));
+    assert_string_equal(strrchr(lines, '\n'), "\ncaption number 4999");
+    free(lines);
+    lv_dataset_close(one);
     char *text;
     LvPicture picture;
     LvDataset *dataset = open_set(in_root("list.tsv"));
