@@ -15,7 +15,11 @@ typedef struct {
     Schedule *schedule;
     LV_VEC(Unit) units;
     LvMap texts;  // text without its name -> name
-    LV_VEC(Kernel *) kernels;
+    Value **pack_of;      // by value id: the pack whose memory it is part of
+    int64_t *pack_offset;
+    int *readers;         // by value id: groups that read it
+    bool *outside;        // by value id: something else than groups reads it
+    LV_VEC(Group *) batch;  // small groups that wait to become one kernel
 } Building;
 
 static Value *owner(const Plan *plan, Value *value) {
@@ -165,11 +169,11 @@ static void find_sharing(const Plan *plan, Kernel *kernel, Value *const *pack_of
     }
 }
 
-static void finish_kernel(Building *b, Kernel *kernel, Value *const *pack_of, Node *const *nodes, size_t node_count) {
+static void finish_kernel(Building *b, Kernel *kernel, Node *const *nodes, size_t node_count) {
     Unit unit = {.kind = UNIT_KERNEL, .kernel = kernel};
     set_nodes(b, &unit, nodes, node_count);
     int *in_place = lv_calloc(kernel->buffers.count + 1, sizeof *in_place), *operand = lv_calloc(kernel->buffers.count + 1, sizeof *operand);
-    find_sharing(b->plan, kernel, pack_of, in_place);
+    find_sharing(b->plan, kernel, b->pack_of, in_place);
     unit.operands = lv_arena_array(b->plan->arena, kernel->buffers.count + 1, sizeof *unit.operands);
     for (size_t i = 0; i < kernel->buffers.count; i++) {
         if (!kernel->buffers.data[i].local) operand[i] = unit.operand_count++;
@@ -183,7 +187,6 @@ static void finish_kernel(Building *b, Kernel *kernel, Value *const *pack_of, No
     }
     set_bytes(&unit);
     print_kernel(b, &unit);
-    lv_vec_push(&b->kernels, kernel);
     lv_vec_push(&b->units, unit);
     free(in_place), free(operand);
 }
@@ -223,8 +226,85 @@ static void build_template(Building *b, Node *node) {
     lv_vec_push(&b->units, unit);
 }
 
-static void build_group(Building *b, const Group *group, Value *const *pack_of) {
+// ---- small groups run one after the other in one kernel, on one thread
+//
+// Normalizations and losses leave dozens of nodes over a few hundred elements. A small group waits, with those before it,
+// until a group that reads one of them is due; what only the waiting groups read lives in the kernel's frame.
+
+enum { SMALL_COST = 30000, MAX_BATCH = 24, MAX_LOCAL = 2048 };
+
+static bool is_small(const Group *group) {
+    if (group->role != ROLE_POINT) return false;
+    double elements = (double)lv_shape_elements(group->domain);
+    double cost = 1;
+    for (size_t i = 0; i < group->nodes.count; i++) cost += op_cost(group->nodes.data[i]->op);
+    return elements * cost < SMALL_COST;
+}
+
+static bool waits_for(const Building *b, const Group *group) {
+    for (size_t i = 0; i < group->reads.count; i++) {
+        int from = b->plan->unit_of[group->reads.data[i]->id];
+        for (size_t k = 0; k < b->batch.count; k++) {
+            if (b->batch.data[k]->id == from) return true;
+        }
+    }
+    return false;
+}
+
+// Values of the batch that nothing outside it reads stay in the frame.
+static void make_locals(Building *b, Kernel *kernel) {
+    for (size_t i = 0; i < kernel->buffers.count; i++) {
+        Buffer *buffer = &kernel->buffers.data[i];
+        if (!buffer->written || !buffer->read || buffer->elements > MAX_LOCAL || b->outside[buffer->value->id]) continue;
+        size_t readers = 0;
+        for (size_t k = 0; k < b->batch.count; k++) {
+            const Group *group = b->batch.data[k];
+            for (size_t r = 0; r < group->reads.count; r++) readers += group->reads.data[r] == buffer->value;
+        }
+        if (readers == (size_t)b->readers[buffer->value->id]) buffer->local = true;
+    }
+}
+
+static void flush_batch(Building *b) {
+    if (b->batch.count == 0) return;
+    Kernel *kernel = lv_calloc(1, sizeof *kernel);
+    LV_VEC(Node *) nodes = {0};
+    for (size_t i = 0; i < b->batch.count; i++) {
+        const Group *group = b->batch.data[i];
+        lower_group(b->plan, group, kernel);
+        for (size_t k = 0; k < group->nodes.count; k++) lv_vec_push(&nodes, group->nodes.data[k]);
+    }
+    kernel->serial = true;
+    make_locals(b, kernel);
+    finish_kernel(b, kernel, nodes.data, nodes.count);
+    lv_vec_free(&nodes);
+    b->batch.count = 0;
+}
+
+// Who reads a stored value: groups, and others that no group shows (results, writes of variables).
+static void find_readers(Building *b, const Groups *groups) {
+    Plan *plan = b->plan;
+    b->readers = LV_NEW_ARRAY(plan->arena, int, plan->value_count + 1);
+    b->outside = LV_NEW_ARRAY(plan->arena, bool, plan->value_count + 1);
+    for (size_t i = 0; i < groups->list.count; i++) {
+        const Group *group = groups->list.data[i];
+        for (size_t r = 0; r < group->reads.count; r++) b->readers[group->reads.data[r]->id]++;
+    }
+    for (size_t i = 0; i < plan->graph->results.count; i++) b->outside[owner(plan, plan->graph->results.data[i].value)->id] = true;
+    for GRAPH_EACH(plan->graph, node) {
+        if (node_role(node) != ROLE_EFFECT && node_role(node) != ROLE_PACK) continue;
+        for (int i = 0; i < node->input_count; i++) b->outside[owner(plan, node->inputs[i])->id] = true;
+    }
+}
+
+static void build_group(Building *b, Group *group) {
     Node *node = group->nodes.data[0];
+    if (!b->plan->no_fuse && is_small(group)) {
+        if (b->batch.count == MAX_BATCH) flush_batch(b);
+        lv_vec_push(&b->batch, group);
+        return;
+    }
+    if (waits_for(b, group)) flush_batch(b);
     switch (group->role) {
         case ROLE_CALL: build_call(b, node); return;
         case ROLE_TEMPLATE: build_template(b, node); return;
@@ -237,10 +317,10 @@ static void build_group(Building *b, const Group *group, Value *const *pack_of) 
         kernel_free(kernel), free(kernel);
         return;
     }
-    finish_kernel(b, kernel, pack_of, group->nodes.data, group->nodes.count);
+    finish_kernel(b, kernel, group->nodes.data, group->nodes.count);
 }
 
-static void set_aliases(Building *b, Value *const *pack_of, const int64_t *pack_offset) {
+static void set_aliases(Building *b) {
     Plan *plan = b->plan;
     Schedule *s = b->schedule;
     s->alias_of = LV_NEW_ARRAY(plan->arena, Value *, plan->value_count + 1);
@@ -248,7 +328,7 @@ static void set_aliases(Building *b, Value *const *pack_of, const int64_t *pack_
     for (int id = 0; id < plan->value_count; id++) {
         if (plan->place[id] == PLACE_ALIAS) s->alias_of[id] = plan->alias_of[id], s->alias_offset[id] = plan->alias_offset[id];
         int own = s->alias_of[id] ? s->alias_of[id]->id : id;
-        if (pack_of[own]) s->alias_of[id] = pack_of[own], s->alias_offset[id] += pack_offset[own];
+        if (b->pack_of[own]) s->alias_of[id] = b->pack_of[own], s->alias_offset[id] += b->pack_offset[own];
     }
 }
 
@@ -265,17 +345,18 @@ Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
     plan.alias_offset = LV_NEW_ARRAY(arena, int64_t, count);
     for (size_t i = 0; i < count; i++) plan.unit_of[i] = -1;
     plan_mark(&plan);
-    Value **pack_of = LV_NEW_ARRAY(arena, Value *, count);
-    int64_t *pack_offset = LV_NEW_ARRAY(arena, int64_t, count);
-    mark_packs(&plan, pack_of, pack_offset);
-    Groups groups = {0};
-    plan_group(&plan, &groups);
-
     Schedule *schedule = LV_NEW(arena, Schedule);
     Building b = {.plan = &plan, .schedule = schedule};
     schedule->arena = arena, schedule->graph = graph, schedule->prelude = c_prelude;
-    for (size_t i = 0; i < groups.list.count; i++) build_group(&b, groups.list.data[i], pack_of);
-    set_aliases(&b, pack_of, pack_offset);
+    b.pack_of = LV_NEW_ARRAY(arena, Value *, count);
+    b.pack_offset = LV_NEW_ARRAY(arena, int64_t, count);
+    mark_packs(&plan, b.pack_of, b.pack_offset);
+    Groups groups = {0};
+    plan_group(&plan, &groups);
+    find_readers(&b, &groups);
+    for (size_t i = 0; i < groups.list.count; i++) build_group(&b, groups.list.data[i]);
+    flush_batch(&b);
+    set_aliases(&b);
     schedule->unit_count = (int)b.units.count;
     schedule->units = LV_NEW_ARRAY(arena, Unit, b.units.count + 1);
     if (b.units.count) memcpy(schedule->units, b.units.data, b.units.count * sizeof(Unit));
@@ -287,7 +368,7 @@ Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
     }
     lv_vec_free(&groups.list);
     lv_vec_free(&b.units);
-    lv_vec_free(&b.kernels);
+    lv_vec_free(&b.batch);
     lv_map_free(&b.texts);
     return schedule;
 }
