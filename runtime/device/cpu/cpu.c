@@ -17,23 +17,27 @@ struct LvEvent {
 
 enum { PAGE = 4096, PARALLEL_COPY = 1 << 20 };
 
+// A readable page before and at least a vector after: gcc turns a masked load into a whole one and a blend where it thinks
+// that cannot fault, so a kernel may read (never use) up to a vector beyond either end of a buffer.
+static size_t mapped_size(size_t bytes) { return (bytes + 64 + PAGE - 1) / PAGE * PAGE + PAGE; }
+
 // mmap gives zeroed pages, untouched until the thread that uses them does; huge pages where they pay.
 static bool cpu_allocate(LvDevice *device, size_t bytes, void **memory, LvError *error) {
     (void)device;
-    size_t size = (bytes + PAGE) / PAGE * PAGE;
+    size_t size = mapped_size(bytes);
     void *at = size < bytes ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) {
         lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB", (double)bytes / 1e6);
         return lv_error_hint(error, "a smaller batch, or --memory-limit");
     }
     if (size >= (size_t)4 << 20) madvise(at, size, MADV_HUGEPAGE);
-    *memory = at;
+    *memory = (char *)at + PAGE;
     return true;
 }
 
 static void cpu_release(LvDevice *device, void *memory, size_t bytes) {
     (void)device;
-    if (memory) munmap(memory, (bytes + PAGE) / PAGE * PAGE);
+    if (memory) munmap((char *)memory - PAGE, mapped_size(bytes));
 }
 
 static bool cpu_copy(LvDevice *device, void *to, const void *from, size_t bytes, LvError *error) {
