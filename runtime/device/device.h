@@ -41,6 +41,7 @@ typedef struct {
     void (*discard)(LvDevice *device, LvCall *call);
     bool (*call)(LvDevice *device, LvCall *call, char *const *buffers, LvError *error);
     const char *(*describe)(const LvCall *call);  // the implementation's name, for profiles
+    size_t (*scratch_bytes)(const LvDevice *device);  // memory that all prepared calls share
 
     // Events and waiting. `elapsed` waits for both and gives seconds from `from` to `to`.
     bool (*event_create)(LvDevice *device, LvEvent **event, LvError *error);

@@ -164,7 +164,7 @@ static void print_report(const Bench *bench, const double *times, const char *en
         "entry", entry, "device", lv_device_name(bench->device), "precision", plan->precision ? plan->precision : "", "batch",
         (json_int_t)bench->batch, "steps", (json_int_t)n, "step_ms", median * 1e3, "step_ms_min", times[0] * 1e3, "step_ms_max",
         times[n - 1] * 1e3, "items_per_s", (double)bench->batch / median, "gflops_per_s", (double)flops / median * 1e-9, "flops",
-        (json_int_t)flops, "peak_bytes", (json_int_t)lv_plan_bytes(plan), "activation_bytes",
+        (json_int_t)flops, "peak_bytes", (json_int_t)(lv_plan_bytes(plan) + lv_program_info(bench->program).scratch_bytes), "activation_bytes",
         (json_int_t)plan->arena_bytes[LV_ARENA_ACTIVATIONS], "resident_bytes", (json_int_t)peak_resident(), "kernels",
         plan->kernel_count, "kernel_launches", launches, "library_calls", (json_int_t)calls, "cold_compile_s",
         bench->cold >= 0 ? json_real(bench->cold) : json_null(), "warm_compile_s", bench->warm);

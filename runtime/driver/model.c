@@ -70,6 +70,8 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
         lv_vec_push(&settings, (LvSetting){s.name, s.value, s.origin});
     }
     const char *config = options_get(options, "config", NULL);
+    open->path = lv_strdup(path);
+    open->changed = config || options->settings.count > 0;
     good = good && lv_model_load(bundle.count ? bundle.data[0].path : path, bundle.count ? bundle.data : NULL, (int)bundle.count,
                                  config, settings.data, (int)settings.count, &open->diagnostics, &open->model, error);
     print_diagnostics(open);
@@ -82,6 +84,7 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
 void model_close(OpenModel *open) {
     if (open->model) lv_model_destroy(open->model);
     lv_plan_destroy(open->artifact);
+    free(open->path);
     lv_safetensors_free(open->checkpoint);
     lv_diagnostics_free(&open->diagnostics);
     lv_sources_free(&open->sources);
@@ -143,7 +146,16 @@ bool model_compile_options(const Options *options, LvCompileOptions *out, LvErro
     return true;
 }
 
+// Artifacts are made with the default settings of everything but entry, batch and precision.
+static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
+    const LvPlan *plan = open->artifact;
+    return plan && !open->changed && !strcmp(plan->entry, o->entry) && plan->batch == o->batch && !strcmp(plan->device, o->device) &&
+           !strcmp(plan->precision, o->precision == LV_PRECISION_BF16 ? "bf16" : "f32") && o->conv == LV_CONV_AUTO &&
+           o->memory_limit == 0 && !o->no_fuse && !o->no_optimize && !o->emit && !o->explain;
+}
+
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {
+    if (artifact_serves(open, options)) return lv_plan_read(open->path, plan, error);
     bool good = lv_model_compile(open->model, options, &open->diagnostics, plan, error);
     print_diagnostics(open);
     return good;

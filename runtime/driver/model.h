@@ -12,6 +12,8 @@ typedef struct {
     LvDiagnostics diagnostics;
     LvModel *model;
     LvPlan *artifact;          // where MODEL was one
+    char *path;                // MODEL
+    bool changed;              // --set or --config was given
     LvTensorFile *checkpoint;  // where MODEL was one
 } OpenModel;
 
@@ -22,6 +24,7 @@ void model_close(OpenModel *open);
 const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError *error);
 // `options` is filled from --precision, --device, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.
 bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error);
+// Takes the artifact's own plan where that is what was asked for, and compiles otherwise.
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error);
 // Runs entry `init` with the seed: every variable's initial value.
 bool model_initialize(OpenModel *open, const LvCompileOptions *options, LvDevice *device, LvStore *store, int64_t seed,

@@ -206,7 +206,9 @@ bool lv_program_run(LvProgram *program, LvError *error) {
 }
 
 LvProgramInfo lv_program_info(const LvProgram *program) {
-    return program->info;
+    LvProgramInfo info = program->info;
+    info.scratch_bytes = (int64_t)program->device->ops->scratch_bytes(program->device);
+    return info;
 }
 
 void lv_program_profile(LvProgram *program, bool on) {

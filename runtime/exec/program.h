@@ -41,6 +41,7 @@ typedef struct {
     double compile_seconds;  // kernels and primitives, this load
     int kernels_compiled, kernels_cached;
     int64_t device_bytes;    // arenas allocated for this program alone
+    int64_t scratch_bytes;   // of library calls, shared by all programs of the device
 } LvProgramInfo;
 LvProgramInfo lv_program_info(const LvProgram *program);
 

@@ -100,6 +100,10 @@ static bool cpu_call(LvDevice *device, LvCall *call, char *const *buffers, LvErr
     return cpu_call_run((LvCpu *)device, call, buffers, error);
 }
 
+static size_t cpu_scratch_bytes(const LvDevice *device) {
+    return cpu_library_scratch((const LvCpu *)device);
+}
+
 static bool cpu_event_create(LvDevice *device, LvEvent **event, LvError *error) {
     (void)device, (void)error;
     *event = lv_calloc(1, sizeof **event);
@@ -156,6 +160,7 @@ static const LvDeviceOps cpu_ops = {
     .discard = cpu_discard,
     .call = cpu_call,
     .describe = cpu_call_describe,
+    .scratch_bytes = cpu_scratch_bytes,
     .event_create = cpu_event_create,
     .event_destroy = cpu_event_destroy,
     .record = cpu_record,

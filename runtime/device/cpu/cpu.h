@@ -36,6 +36,7 @@ bool cpu_call_prepare(LvCpu *cpu, const LvStep *step, LvCall **call, LvError *er
 void cpu_call_discard(LvCall *call);
 bool cpu_call_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error);
 const char *cpu_call_describe(const LvCall *call);
+size_t cpu_library_scratch(const LvCpu *cpu);
 void cpu_library_version(int version[3]);
 
 // ---- plain.c: the same two steps as plain loops in f64, for types and forms that the library does not take

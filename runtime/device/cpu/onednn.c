@@ -34,6 +34,10 @@ void cpu_library_close(LvCpu *cpu) {
     free(library);
 }
 
+size_t cpu_library_scratch(const LvCpu *cpu) {
+    return cpu->library->scratch_bytes;
+}
+
 void cpu_library_version(int version[3]) {
     const dnnl_version_t *v = dnnl_version();
     version[0] = v->major, version[1] = v->minor, version[2] = v->patch;

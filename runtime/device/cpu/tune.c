@@ -10,7 +10,7 @@
 
 // Winograd must win by 5%: it is the less accurate of the two. 0.03 s a form bounds a model of 300 convolutions to seconds.
 static const double margin = 0.95, budget = 0.03;
-enum { MOST_RUNS = 8 };
+enum { LEAST_RUNS = 3, MOST_RUNS = 8 };
 
 static void print_key(const LvCpu *cpu, const LvStep *step, char key[33]) {
     LvText text = {0};
@@ -46,7 +46,7 @@ static double time_form(LvCpu *cpu, const LvStep *step, bool winograd, char *con
     if (conv_build(cpu->library, call, winograd) && call_finish(cpu->library, call, &error) &&
         call_execute(cpu->library, call, buffers, &error)) {
         double start = now();
-        for (int run = 0; run < MOST_RUNS && (run == 0 || now() - start < budget); run++) {
+        for (int run = 0; run < MOST_RUNS && (run < LEAST_RUNS || now() - start < budget); run++) {
             double begin = now();
             if (!call_execute(cpu->library, call, buffers, &error)) break;
             double took = now() - begin;
