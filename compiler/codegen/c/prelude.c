@@ -3,7 +3,7 @@
 //
 // exp: 2^k e^r by Cody and Waite's reduction, degree 6. log: mantissa in [sqrt(1/2), sqrt(2)), 2 atanh((m-1)/(m+1)).
 // tanh: odd polynomial near 0, else by expm1's even sibling 1 - 2/(e^2x + 1). erf: Maclaurin-like fit near 0, else
-// 1 - e^-x^2 P(x). sin, cos: reduction by pi/2 in three parts (beyond 10^4: by the library).
+// 1 - e^-x^2 P(x). sin, cos: reduction by pi/2 in f64 (arguments beyond 10^9 count as 0).
 #include "codegen/c/print.h"
 
 const char *const c_prelude =
@@ -123,8 +123,8 @@ const char *const c_prelude =
 "  return a < 1.f ? p : x == x ? s : x;\n"
 "}\n"
 "LV_F float lv_sine(float x, int32_t quarter) {\n"
-"  const float c = __builtin_fabsf(x) < 8192.f ? x : 0.f, k = __builtin_rintf(c * 0.636619772f);\n"
-"  const float r = ((c - k * 1.5703125f) - k * 4.837512969970703e-4f) - k * 7.549789948768648e-8f, z = r * r;\n"
+"  const double c = __builtin_fabsf(x) < 1e9f ? x : 0., k = __builtin_rint(c * 0.63661977236758134);\n"
+"  const float r = (float)((c - k * 1.5707963267948966) - k * 6.123233995736766e-17), z = r * r;\n"
 "  const int32_t n = (int32_t)k + quarter;\n"
 "  float s = -1.9515295891e-4f, o = 2.443315711809948e-5f;\n"
 "  s = s * z + 8.3321608736e-3f;\n"
@@ -136,8 +136,8 @@ const char *const c_prelude =
 "  const float v = n & 1 ? o : s;\n"
 "  return n & 2 ? -v : v;\n"
 "}\n"
-"LV_F float lv_sin(float x) { return __builtin_fabsf(x) < 8192.f ? lv_sine(x, 0) : __builtin_sinf(x); }\n"
-"LV_F float lv_cos(float x) { return __builtin_fabsf(x) < 8192.f ? lv_sine(x, 1) : __builtin_cosf(x); }\n"
+"LV_F float lv_sin(float x) { return lv_sine(x, 0); }\n"
+"LV_F float lv_cos(float x) { return lv_sine(x, 1); }\n"
 "LV_F void lv_philox(uint64_t seed, uint32_t stream, uint32_t step, uint64_t block, uint32_t *out) {\n"
 "  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32), c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = stream, c3 = step;\n"
 "  for (int round = 0; round < 10; round++) {\n"
