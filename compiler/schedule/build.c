@@ -10,6 +10,8 @@
 #include "codegen/c/templates.h"
 #include "schedule/internal.h"
 
+typedef LV_VEC(Group *) GroupList;
+
 typedef struct {
     Plan *plan;
     Schedule *schedule;
@@ -19,7 +21,9 @@ typedef struct {
     int64_t *pack_offset;
     int *readers;         // by value id: groups that read it
     bool *outside;        // by value id: something else than groups reads it
-    LV_VEC(Group *) batch;  // small groups that wait to become one kernel
+    GroupList batch;      // small groups that wait to become one kernel
+    GroupList rows;       // groups of the row-wise kernel that is open
+    Kernel *rows_kernel;  // NULL: none
 } Building;
 
 static Value *owner(const Plan *plan, Value *value) {
@@ -241,44 +245,81 @@ static bool is_small(const Group *group) {
     return elements * cost < SMALL_COST;
 }
 
-static bool waits_for(const Building *b, const Group *group) {
+static bool waits_for(const Building *b, const GroupList *waiting, const Group *group) {
     for (size_t i = 0; i < group->reads.count; i++) {
         int from = b->plan->unit_of[group->reads.data[i]->id];
-        for (size_t k = 0; k < b->batch.count; k++) {
-            if (b->batch.data[k]->id == from) return true;
+        for (size_t k = 0; k < waiting->count; k++) {
+            if (waiting->data[k]->id == from) return true;
         }
     }
     return false;
 }
 
-// Values of the batch that nothing outside it reads stay in the frame.
-static void make_locals(Building *b, Kernel *kernel) {
-    for (size_t i = 0; i < kernel->buffers.count; i++) {
-        Buffer *buffer = &kernel->buffers.data[i];
-        if (!buffer->written || !buffer->read || buffer->elements > MAX_LOCAL || b->outside[buffer->value->id]) continue;
-        size_t readers = 0;
-        for (size_t k = 0; k < b->batch.count; k++) {
-            const Group *group = b->batch.data[k];
-            for (size_t r = 0; r < group->reads.count; r++) readers += group->reads.data[r] == buffer->value;
-        }
-        if (readers == (size_t)b->readers[buffer->value->id]) buffer->local = true;
+// Is the buffer's value written and read by these groups alone?
+static bool is_private(const Building *b, const GroupList *groups, const Buffer *buffer) {
+    if (!buffer->written || !buffer->read || b->outside[buffer->value->id]) return false;
+    size_t readers = 0;
+    for (size_t k = 0; k < groups->count; k++) {
+        for (size_t r = 0; r < groups->data[k]->reads.count; r++) readers += groups->data[k]->reads.data[r] == buffer->value;
     }
+    return readers == (size_t)b->readers[buffer->value->id];
+}
+
+static void finish_groups(Building *b, Kernel *kernel, const GroupList *groups) {
+    LV_VEC(Node *) nodes = {0};
+    for (size_t i = 0; i < groups->count; i++) {
+        for (size_t k = 0; k < groups->data[i]->nodes.count; k++) lv_vec_push(&nodes, groups->data[i]->nodes.data[k]);
+    }
+    finish_kernel(b, kernel, nodes.data, nodes.count);
+    lv_vec_free(&nodes);
 }
 
 static void flush_batch(Building *b) {
     if (b->batch.count == 0) return;
     Kernel *kernel = lv_calloc(1, sizeof *kernel);
-    LV_VEC(Node *) nodes = {0};
-    for (size_t i = 0; i < b->batch.count; i++) {
-        const Group *group = b->batch.data[i];
-        lower_group(b->plan, group, kernel);
-        for (size_t k = 0; k < group->nodes.count; k++) lv_vec_push(&nodes, group->nodes.data[k]);
-    }
+    for (size_t i = 0; i < b->batch.count; i++) lower_group(b->plan, b->batch.data[i], kernel);
     kernel->serial = true;
-    make_locals(b, kernel);
-    finish_kernel(b, kernel, nodes.data, nodes.count);
-    lv_vec_free(&nodes);
+    for (size_t i = 0; i < kernel->buffers.count; i++) {
+        Buffer *buffer = &kernel->buffers.data[i];
+        if (buffer->elements <= MAX_LOCAL && is_private(b, &b->batch, buffer)) buffer->local = true;
+    }
+    finish_groups(b, kernel, &b->batch);
     b->batch.count = 0;
+}
+
+// ---- the row-wise kernel that is open
+
+static void flush_rows(Building *b) {
+    if (!b->rows_kernel) return;
+    Kernel *kernel = b->rows_kernel;
+    b->rows_kernel = NULL;
+    for (size_t i = 0; i < b->rows.count; i++) {
+        if (!waits_for(b, &b->batch, b->rows.data[i])) continue;
+        flush_batch(b);
+        break;
+    }
+    for (size_t i = 0; i < kernel->buffers.count && kernel->shared; i++) {
+        if (is_private(b, &b->rows, &kernel->buffers.data[i])) rows_make_local(kernel, (int)i);
+    }
+    finish_groups(b, kernel, &b->rows);
+    b->rows.count = 0;
+}
+
+// Takes the group into the open row-wise kernel, or opens one with it.
+static bool take_row(Building *b, Group *group) {
+    if (b->plan->no_fuse || group->role != ROLE_POINT) return false;
+    Kernel *kernel = lv_calloc(1, sizeof *kernel);
+    lower_group(b->plan, group, kernel);
+    bool taken = b->rows_kernel && rows_append(b->plan, b->rows_kernel, kernel);
+    if (!taken && !is_small(group) && rows_of(kernel)) {
+        if (b->rows_kernel) flush_rows(b);
+        b->rows_kernel = kernel;
+        kernel = NULL;
+        taken = true;
+    }
+    if (taken) lv_vec_push(&b->rows, group);
+    if (kernel) kernel_free(kernel), free(kernel);
+    return taken;
 }
 
 // Who reads a stored value: groups, and others that no group shows (results, writes of variables).
@@ -299,12 +340,14 @@ static void find_readers(Building *b, const Groups *groups) {
 
 static void build_group(Building *b, Group *group) {
     Node *node = group->nodes.data[0];
+    if (take_row(b, group)) return;
+    if (waits_for(b, &b->rows, group)) flush_rows(b);
     if (!b->plan->no_fuse && is_small(group)) {
         if (b->batch.count == MAX_BATCH) flush_batch(b);
         lv_vec_push(&b->batch, group);
         return;
     }
-    if (waits_for(b, group)) flush_batch(b);
+    if (waits_for(b, &b->batch, group)) flush_batch(b);
     switch (group->role) {
         case ROLE_CALL: build_call(b, node); return;
         case ROLE_TEMPLATE: build_template(b, node); return;
@@ -355,6 +398,7 @@ Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
     plan_group(&plan, &groups);
     find_readers(&b, &groups);
     for (size_t i = 0; i < groups.list.count; i++) build_group(&b, groups.list.data[i]);
+    flush_rows(&b);
     flush_batch(&b);
     set_aliases(&b);
     schedule->unit_count = (int)b.units.count;
@@ -369,6 +413,7 @@ Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
     lv_vec_free(&groups.list);
     lv_vec_free(&b.units);
     lv_vec_free(&b.batch);
+    lv_vec_free(&b.rows);
     lv_map_free(&b.texts);
     return schedule;
 }

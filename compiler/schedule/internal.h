@@ -2,8 +2,8 @@
 //   mark.c    which values are stored, which are recomputed inside their consumers; which share another's storage
 //   group.c   which stored values are computed by one kernel
 //   lower.c   one group -> one nest of loop IR
-//   merge.c   several kernels -> one (row-wise, tiny)
-//   build.c   kernels and calls -> units
+//   rows.c    several kernels over the same rows -> one
+//   build.c   kernels and calls -> units; small kernels taken together
 #ifndef LV_SCHEDULE_INTERNAL_H
 #define LV_SCHEDULE_INTERNAL_H
 
@@ -71,6 +71,12 @@ void plan_group(const Plan *plan, Groups *groups);
 // One nest over the group's domain that stores its roots. Buffers are added to the kernel as needed.
 void lower_group(const Plan *plan, const Group *group, Kernel *kernel);
 void lower_pack(const Plan *plan, const Node *node, Kernel *kernel);
+
+// rows.c
+int64_t rows_of(const Kernel *kernel);  // rows that a row-wise kernel could begin with this one; 0: none
+bool rows_append(const Plan *plan, Kernel *kernel, Kernel *next);  // true: its nests and buffers are now in `kernel`
+void rows_make_local(Kernel *kernel, int buffer);
+
 int kernel_buffer(const Plan *plan, Kernel *kernel, Value *value);
 
 #endif

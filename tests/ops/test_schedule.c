@@ -163,6 +163,37 @@ static void test_gradients(void **state) {
     run_jobs(&jobs, &set);
 }
 
+// Large enough for threads, rows, tiles and chunks.
+static const char *const large_cases[] = {
+    "softmax {axis = 1} f32[64, 700]", "softmax {axis = 0} f32[300, 200]", "softmax {axis = 2} f32[5, 40, 131]",
+    "layer_norm {eps = 1e-5} f32[96, 513] f32[513] f32[513]", "layer_norm {eps = 1e-5} f32[2, 50, 300] f32[300] f32[300]",
+    "cross_entropy {ignore = -1} f32[64, 1000] i32[64]:0:1000", "group_norm {groups = 8, eps = 1e-6} f32[2, 32, 33, 31] f32[32] f32[32]",
+    "reduce_sum {axes = [0]} f32[3000, 37]", "reduce_sum {axes = [0]} f32[70, 1400]", "reduce_sum {axes = [0]} f32[70, 1409]",
+    "reduce_sum {axes = [0, 1]} f32[301, 307]", "reduce_sum {axes = [0, 2, 3]} f32[8, 16, 40, 30]", "reduce_max {axes = [0]} f32[100000]",
+    "reduce_min {axes = [1]} f32[3, 50000]", "argmax {axis = 1} f32[60, 2000]:-90:90", "argmin {axis = 0} f32[900, 130]:-90:90",
+};
+
+static void test_large(void **state) {
+    (void)state;
+    Jobs jobs = {0};
+    KernelSet set = {0};
+    for (size_t i = 0; i < 2 * sizeof large_cases / sizeof *large_cases; i++) {
+        Job job = {.text = large_cases[i / 2], .arena = lv_arena_create(), .tolerance = 3e-6};
+        OpCase *c = case_parse(job.text, job.arena);
+        job.graph = case_graph(c);
+        job.inputs = case_inputs(c);
+        TensorSet weights = {0};
+        if (i % 2 && has_gradient(c)) {
+            case_differentiate(job.graph, c, ~0u, job.arena, &weights);
+            job.tolerance = 2e-5;
+        }
+        for (int w = 0; w < weights.count; w++) set_add(&job.inputs, weights.at[w].name, weights.at[w].tensor);
+        decompose_untaken(job.graph);
+        add_job(&jobs, &set, job);
+    }
+    run_jobs(&jobs, &set);
+}
+
 // ---- random graphs
 
 typedef struct {
@@ -349,6 +380,7 @@ static void test_random(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_gradients), cmocka_unit_test(test_random)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases), cmocka_unit_test(test_gradients),
+                                      cmocka_unit_test(test_large), cmocka_unit_test(test_random)};
     return cmocka_run_group_tests_name("schedule", tests, NULL, NULL);
 }

@@ -26,6 +26,7 @@ typedef struct {
     ScalarList *scalars;
     int indent;
     bool parallel;        // the nest may open a parallel region
+    int base;             // so many outermost axes are open already
     bool *live, *needed_vars;
     int *name;            // by instruction: its number in the text
 } Printer;
@@ -244,22 +245,22 @@ static void close_loops(Printer *p, int count) {
     }
 }
 
-// One loop over axes [0, count) taken together, `extra` more iterations for each point; opens a scope.
+// One loop over the axes before `count` taken together, `extra` more iterations for each point; opens a scope.
 static void open_flat(Printer *p, int count, int64_t extra, bool parallel) {
     int64_t total = extra;
-    for (int i = 0; i < count; i++) total *= axis_extent(p->nest, i);
+    for (int i = p->base; i < count; i++) total *= axis_extent(p->nest, i);
     if (parallel) line(p, "#pragma omp parallel for schedule(static)");
-    if (count == 1 && extra == 1) {
-        open_loop(p, 0);
+    if (count == p->base + 1 && extra == 1) {
+        open_loop(p, p->base);
         return;
     }
     line(p, "for (long p = 0; p < %lld; p++) {", (long long)total);
     p->indent++;
     int64_t below = extra;
     if (extra > 1) line(p, "const long q = p%%%lld;", (long long)extra);
-    for (int i = count - 1; i >= 0; i--) {
+    for (int i = count - 1; i >= p->base; i--) {
         int64_t extent = axis_extent(p->nest, i);
-        if (i == 0) line(p, "const long i0 = p/%lld;", (long long)below);
+        if (i == p->base) line(p, "const long i%d = p/%lld;", i, (long long)below);
         else line(p, "const long i%d = p/%lld%%%lld;", i, (long long)below, (long long)extent);
         below *= extent;
     }
@@ -269,9 +270,9 @@ static void open_flat(Printer *p, int count, int64_t extra, bool parallel) {
 
 static void print_points(Printer *p) {
     const Nest *nest = p->nest;
-    int axes = nest->axis_count, flat = 0;
-    put_depth(p, 0);
-    if (axes == 0) {
+    int axes = nest->axis_count, flat = p->base;
+    put_depths(p, 0, p->base);
+    if (axes == p->base) {
         put_stores(p);
         return;
     }
@@ -281,14 +282,14 @@ static void print_points(Printer *p) {
     if (p->parallel && !inner_parallel) {
         for (int64_t items = 1; flat < axes - 1 && items < PARALLEL_ITEMS; flat++) items *= axis_extent(nest, flat);
         open_flat(p, flat, 1, true);
-        put_depths(p, 1, flat);
+        put_depths(p, p->base + 1, flat);
     }
     for (int i = flat; i < axes - 1; i++) {
         open_loop(p, i);
         put_depth(p, i + 1);
     }
     line(p, inner_parallel ? "#pragma omp parallel for simd schedule(static)" : "#pragma omp simd");
-    if (axes == 1) {  // the extent is not in the text: kernels over flat tensors of any size are one
+    if (axes == 1 && !p->base) {  // the extent is not in the text: kernels over flat tensors of any size are one
         lv_vec_push(p->scalars, (LvScalar){.i = inner});
         line(p, "for (long i0 = 0; i0 < scalars[%zu].i; i0++) {", p->scalars->count - 1);
         p->indent++;
@@ -297,7 +298,7 @@ static void print_points(Printer *p) {
     }
     put_depth(p, axes);
     put_stores(p);
-    close_loops(p, axes - flat + (flat > 0));
+    close_loops(p, axes - flat + (flat > p->base));
 }
 
 // ---- nests with reductions
@@ -333,8 +334,9 @@ static Shape find_shape(const Printer *p) {
     Shape s = {.axes = nest->axis_count, .width = 1, .items = 1, .chunks = 1, .chunk_axis = -1};
     bool search = false;
     for (size_t i = 0; i < nest->outputs.count; i++) search |= nest->outputs.data[i].kind == OUTPUT_REDUCE && is_search(&nest->outputs.data[i]);
+    s.kept = p->base;
     while (s.kept < s.axes && !nest->axes[s.kept].reduced) s.items *= axis_extent(nest, s.kept++);
-    if (s.axes == 0) return s;
+    if (s.axes == p->base) return s;
     int last = s.axes - 1;
     int64_t inner = axis_extent(nest, last);
     if (s.kept == s.axes) {  // nothing is reduced (extents of 1): keep the innermost as lanes
@@ -454,7 +456,7 @@ static void put_results(Printer *p, const Shape *s) {
         if (s->width > 1) snprintf(value, sizeof value, s->lanes ? "%s%zu[0]" : "%s%zu[i%d]", prefix, o, s->axes - 1);
         else snprintf(value, sizeof value, "%s%zu", prefix, o);
         if (loop) open_loop(p, s->axes - 1);
-        else if (s->inner_kept && s->axes) line(p, "const long i%d = 0;", s->axes - 1);
+        else if (s->inner_kept && s->axes > p->base) line(p, "const long i%d = 0;", s->axes - 1);
         if (s->chunks > 1) {
             if (loop) line(p, "w%zu[p*%lld+i%d] = %s;", o, (long long)s->width, s->axes - 1, value);
             else line(p, "w%zu[p] = %s;", o, value);
@@ -476,7 +478,7 @@ static void fold_partials(Printer *p, const Shape *s) {
     bool loop = s->width > 1 && !s->lanes;
     long long width = loop ? (long long)s->width : 1;
     if (loop) open_loop(p, s->axes - 1);
-    else if (s->inner_kept && s->axes) line(p, "const long i%d = 0;", s->axes - 1);
+    else if (s->inner_kept && s->axes > p->base) line(p, "const long i%d = 0;", s->axes - 1);
     EACH_REDUCTION(p, o) {
         const Output *output = &p->nest->outputs.data[o];
         char accumulator[32], next[96], lane[16] = "";
@@ -495,17 +497,17 @@ static void fold_partials(Printer *p, const Shape *s) {
 
 static void print_reduction(Printer *p) {
     Shape s = find_shape(p);
-    put_depth(p, 0);
+    put_depths(p, 0, p->base);
     if (s.chunks > 1) {
         long long width = s.lanes ? 1 : (long long)s.width;
         EACH_REDUCTION(p, o) {
             line(p, "%s w%zu[%lld];", accumulator_type(p, &p->nest->outputs.data[o]), o, (long long)(s.items * s.chunks) * width);
         }
     }
-    bool outer = s.kept > 0 || s.chunks > 1;
+    bool outer = s.kept > p->base || s.chunks > 1;
     if (outer) {
         open_flat(p, s.kept, s.chunks, p->parallel && s.items * s.chunks > 1);
-        put_depths(p, 1, s.kept);
+        put_depths(p, p->base + 1, s.kept);
     } else {
         line(p, "{"), p->indent++;
     }
@@ -530,13 +532,14 @@ static void print_reduction(Printer *p) {
 
 static void print_nest(Printer *p, const Nest *nest) {
     p->nest = nest;
+    p->base = p->kernel->shared;
     p->live = lv_calloc(nest->body.count + 1, sizeof *p->live);
     p->needed_vars = lv_calloc(nest->vars.count + 1, sizeof *p->needed_vars);
     p->name = lv_calloc(nest->body.count + 1, sizeof *p->name);
     find_live(p);
     bool reduces = false;
     for (size_t i = 0; i < nest->outputs.count; i++) reduces |= nest->outputs.data[i].kind == OUTPUT_REDUCE;
-    p->parallel = !p->kernel->serial && nest_cost(nest) >= PARALLEL_COST;
+    p->parallel = !p->kernel->serial && !p->base && nest_cost(nest) >= PARALLEL_COST;
     line(p, "{");
     p->indent++;
     if (reduces) print_reduction(p);
@@ -545,13 +548,20 @@ static void print_nest(Printer *p, const Nest *nest) {
     free(p->live), free(p->needed_vars), free(p->name);
 }
 
+static void print_locals(Printer *p) {
+    for (size_t i = 0; i < p->kernel->buffers.count; i++) {
+        const Buffer *b = &p->kernel->buffers.data[i];
+        if (b->local) line(p, "%s b%zu[%lld];", c_storage_type(b->dtype), i, (long long)(b->elements > 0 ? b->elements : 1));
+    }
+}
+
 static void print_buffers(Printer *p) {
     int operand = 0;
     for (size_t i = 0; i < p->kernel->buffers.count; i++) {
         const Buffer *b = &p->kernel->buffers.data[i];
         const char *type = c_storage_type(b->dtype), *limit = b->may_share ? "" : "restrict ";
-        if (b->local) line(p, "%s b%zu[%lld];", type, i, (long long)(b->elements > 0 ? b->elements : 1));
-        else if (b->written) line(p, "%s *%sb%zu = (%s *)buffers[%d];", type, limit, i, type, operand++);
+        if (b->local) continue;
+        if (b->written) line(p, "%s *%sb%zu = (%s *)buffers[%d];", type, limit, i, type, operand++);
         else line(p, "const %s *%sb%zu = (const %s *)buffers[%d];", type, limit, i, type, operand++);
     }
 }
@@ -561,7 +571,17 @@ void c_print_kernel(const Kernel *kernel, const char *name, LvText *out, ScalarL
     line(&p, "void %s(char *const *buffers, const LvScalar *scalars)\n{", name);
     p.indent++;
     print_buffers(&p);
+    if (kernel->shared) {  // a row-wise kernel: one iteration does everything to a row
+        const Nest *first = &kernel->nests.data[0];
+        double cost = 0;
+        for (size_t i = 0; i < kernel->nests.count; i++) cost += nest_cost(&kernel->nests.data[i]);
+        if (cost >= PARALLEL_COST) line(&p, "#pragma omp parallel for schedule(static)");
+        line(&p, "for (long i0 = 0; i0 < %lld; i0++) {", (long long)axis_extent(first, 0));
+        p.indent++;
+    }
+    print_locals(&p);
     for (size_t i = 0; i < kernel->nests.count; i++) print_nest(&p, &kernel->nests.data[i]);
+    close_loops(&p, kernel->shared);
     line(&p, "(void)scalars;");
     close_loops(&p, 1);
 }
