@@ -57,7 +57,8 @@ static void find_reads(Liveness *live, int at, const Unit *unit) {
     for (int i = 0; i < unit->operand_count; i++) {
         if (unit->operands[i].written) continue;
         Value *value = unit->operands[i].value;
-        Storage *storage = &live->storages.data[storage_of(live, value)];
+        int index = storage_of(live, value);  // may move `storages`
+        Storage *storage = &live->storages.data[index];
         if (storage->last < at) storage->last = at;
     }
 }
