@@ -28,6 +28,7 @@ typedef struct {
     Place *place;          // by value id
     int *uses;             // by value id
     int *position;         // by value id: where its node stands
+    int *last_use;         // by value id: where the last node that reads it stands
     int *level;            // by value id: reductions and calls on the longest path to it
     int *unit_of;          // by value id: group that stores it, -1
     bool *packed;          // by value id: this member of a pack is written right into it

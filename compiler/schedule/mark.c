@@ -143,10 +143,12 @@ typedef struct {
     const Value *seen[MAX_TREE];
     double arithmetic;  // additions, for all elements
     double loads;       // elements loaded that its readers do not load anyway
+    bool frees;         // storing the value would let a stored one go
     bool too_large;
 } Tree;
 
-static void tree_walk(Tree *tree, const Value *value, int64_t elements) {
+// `shared`: something else than `value`'s tree needs this part of it too, most likely in the same kernels: half the cost.
+static void tree_walk(Tree *tree, const Value *value, int64_t elements, bool shared) {
     const Plan *plan = tree->plan;
     for (int i = 0; i < tree->count; i++) {
         if (tree->seen[i] == value) return;
@@ -159,11 +161,16 @@ static void tree_walk(Tree *tree, const Value *value, int64_t elements) {
     const Node *node = value->node;
     int64_t size = lv_shape_elements(value->shape);
     if (node_role(node) != ROLE_POINT || plan->place[value->id] == PLACE_STORED) {
-        if (size * 4 >= elements) tree->loads += (double)(size < elements ? size : elements) * (plan->uses[value->id] > 1 ? 0.5 : 1);
+        if (size * 4 < elements) return;
+        if (plan->uses[value->id] > 1) shared = true;
+        tree->loads += (double)(size < elements ? size : elements) * (shared ? 0.5 : 1);
+        if (!shared) tree->frees = true;
         return;
     }
-    if (size > 1) tree->arithmetic += op_cost(node->op) * (double)(size < elements ? size : elements);
-    for (int i = 0; i < node->input_count; i++) tree_walk(tree, node->inputs[i], elements);
+    if (size > 1) tree->arithmetic += op_cost(node->op) * (double)(size < elements ? size : elements) * (shared ? 0.5 : 1);
+    for (int i = 0; i < node->input_count; i++) {
+        tree_walk(tree, node->inputs[i], elements, shared || plan->uses[node->inputs[i]->id] > 1);
+    }
 }
 
 static bool is_movement(const Node *node) {
@@ -177,14 +184,17 @@ static const double ADDITION = 0.06;
 static bool worth_storing(const Plan *plan, const Value *value, int kernels, double growth) {
     int64_t elements = lv_shape_elements(value->shape);
     Tree tree = {.plan = plan};
-    tree_walk(&tree, value, elements);
+    tree_walk(&tree, value, elements, false);
     if (tree.too_large) return true;
     if (elements <= 1) return tree.count > 12 || (kernels > 2 && tree.count > 4);
     double per_element = (double)(elements ? elements : 1);
     double arithmetic = tree.arithmetic / per_element * ADDITION, loads = tree.loads / per_element;
     if (growth >= 2 && tree.arithmetic / per_element > 0.9 && (growth - 1) * arithmetic > 2) return true;
     if (kernels < 2) return false;
-    return (kernels - 1) * (loads + arithmetic) > kernels + 1;
+    // A value that waits from the forward for the backward pass costs memory all the while: that counts as much again,
+    // unless what it is computed from would have to wait instead.
+    bool waits = !tree.frees && plan->last_use[value->id] - plan->position[value->id] > plan->graph->node_count / 4;
+    return (kernels - 1) * (loads + arithmetic) > (kernels + 1) * (waits ? 2 : 1);
 }
 
 typedef struct {
@@ -264,6 +274,7 @@ static void find_levels(Plan *plan) {
         Role role = node_role(node);
         if (role != ROLE_POINT && role != ROLE_GIVEN) level++;
         position++;
+        for (int i = 0; i < node->input_count; i++) plan->last_use[node->inputs[i]->id] = position;
         for (int i = 0; i < node->result_count; i++) {
             plan->level[node->results[i].id] = level;
             plan->position[node->results[i].id] = position;
