@@ -101,7 +101,7 @@ static void find_object(char path[512]) {
     DIR *dir = opendir(folder);
     int count = 0;
     for (struct dirent *item; (item = readdir(dir));) {
-        if (item->d_name[0] == '.') continue;
+        if (item->d_name[0] == '.' || strstr(item->d_name, ".ref")) continue;
         assert_non_null(strstr(item->d_name, ".so"));
         snprintf(path, 512, "%s/%s", folder, item->d_name);
         count++;
@@ -136,6 +136,28 @@ static void test_torn(void **state) {
         assert_int_equal(run_once(), 1);
         assert_int_equal(run_once(), 0);
     }
+}
+
+// One more kernel: only that is compiled.
+static void test_added(void **state) {
+    (void)state;
+    Run run;
+    LvError error = {0};
+    assert_int_equal(run_once(), 1);
+    if (!start(&run, &error)) fail_msg("%s", error.message);
+    LvKernelText two[2] = {run.plan->kernels[0], {"twice", "void twice(char *const *b, const LvScalar *s) { *(float *)b[0] *= (float)s[0].f; }\n"}};
+    run.plan->kernels = two;
+    run.plan->kernel_count = 2;
+    LvProgram *program = NULL;
+    if (!lv_program_create(run.device, run.plan, run.store, &program, &error)) fail_msg("%s", error.message);
+    assert_int_equal(lv_program_info(program).kernels_compiled, 1);
+    assert_int_equal(lv_program_info(program).kernels_cached, 1);
+    lv_program_destroy(program);
+    two[1].text = "this is no C";
+    assert_false(lv_program_create(run.device, run.plan, run.store, &program, &error));
+    assert_non_null(strstr(error.message, "error"));
+    lv_error_clear(&error);
+    stop(&run);
 }
 
 static void expect_failure(const char *words, const char *hint) {
@@ -229,7 +251,7 @@ static void test_other_store(void **state) {
 
 int main(void) {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
-    const struct CMUnitTest tests[] = {CASE(test_cached),   CASE(test_torn),        CASE(test_no_compiler), CASE(test_failing_compiler),
+    const struct CMUnitTest tests[] = {CASE(test_cached),   CASE(test_torn), CASE(test_added), CASE(test_no_compiler), CASE(test_failing_compiler),
                                        CASE(test_no_cache), CASE(test_store_files), CASE(test_other_store)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

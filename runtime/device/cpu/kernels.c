@@ -1,7 +1,8 @@
 // Kernels: the plan's C text -> shared objects by the system's `cc` -> functions.
-// The kernels are dealt out to a few translation units of about equal length, one for each processor core, compiled in
-// parallel, and kept in the cache under the hash of text, compiler, flags and processor. A shared object's closing footer
-// (cache.c) is checked before it is loaded: ELF ignores what follows its sections.
+// Each kernel has a key, the hash of its text, the prelude, compiler, flags and processor; the cache's KEY.ref names the shared
+// object that holds it. Kernels without one are dealt out to a few translation units of about equal length, one for each
+// processor core, and compiled in parallel: after an edit of the model only what changed is compiled. A shared object's closing
+// footer (cache.c) is checked before it is loaded: ELF ignores what follows its sections.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,9 +24,14 @@ extern char **environ;
 
 typedef void (*KernelFunction)(char *const *buffers, const LvScalar *scalars);
 
+// A shared object in use.
+typedef struct {
+    char key[33];
+    void *handle;
+} Library;
+
 struct LvModule {
-    int unit_count;
-    void **handles;  // one a translation unit
+    LV_VEC(Library) libraries;
     int kernel_count;
     KernelFunction *functions;
 };
@@ -37,13 +43,11 @@ static const char *const compile_flags[] = {"-std=gnu11", "-O3", "-march=native"
 enum { FLAG_COUNT = sizeof compile_flags / sizeof *compile_flags, MAX_UNITS = 16, MAX_COMMAND = 8, SHOWN_LINES = 6 };
 
 typedef struct {
-    char *text;      // prelude and kernels
+    char *text;    // prelude and kernels
     char key[33];
-    char *object;    // path of the shared object
+    char *object;  // path of the shared object
     char *source, *log, *temporary;  // while compiling
     pid_t process;
-    int kernels;
-    bool cached;
 } Unit;
 
 // $LV_CC, $CC or cc; may hold options ("ccache gcc").
@@ -103,41 +107,68 @@ static void free_compiler(Compiler *compiler) {
     free(compiler->identity);
 }
 
-// Longest first to the shortest unit, so that all take about as long to compile; stable, so that keys repeat.
-static int deal_kernels(const LvPlan *plan, int unit_count, Unit *units, int *unit_of) {
-    size_t *length = lv_calloc((size_t)plan->kernel_count + 1, sizeof *length), load[MAX_UNITS] = {0};
-    for (int k = 0; k < plan->kernel_count; k++) length[k] = strlen(plan->kernels[k].text), unit_of[k] = -1;
-    for (int done = 0; done < plan->kernel_count; done++) {
-        int best = -1, to = 0;
-        for (int k = 0; k < plan->kernel_count; k++) {
-            if (unit_of[k] < 0 && (best < 0 || length[k] > length[best])) best = k;
-        }
-        for (int u = 1; u < unit_count; u++) {
-            if (load[u] < load[to]) to = u;
-        }
-        unit_of[best] = to;
-        load[to] += length[best] + 200;
-    }
-    free(length);
-    for (int u = 0; u < unit_count; u++) {
-        LvText text = {0};
-        lv_text_puts(&text, plan->prelude ? plan->prelude : "");
-        lv_text_puts(&text, "\n");
-        for (int k = 0; k < plan->kernel_count; k++) {
-            if (unit_of[k] != u) continue;
-            lv_text_puts(&text, plan->kernels[k].text);
-            lv_text_puts(&text, "\n");
-            units[u].kernels++;
-        }
-        units[u].text = text.data;
-    }
-    return unit_count;
+typedef char Key[33];
+
+// What a load works on.
+typedef struct {
+    LvCpu *cpu;
+    const LvPlan *plan;
+    LvModule *module;
+    Compiler compiler;
+    const char *folder;  // the cache, or a private one
+    bool cache;
+    Key *keys;           // [kernel]
+    int *unit_of;        // [kernel], -1: found in the cache
+    int unit_count;
+    Unit units[MAX_UNITS];
+} Load;
+
+static void kernel_key(const Load *load, const char *text, Key key) {
+    const char *parts[5 + FLAG_COUNT] = {"kernels 2", load->plan->prelude ? load->plan->prelude : "", text, load->compiler.identity,
+                                         load->cpu->processor};
+    for (int i = 0; i < FLAG_COUNT; i++) parts[5 + i] = compile_flags[i];
+    cache_key(key, parts, 5 + FLAG_COUNT);
 }
 
-static void unit_key(Unit *unit, const Compiler *compiler, const char *processor) {
-    const char *parts[4 + FLAG_COUNT] = {"kernels 1", unit->text, compiler->identity, processor};
-    for (int i = 0; i < FLAG_COUNT; i++) parts[4 + i] = compile_flags[i];
-    cache_key(unit->key, parts, 4 + FLAG_COUNT);
+// Longest first to the shortest unit, so that all take about as long to compile; stable, so that keys repeat.
+static void deal_kernels(Load *load, int missing) {
+    const LvPlan *plan = load->plan;
+    size_t *length = lv_calloc((size_t)plan->kernel_count + 1, sizeof *length), given[MAX_UNITS] = {0};
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    load->unit_count = missing < MAX_UNITS ? missing : MAX_UNITS;
+    if (cores >= 1 && load->unit_count > cores) load->unit_count = (int)cores;
+    for (int k = 0; k < plan->kernel_count; k++) length[k] = load->unit_of[k] < 0 ? 0 : strlen(plan->kernels[k].text) + 1;
+    for (int done = 0; done < missing; done++) {
+        int best = 0, to = 0;
+        for (int k = 1; k < plan->kernel_count; k++) {
+            if (length[k] > length[best]) best = k;
+        }
+        for (int u = 1; u < load->unit_count; u++) {
+            if (given[u] < given[to]) to = u;
+        }
+        load->unit_of[best] = to;
+        given[to] += length[best] + 200;
+        length[best] = 0;
+    }
+    free(length);
+}
+
+static char *print_path(const char *folder, const char *key, const char *suffix, long number);
+
+static void write_units(Load *load) {
+    for (int u = 0; u < load->unit_count; u++) {
+        LvText text = {0};
+        lv_text_puts(&text, load->plan->prelude ? load->plan->prelude : "");
+        lv_text_puts(&text, "\n");
+        for (int k = 0; k < load->plan->kernel_count; k++) {
+            if (load->unit_of[k] != u) continue;
+            lv_text_puts(&text, load->plan->kernels[k].text);
+            lv_text_puts(&text, "\n");
+        }
+        load->units[u].text = text.data;
+        kernel_key(load, text.data, load->units[u].key);
+        load->units[u].object = print_path(load->folder, load->units[u].key, ".so", 0);
+    }
 }
 
 static char *print_path(const char *folder, const char *key, const char *suffix, long number) {
@@ -233,32 +264,71 @@ static void clean_unit(Unit *unit) {
     unit->source = unit->log = unit->temporary = NULL;
 }
 
-// Compiles all units that are not cached, all at once. The first error is kept; the others are waited for all the same.
-static bool compile_units(Unit *units, int count, const Compiler *compiler, const char *folder, bool cache, LvError *error) {
+// Compiles all units at once. The first error is kept; the others are waited for all the same.
+static bool compile_units(Load *load, LvError *error) {
     bool good = true;
-    for (int u = 0; u < count && good; u++) {
-        if (!units[u].cached) good = start_compiler(&units[u], compiler, folder, error);
-    }
-    for (int u = 0; u < count; u++) {
+    for (int u = 0; u < load->unit_count && good; u++) good = start_compiler(&load->units[u], &load->compiler, load->folder, error);
+    for (int u = 0; u < load->unit_count; u++) {
         LvError other = {0};
-        if (units[u].process && !finish_compiler(&units[u], compiler, cache, good ? error : &other)) good = false;
+        if (load->units[u].process && !finish_compiler(&load->units[u], &load->compiler, load->cache, good ? error : &other)) good = false;
         lv_error_clear(&other);
-        clean_unit(&units[u]);
+        clean_unit(&load->units[u]);
     }
     return good;
 }
 
-static bool load_units(LvModule *module, const LvPlan *plan, const Unit *units, const int *unit_of, LvError *error) {
-    for (int u = 0; u < module->unit_count; u++) {
-        module->handles[u] = dlopen(units[u].object, RTLD_NOW | RTLD_LOCAL);
-        if (!module->handles[u]) return lv_error_set(error, LV_ERROR_DEVICE, "cannot load compiled kernels: %s", dlerror());
+// NULL: dlerror says why.
+static void *open_library(LvModule *module, const Key key, const char *path) {
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!handle) return NULL;
+    Library library = {.handle = handle};
+    memcpy(library.key, key, sizeof library.key);
+    lv_vec_push(&module->libraries, library);
+    return handle;
+}
+
+static bool find_symbol(LvModule *module, void *handle, int kernel, const char *name) {
+    void *symbol = dlsym(handle, name);
+    if (symbol) memcpy(&module->functions[kernel], &symbol, sizeof symbol);
+    return symbol != NULL;
+}
+
+// The kernel from the shared object that its reference names. A reference without an object, or an object that is torn or
+// does not hold the kernel, is as good as none.
+static bool find_cached(Load *load, int kernel) {
+    char *path = print_path(load->folder, load->keys[kernel], ".ref", 0), *name = NULL;
+    bool known = cache_read_text(path, &name) && strlen(name) == 32 && strspn(name, "0123456789abcdef") == 32;
+    free(path);
+    void *handle = NULL;
+    for (size_t i = 0; known && i < load->module->libraries.count; i++) {
+        if (!strcmp(load->module->libraries.data[i].key, name)) handle = load->module->libraries.data[i].handle;
     }
-    for (int k = 0; k < plan->kernel_count; k++) {
-        void *symbol = dlsym(module->handles[unit_of[k]], plan->kernels[k].name);
-        if (!symbol) {
-            return lv_error_set(error, LV_ERROR_DEVICE, "the kernel text of '%s' does not define it", plan->kernels[k].name);
+    if (known && !handle) {
+        path = print_path(load->folder, name, ".so", 0);
+        if (cache_verify(path)) {
+            Key key;
+            memcpy(key, name, sizeof key);
+            handle = open_library(load->module, key, path);
         }
-        memcpy(&module->functions[k], &symbol, sizeof symbol);
+        free(path);
+    }
+    free(name);
+    return handle && find_symbol(load->module, handle, kernel, load->plan->kernels[kernel].name);
+}
+
+static bool load_units(Load *load, LvError *error) {
+    for (int u = 0; u < load->unit_count; u++) {
+        void *handle = open_library(load->module, load->units[u].key, load->units[u].object);
+        if (!handle) return lv_error_set(error, LV_ERROR_DEVICE, "cannot load compiled kernels: %s", dlerror());
+        for (int k = 0; k < load->plan->kernel_count; k++) {
+            if (load->unit_of[k] != u) continue;
+            if (!find_symbol(load->module, handle, k, load->plan->kernels[k].name)) {
+                return lv_error_set(error, LV_ERROR_DEVICE, "the text of kernel '%s' does not define it", load->plan->kernels[k].name);
+            }
+            char *path = print_path(load->folder, load->keys[k], ".ref", 0);
+            if (load->cache) cache_write(path, load->units[u].key, 32);
+            free(path);
+        }
     }
     return true;
 }
@@ -275,38 +345,19 @@ static char *private_folder(LvError *error) {
     return NULL;
 }
 
-static bool build_units(LvCpu *cpu, const LvPlan *plan, LvModule *module, LvLoadInfo *info, LvError *error) {
-    Unit units[MAX_UNITS] = {0};
-    Compiler compiler = {0};
-    int *unit_of = lv_calloc((size_t)plan->kernel_count, sizeof *unit_of);
-    char *made = NULL;
-    const char *folder = cpu->cache_dir;
-    bool good = find_compiler(&compiler, error);
-    if (good && !folder) {
-        folder = made = private_folder(error);
-        good = made != NULL;
+static bool build(Load *load, LvLoadInfo *info, LvError *error) {
+    int count = load->plan->kernel_count, missing = 0;
+    for (int k = 0; k < count; k++) {
+        kernel_key(load, load->plan->kernels[k].text, load->keys[k]);
+        load->unit_of[k] = load->cache && find_cached(load, k) ? -1 : 0;
+        missing += load->unit_of[k] == 0;
     }
-    if (good) {
-        deal_kernels(plan, module->unit_count, units, unit_of);
-        for (int u = 0; u < module->unit_count; u++) {
-            unit_key(&units[u], &compiler, cpu->processor);
-            units[u].object = print_path(folder, units[u].key, ".so", 0);
-            units[u].cached = !made && cache_verify(units[u].object);
-            *(units[u].cached ? &info->cached : &info->compiled) += units[u].kernels;
-        }
-        good = compile_units(units, module->unit_count, &compiler, folder, !made, error) &&
-               load_units(module, plan, units, unit_of, error);
-    }
-    for (int u = 0; u < module->unit_count; u++) {
-        if (made && units[u].object) unlink(units[u].object);
-        free(units[u].object);
-        free(units[u].text);
-    }
-    if (made) rmdir(made);
-    free(made);
-    free(unit_of);
-    free_compiler(&compiler);
-    return good;
+    info->compiled = missing;
+    info->cached = count - missing;
+    if (missing == 0) return true;
+    deal_kernels(load, missing);
+    write_units(load);
+    return compile_units(load, error) && load_units(load, error);
 }
 
 bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **out, LvLoadInfo *info, LvError *error) {
@@ -314,13 +365,30 @@ bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **out, LvLoadInfo
     clock_gettime(CLOCK_MONOTONIC, &start);
     *info = (LvLoadInfo){0};
     LvModule *module = lv_calloc(1, sizeof *module);
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     module->kernel_count = plan->kernel_count;
-    module->unit_count = plan->kernel_count < MAX_UNITS ? plan->kernel_count : MAX_UNITS;
-    if (cores >= 1 && module->unit_count > cores) module->unit_count = (int)cores;
-    module->handles = lv_calloc(MAX_UNITS, sizeof *module->handles);
     module->functions = lv_calloc((size_t)plan->kernel_count + 1, sizeof *module->functions);
-    bool good = plan->kernel_count == 0 || build_units(cpu, plan, module, info, error);
+    Load *load = lv_calloc(1, sizeof *load);
+    char *made = NULL;
+    *load = (Load){.cpu = cpu, .plan = plan, .module = module, .folder = cpu->cache_dir, .cache = cpu->cache_dir != NULL};
+    load->keys = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->keys);
+    load->unit_of = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->unit_of);
+    bool good = plan->kernel_count == 0 || find_compiler(&load->compiler, error);
+    if (good && plan->kernel_count > 0 && !load->folder) {
+        load->folder = made = private_folder(error);
+        good = made != NULL;
+    }
+    good = good && (plan->kernel_count == 0 || build(load, info, error));
+    for (int u = 0; u < load->unit_count; u++) {
+        if (made && load->units[u].object) unlink(load->units[u].object);
+        free(load->units[u].object);
+        free(load->units[u].text);
+    }
+    if (made) rmdir(made);
+    free(made);
+    free(load->keys);
+    free(load->unit_of);
+    free_compiler(&load->compiler);
+    free(load);
     clock_gettime(CLOCK_MONOTONIC, &end);
     info->seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
     if (!good) {
@@ -333,10 +401,8 @@ bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **out, LvLoadInfo
 
 void cpu_kernels_unload(LvModule *module) {
     if (!module) return;
-    for (int u = 0; u < module->unit_count; u++) {
-        if (module->handles[u]) dlclose(module->handles[u]);
-    }
-    free(module->handles);
+    for (size_t i = 0; i < module->libraries.count; i++) dlclose(module->libraries.data[i].handle);
+    lv_vec_free(&module->libraries);
     free(module->functions);
     free(module);
 }
