@@ -1,0 +1,135 @@
+// Params and states: declaring, reading and updating them in program order; minimize; random streams.
+#include "base/random.h"
+#include "sema/value.h"
+
+enum { MAX_VARIABLES = 100000 };
+
+int declare_variable(Elaborator *e, const char *path, LvVariableKind kind, LvDType dtype, LvShape shape, LvSpan span) {
+    if (lv_map_has(&e->paths, path)) {
+        fail(e, span, "there is a param or state '%s' already", path);
+        return -1;
+    }
+    if (e->graph->variables.count >= MAX_VARIABLES) {
+        fail(e, span, "more than %d params and states", MAX_VARIABLES);
+        e->stopped = true;
+        return -1;
+    }
+    lv_map_set(&e->paths, path, (void *)path);
+    Variable variable = {.name = path, .kind = kind, .dtype = dtype, .shape = shape, .pack = -1, .span = span};
+    int index = graph_add_variable(e->graph, &variable);
+    while (e->variables.count <= (size_t)index) lv_vec_push(&e->variables, (VariableState){.variable = (int)e->variables.count});
+    return index;
+}
+
+static Value *state_read(Elaborator *e, int variable) {
+    const Variable *v = &e->graph->variables.data[variable];
+    Attrs attrs = {0};
+    attrs_int(&attrs, ATTR_variable, variable);
+    e->graph->span = v->span;
+    return graph_add_typed(e->graph, OP_state_read, 0, NULL, &attrs, v->dtype, v->shape);
+}
+
+Value *variable_read(Elaborator *e, int variable) {
+    VariableState *state = &e->variables.data[variable];
+    if (!state->current) state->current = state_read(e, variable);
+    return state->current;
+}
+
+void variable_update(Elaborator *e, int variable, Val value, LvSpan span) {
+    const Variable *v = &e->graph->variables.data[variable];
+    Value like = {.dtype = v->dtype, .shape = v->shape}, *tensor = tensor_of(e, value, &like, span);
+    LvShape shape;
+    if (!tensor) return;
+    if (tensor->dtype != v->dtype) {
+        fail(e, span, "'%s' is %s, this is %s", v->name, tensor_text(e, &like), tensor_text(e, tensor));
+        return;
+    }
+    if (!broadcast_shapes(tensor->shape, v->shape, &shape) || !lv_shape_equal(shape, v->shape)) {
+        fail(e, span, "'%s' is %s, this is %s", v->name, tensor_text(e, &like), tensor_text(e, tensor));
+        return;
+    }
+    e->graph->span = span;
+    e->variables.data[variable].current = broadcast(e, tensor, v->shape);
+    e->variables.data[variable].written = true;
+}
+
+void finish_writes(Elaborator *e) {
+    for (size_t i = 0; i < e->variables.count; i++) {
+        const VariableState *state = &e->variables.data[i];
+        if (!state->written) continue;
+        Attrs attrs = {0};
+        attrs_int(&attrs, ATTR_variable, (int64_t)i);
+        e->graph->span = e->graph->variables.data[i].span;
+        build_node(e->graph, OP_state_write, 1, &state->current, &attrs);
+    }
+}
+
+// ---- inputs that the runtime sets
+
+Value *builtin_input(Elaborator *e, const char *name, LvDType dtype) {
+    Value *found = graph_find_input(e->graph, name);
+    return found ? found : graph_add_input(e->graph, name, dtype, (LvShape){0});
+}
+
+// A stream is the hash of where the number is drawn: an initializer's variable, or the instance and a count over the entry.
+Value *random_node(Elaborator *e, Op op, LvShape shape) {
+    const char *base = e->stream_base ? e->stream_base : e->instance ? e->instance->path : "";
+    const char *name = e->stream_base && e->stream_count == 0 ? base : lv_arena_printf(e->arena, "%s#%d", base, e->stream_count);
+    e->stream_count++;
+    Attrs attrs = {0};
+    attrs_int(&attrs, ATTR_stream, (int64_t)(lv_hash_name(name) & 0xFFFFFFFFu));
+    Value *seed = builtin_input(e, "$seed", LV_I64);
+    Value *step = e->initializing ? build_constant(e->graph, 0, LV_I32, (LvShape){0}) : builtin_input(e, "$step", LV_I32);
+    return graph_add_typed(e->graph, op, 2, (Value *[]){seed, step}, &attrs, LV_F32, shape);
+}
+
+// ---- minimize
+
+static Val run_optimizer(Elaborator *e, Val optimizer, Value *p, Value *g, LvSpan span) {
+    Val *update = scope_find(&optimizer.instance->scope, "update");
+    if (!update || update->kind != VAL_FUNCTION) return fail(e, span, "module %s is no optimizer: it has no fn update(p, g)", optimizer.instance->item->name.text);
+    Val arguments[] = {val_tensor(p), val_tensor(g)};
+    Val result = call_function(e, update->function, update->file, update->instance, 2, arguments, NULL, NULL, span, "'update'");
+    if (result.kind == VAL_POISON) return result;
+    if (result.kind != VAL_TENSOR || !lv_shape_equal(result.tensor->shape, p->shape) || result.tensor->dtype != LV_F32)
+        return fail(e, span, "update gives the new parameters, f32[%lld], not %s", (long long)p->shape.dim[0], val_text(e, result));
+    return result;
+}
+
+// The flat vector of gradients, in the order of the flat parameters.
+static Value *gradients(Elaborator *e, Value *loss, LvSpan span) {
+    int count = 0;
+    Value **parts = LV_NEW_ARRAY(e->arena, Value *, e->graph->variables.count + 1);
+    for (size_t i = 0; i < e->graph->variables.count; i++) {
+        if (e->graph->variables.data[i].kind != LV_VARIABLE_PARAM || e->graph->variables.data[i].is_pack) continue;
+        Value *param = variable_read(e, (int)i);
+        e->graph->span = span;
+        parts[count++] = build_node(e->graph, OP_gradient, 2, (Value *[]){loss, param}, NULL);
+    }
+    return build_node(e->graph, OP_pack, count, parts, NULL);
+}
+
+Val minimize(Elaborator *e, const Expr *call) {
+    if (call->items.count != 3) return fail(e, call->span, "minimize(loss, optimizer)");
+    if (!e->training) return fail(e, call->span, "minimize stands in an entry, directly");
+    Val loss = evaluate(e, call->items.data[1]);
+    if (e->pack < 0) return fail(e, call->span, "there is nothing to train: the model has no params");
+    if (e->variables.data[e->pack].written) return fail(e, call->span, "an entry minimizes once");
+    e->optimizing = true;
+    Val optimizer = evaluate_named(e, call->items.data[2], "optimizer");
+    e->optimizing = false;
+    if (loss.kind == VAL_POISON || optimizer.kind == VAL_POISON) return VAL_BAD;
+    if (!is_tensor(loss)) return fail(e, call->items.data[1]->span, "the loss is a tensor, not %s", val_kind_name(loss));
+    if (optimizer.kind != VAL_INSTANCE) return fail(e, call->items.data[2]->span, "an optimizer is an instance, such as optim.AdamW(), not %s", val_kind_name(optimizer));
+    Value *value = tensor_of(e, loss, NULL, call->span);
+    if (value->shape.rank != 0 || value->dtype != LV_F32) return fail(e, call->items.data[1]->span, "the loss is one number, f32[], not %s", tensor_text(e, value));
+    Value *g = gradients(e, value, call->span), *p = variable_read(e, e->pack);
+    e->optimizing = true;
+    Val updated = run_optimizer(e, optimizer, p, g, call->span);
+    e->optimizing = false;
+    if (updated.kind == VAL_TENSOR) {
+        e->variables.data[e->pack].current = updated.tensor;
+        e->variables.data[e->pack].written = true;
+    }
+    return val_none();
+}
