@@ -97,15 +97,17 @@ bool cache_read_text(const char *path, char **text) {
     return true;
 }
 
+// Renamed into place but not synced: what a crash of the machine tears, the footer shows.
 bool cache_write(const char *path, const void *data, size_t length) {
-    LvError error = {0};
     Footer footer = {.length = length, .hash = XXH3_64bits(data, length)};
+    LvText temporary = {0};
     memcpy(footer.magic, footer_magic, 8);
-    char *whole = lv_malloc(length + sizeof footer);
-    memcpy(whole, data, length);
-    memcpy(whole + length, &footer, sizeof footer);
-    bool ok = lv_file_write(path, whole, length + sizeof footer, &error);
-    lv_error_clear(&error);
-    free(whole);
-    return ok;
+    lv_text_printf(&temporary, "%s.tmp.%ld", path, (long)getpid());
+    FILE *file = fopen(temporary.data, "we");
+    bool good = file && fwrite(data, 1, length, file) == length && fwrite(&footer, sizeof footer, 1, file) == 1;
+    if (file && fclose(file) != 0) good = false;
+    good = good && rename(temporary.data, path) == 0;
+    if (!good && file) unlink(temporary.data);
+    lv_text_free(&temporary);
+    return good;
 }
