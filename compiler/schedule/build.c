@@ -411,6 +411,7 @@ Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
     plan.last_use = LV_NEW_ARRAY(arena, int, count);
     plan.level = LV_NEW_ARRAY(arena, int, count);
     plan.unit_of = LV_NEW_ARRAY(arena, int, count);
+    plan.reaches = LV_NEW_ARRAY(arena, bool, count);
     plan.packed = LV_NEW_ARRAY(arena, bool, count);
     plan.alias_of = LV_NEW_ARRAY(arena, Value *, count);
     plan.alias_offset = LV_NEW_ARRAY(arena, int64_t, count);

@@ -42,9 +42,9 @@ static Value *owner(const Plan *plan, Value *value) {
 typedef LV_VEC(Value *) Values;
 typedef LV_VEC(Node *) Nodes;
 
-// Stored values that the expression of `value` reads, and the nodes inside it.
-static void collect(const Plan *plan, Value *value, bool is_root, char *seen, Values *reads, Nodes *nodes, Values *touched) {
-    if (!is_root) {
+// Stored values that the expression of `value` reads, and the nodes inside it. `whole`: of its expression though it is stored.
+static void collect(const Plan *plan, Value *value, bool whole, char *seen, Values *reads, Nodes *nodes, Values *touched) {
+    if (!whole) {
         value = owner(plan, value);
         if (seen[value->id]) return;
         seen[value->id] = 1;
@@ -55,7 +55,11 @@ static void collect(const Plan *plan, Value *value, bool is_root, char *seen, Va
         }
     }
     lv_vec_push(nodes, value->node);
-    for (int i = 0; i < value->node->input_count; i++) collect(plan, value->node->inputs[i], false, seen, reads, nodes, touched);
+    for (int i = 0; i < value->node->input_count; i++) {
+        Value *input = value->node->inputs[i];
+        if (plan->reaches[value->id]) collect(plan, input, true, seen, reads, nodes, touched);
+        else collect(plan, input, false, seen, reads, nodes, touched);
+    }
 }
 
 static Group *new_group(Grouping *g, Node *node, Role role) {

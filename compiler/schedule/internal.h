@@ -31,6 +31,7 @@ typedef struct {
     int *last_use;         // by value id: where the last node that reads it stands
     int *level;            // by value id: reductions and calls on the longest path to it
     int *unit_of;          // by value id: group that stores it, -1
+    bool *reaches;         // by value id: this slice is of its stored input's expression, not of its memory
     bool *packed;          // by value id: this member of a pack is written right into it
     Value **alias_of;      // by value id, resolved: never an alias itself
     int64_t *alias_offset; // elements

@@ -124,6 +124,7 @@ static Affine address(Lower *l, const Value *value, const Affine *index) {
 // ---- values
 
 static int lower_value(Lower *l, Value *value, const Affine *index, int region);
+static int lower_node(Lower *l, Node *node, const Affine *index, int region);
 
 static bool computed_here(const Lower *l, const Value *value) {
     for (size_t i = 0; i < l->group->roots.count; i++) {
@@ -248,7 +249,7 @@ static int lower_movement(Lower *l, Node *node, const Affine *index, int region)
         }
         default: schedule_internal_error("lower", node, "a movement that the loop IR does not know");
     }
-    return lower_value(l, in, at, region);
+    return l->plan->reaches[node->results[0].id] ? lower_node(l, in->node, at, region) : lower_value(l, in, at, region);
 }
 
 static int lower_leaf(Lower *l, Node *node, const Affine *index, int region) {

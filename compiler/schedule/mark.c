@@ -282,6 +282,20 @@ static void find_levels(Plan *plan) {
     }
 }
 
+// A few elements cut out of a stored value are recomputed rather than read where that is cheap: who needs them then need not
+// wait for the kernel that stores the value, and may even be part of it. (A normalization's pivot, and the sums around it.)
+static void find_reaching(Plan *plan) {
+    for GRAPH_EACH(plan->graph, node) {
+        if (node->op != OP_slice || plan->no_fuse || plan->place[node->results[0].id] == PLACE_ALIAS) continue;
+        const Value *from = node->inputs[0];
+        if (node_role(from->node) != ROLE_POINT || plan->place[from->id] != PLACE_STORED || from->node->op == OP_concat) continue;
+        if (lv_shape_elements(node->results[0].shape) * 64 > lv_shape_elements(from->shape)) continue;
+        Tree tree = {.plan = plan};
+        for (int i = 0; i < from->node->input_count; i++) tree_walk(&tree, from->node->inputs[i], lv_shape_elements(from->shape), false);
+        plan->reaches[node->results[0].id] = tree.count <= 24;
+    }
+}
+
 // Views of views, and values under a view that turned out stored: resolve every alias to storage, with one step.
 static void resolve_aliases(Plan *plan) {
     for GRAPH_EACH(plan->graph, node) {
@@ -318,5 +332,6 @@ void plan_mark(Plan *plan) {
         pass_needs(&marker, node);
     }
     resolve_aliases(plan);
+    find_reaching(plan);
     free(marker.keys), free(marker.forced), free(marker.growth);
 }

@@ -1,7 +1,8 @@
 // What stands before the kernels: types, conversions, integer arithmetic without undefined cases, elementary functions in
 // f32 as straight-line polynomials (so that loops over them become vector code), and Philox as in base/random.h.
 //
-// exp: 2^k e^r by Cody and Waite's reduction, degree 6. log: mantissa in [sqrt(1/2), sqrt(2)), 2 atanh((m-1)/(m+1)).
+// exp: 2^k e^r by Cody and Waite's reduction, degree 6; k is rounded by adding 1.5 * 2^23, whose low bits then are k; what
+// would be subnormal is 0. log: mantissa in [sqrt(1/2), sqrt(2)), 2 atanh((m-1)/(m+1)).
 // tanh: odd polynomial near 0, else by expm1's even sibling 1 - 2/(e^2x + 1). erf: Maclaurin-like fit near 0, else
 // 1 - e^-x^2 P(x). sin, cos: reduction by pi/2 in f64 (arguments beyond 10^9 count as 0).
 #include "codegen/c/print.h"
@@ -48,9 +49,8 @@ const char *const c_prelude =
 "LV_INTEGERS(i32, int32_t, uint32_t, int32_t)\n"
 "LV_INTEGERS(i64, int64_t, uint64_t, int64_t)\n"
 "LV_F float lv_exp(float x) {\n"
-"  const float c = x < -104.f ? -104.f : x > 89.f ? 89.f : x;\n"
-"  const float k = __builtin_rintf(c * 1.44269504f);\n"
-"  const float r = (c - k * 0.693359375f) + k * 2.12194440e-4f;\n"
+"  const float t = x * 1.44269504f + 12582912.f, k = t - 12582912.f;\n"
+"  const float r = (x - k * 0.693359375f) + k * 2.12194440e-4f;\n"
 "  float p = 1.98756915e-4f;\n"
 "  p = p * r + 1.39819994e-3f;\n"
 "  p = p * r + 8.33345205e-3f;\n"
@@ -58,9 +58,9 @@ const char *const c_prelude =
 "  p = p * r + 1.66666657e-1f;\n"
 "  p = p * r + 0.5f;\n"
 "  p = (p * r) * r + r + 1.f;\n"
-"  const int32_t n = (int32_t)k, h = n >> 1;\n"
-"  p = p * lv_float((h + 127) << 23) * lv_float((n - h + 127) << 23);\n"
-"  return x == x ? p : x;\n"
+"  p = lv_float((int32_t)((uint32_t)lv_bits(p) + ((uint32_t)lv_bits(t) << 23)));\n"
+"  p = x > 88.722839f ? __builtin_inff() : p;\n"
+"  return x < -87.336544f ? 0.f : p;\n"
 "}\n"
 "LV_F float lv_log(float x) {\n"
 "  const int small = x < 1.17549435e-38f;\n"
