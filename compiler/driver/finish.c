@@ -54,7 +54,6 @@ bool pipeline_finish(Graph *graph, const LvCompileOptions *options, LvDiagnostic
             *plan = NULL;
         }
     }
-    schedule_destroy(schedule);
     lv_arena_destroy(arena);
     return done;
 }

@@ -447,13 +447,6 @@ Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
     return schedule;
 }
 
-void schedule_destroy(Schedule *schedule) {
-    for (int i = 0; i < schedule->unit_count; i++) {
-        Kernel *kernel = schedule->units[i].kernel;
-        if (kernel) kernel_free(kernel), free(kernel);
-    }
-}
-
 void schedule_print_loops(const Schedule *schedule, LvText *out) {
     for (int i = 0; i < schedule->unit_count; i++) {
         const Unit *unit = &schedule->units[i];

@@ -49,7 +49,6 @@ typedef struct {
 // requires: no composite that a kernel template does not take, no gradient nodes; layouts chosen
 // establishes: every value in a unit's operands is an input, a variable, a literal, an alias, or written by an earlier unit
 Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena);
-void schedule_destroy(Schedule *schedule);  // the kernels; the rest is the arena's
 
 void schedule_print_loops(const Schedule *schedule, LvText *out);  // --emit loop, fused
 void schedule_print_code(const Schedule *schedule, LvText *out);   // --emit c

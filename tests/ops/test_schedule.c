@@ -82,7 +82,6 @@ static void run_jobs(Jobs *jobs, KernelSet *set) {
                 }
             }
         }
-        for (int f = 0; f < 2; f++) schedule_destroy(job->schedules[f]);
         graph_destroy(job->graph);
         lv_arena_destroy(job->arena);
     }
