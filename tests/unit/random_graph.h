@@ -192,10 +192,11 @@ static Value *make_conv(Maker *m, Value *x) {
     Attrs attrs = {0};
     attrs_list(&attrs, ATTR_stride, 2, (int64_t[]){1 + roll(m, 2), 1});
     attrs_list(&attrs, ATTR_pad, 4, (int64_t[]){1, 1, 2, 1});
+    int64_t outputs = x->shape.dim[1] % 16 ? 3 : 32;
     Value *weight = build_expand(g, build_slice(g, x, (int64_t[4]){0}, (LvShape){4, {1, x->shape.dim[1], 1, 1}}, NULL),
-                                 (LvShape){4, {3, x->shape.dim[1], 2, 2}}, (int64_t[]){0, 1, 2, 3});
+                                 (LvShape){4, {outputs, x->shape.dim[1], 2, 2}}, (int64_t[]){0, 1, 2, 3});
     Value *y = build_node(g, OP_conv2d, 2, (Value *[]){x, weight}, &attrs);
-    if (roll(m, 2)) y = build_binary(g, OP_add, y, build_expand(g, build_constant(g, 0.3, LV_F32, (LvShape){1, {3}}), y->shape, (int64_t[]){1}));
+    if (roll(m, 2)) y = build_binary(g, OP_add, y, build_expand(g, build_constant(g, 0.3, LV_F32, (LvShape){1, {outputs}}), y->shape, (int64_t[]){1}));
     if (roll(m, 2)) y = build_binary(g, OP_max, y, build_like(g, 0, y));
     return y;
 }
@@ -209,7 +210,8 @@ static Graph *make_graph(uint64_t seed, bool differentiate) {
     Graph *g = m.graph;
     Variable variable = {.name = "w", .kind = LV_VARIABLE_STATE, .dtype = LV_F32, .shape = {2, {3, 4}}, .pack = -1};
     int w = graph_add_variable(g, &variable);
-    add_value(&m, graph_add_input(g, "a", LV_F32, (LvShape){4, {2, 3, 4, 5}}));
+    bool wide = seed % 3 == 0;  // channels in whole blocks, so that layouts are chosen
+    add_value(&m, graph_add_input(g, "a", LV_F32, (LvShape){4, {2, wide ? 16 : 3, 4, 5}}));
     add_value(&m, graph_add_input(g, "b", LV_F32, (LvShape){2, {3, 4}}));
     add_value(&m, graph_add_input(g, "c", LV_F32, (LvShape){1, {4}}));
     add_value(&m, graph_add_input(g, "d", LV_F32, (LvShape){0}));

@@ -12,6 +12,7 @@
 
 #include "driver/pipeline.h"
 #include "exec/program.h"
+#include "conv_net.h"
 #include "random_graph.h"
 
 typedef struct {
@@ -57,6 +58,16 @@ static void expect_near(Trial *t, const char *name, const Tensor *want, const fl
         fail_msg("seed %llu, %s: %s[%lld] is %.9g, not %.9g\n%s", (unsigned long long)t->seed, t->what, name, (long long)i, got[i],
                  want->f[i], lv_text_get(&text));
     }
+}
+
+// Relative to the root mean square.
+static void expect_close(Trial *t, const char *name, const double *want, const float *got, int64_t count, double tolerance) {
+    double error = 0, scale = 0;
+    for (int64_t i = 0; i < count; i++) {
+        error += (want[i] - got[i]) * (want[i] - got[i]);
+        scale += want[i] * want[i];
+    }
+    if (!(sqrt(error) <= tolerance * sqrt(scale) + 1e-12)) fail_msg("%s: %s is off by %.3g", t->what, name, sqrt(error / scale));
 }
 
 static void compare(Trial *t, LvProgram *program, LvStore *store, const LvPlan *plan, const Outputs *want) {
@@ -110,6 +121,125 @@ static void run(Trial *t, const LvCompileOptions *options) {
     lv_arena_destroy(t->arena);
 }
 
+// ---- a network's training step
+
+typedef struct {
+    Tensor parameters[64], momentum, written[2], results[3];
+    Outputs outputs;
+    const Graph *graph;
+} Training;
+
+static const Tensor *net_input(void *user, const Node *node) {
+    Training *training = user;
+    return given(&training->outputs, node, 5);
+}
+
+// Variables around 0 with a spread that keeps activations near 1; the norms' weights around 1.
+static const Tensor *net_variable(void *user, const Node *node, int variable) {
+    Training *training = user;
+    const Variable *v = &training->graph->variables.data[variable];
+    Tensor *tensor = (Tensor *)given(&training->outputs, node, 100 + (uint64_t)variable);
+    double fan = v->shape.rank == 4 ? (double)(v->shape.dim[1] * v->shape.dim[2] * v->shape.dim[3]) : 4;
+    for (int64_t i = 0; i < lv_shape_elements(v->shape); i++) tensor->f[i] = (float)(tensor->f[i] / sqrt(fan));
+    if (!v->is_pack) return tensor;
+    memset(tensor->f, 0, (size_t)lv_shape_elements(v->shape) * sizeof *tensor->f);
+    for (size_t k = 0; k < training->graph->variables.count; k++) {
+        const Variable *member = &training->graph->variables.data[k];
+        if (member->pack != variable) continue;
+        Value result = {.dtype = LV_F32, .shape = member->shape};
+        Node read = {.op = OP_state_read, .results = &result};
+        const Tensor *part = net_variable(user, &read, (int)k);
+        memcpy(tensor->f + member->pack_offset, part->f, (size_t)lv_shape_elements(member->shape) * sizeof *tensor->f);
+    }
+    return tensor;
+}
+
+static void net_write(void *user, int variable, const Tensor *value) {
+    Training *training = user;
+    training->written[training->graph->variables.data[variable].is_pack] = *value;
+}
+
+static void net_result(void *user, const char *name, const Tensor *value) {
+    Training *training = user;
+    training->results[strcmp(name, "loss") == 0 ? 0 : strcmp(name, "image") == 0 ? 1 : 2] = *value;
+}
+
+static void train_once(Trial *t, const LvCompileOptions *options, int64_t width, double tolerance, bool report) {
+    t->arena = lv_arena_create();
+    Graph *graph = make_conv_net(2, width, 8), *derived = graph_copy(graph);
+    LvSources sources = {0};
+    LvDiagnostics diagnostics;
+    lv_diagnostics_init(&diagnostics, &sources);
+    require(t, lv_pass_run("autodiff", derived, options, &diagnostics, &t->error));
+    Training want = {.outputs = {.arena = t->arena}, .graph = graph};
+    EvaluationHooks hooks = {&want, net_input, net_variable, net_write, net_result};
+    graph_evaluate(derived, false, &hooks, t->arena);
+    LvPlan *plan = compile(t, graph, options);
+    if (report) {
+        LvText text = {0};
+        dump_explain(plan, &text);
+        printf("%s", lv_text_get(&text));
+        lv_text_free(&text);
+    }
+    LvStore *store = NULL;
+    LvProgram *program = NULL;
+    require(t, lv_store_create(t->device, plan, &store, &t->error));
+    require(t, lv_program_create(t->device, plan, store, &program, &t->error));
+    for (int i = 0; i < plan->variable_count; i++) {
+        Value result = {.dtype = LV_F32, .shape = plan->variables[i].shape};
+        Node node = {.op = OP_state_read, .results = &result};
+        int variable = 0;
+        while (strcmp(graph->variables.data[variable].name, plan->variables[i].name) != 0) variable++;
+        size_t bytes = (size_t)lv_shape_elements(result.shape) * sizeof(float);
+        require(t, lv_store_write(store, i, as_floats(t, net_variable(&want, &node, variable)), bytes, &t->error));
+    }
+    Value image = {.dtype = LV_F32, .shape = plan->inputs[0].shape};
+    Node node = {.op = OP_input, .results = &image};
+    size_t image_bytes = (size_t)lv_shape_elements(image.shape) * sizeof(float);
+    require(t, lv_program_set_input(program, "image", as_floats(t, net_input(&want, &node)), image_bytes, &t->error));
+    require(t, lv_program_run(program, &t->error));
+    static const char *const names[] = {"loss", "image", "middle"};
+    for (int i = 0; i < 3; i++) {
+        size_t bytes = (size_t)lv_shape_elements(want.results[i].shape) * sizeof(float);
+        float *got = lv_arena_alloc(t->arena, bytes);
+        require(t, lv_program_get_result(program, names[i], got, bytes, &t->error));
+        expect_close(t, names[i], want.results[i].f, got, lv_shape_elements(want.results[i].shape), tolerance);
+    }
+    int pack = (int)graph->variables.count - 2;
+    for (int i = 0; i < plan->variable_count; i++) {
+        const LvVariable *v = &plan->variables[i];
+        int64_t n = lv_shape_elements(v->shape);
+        float *got = lv_arena_alloc(t->arena, (size_t)n * sizeof(float));
+        require(t, lv_store_read(store, i, got, (size_t)n * sizeof(float), &t->error));
+        bool moment = v->kind == LV_VARIABLE_OPTIMIZER;
+        int variable = 0;
+        while (strcmp(graph->variables.data[variable].name, v->name) != 0) variable++;
+        assert_true(moment || graph->variables.data[variable].pack == pack);
+        const double *values = moment ? want.written[0].f : want.written[1].f + graph->variables.data[variable].pack_offset;
+        expect_close(t, v->name, values, got, n, tolerance);
+    }
+    lv_program_destroy(program);
+    lv_store_destroy(store);
+    lv_plan_destroy(plan);
+    lv_diagnostics_free(&diagnostics);
+    lv_sources_free(&sources);
+    graph_destroy(derived);
+    graph_destroy(graph);
+    lv_arena_destroy(t->arena);
+}
+
+static void a_network_trains_as_the_reference(void **state) {
+    static const LvCompileOptions options[] = {
+        {.batch = 2, .conv = LV_CONV_DIRECT, .device = "cpu"},
+        {.batch = 2, .conv = LV_CONV_DIRECT, .device = "cpu", .no_fuse = true},
+        {.batch = 2, .conv = LV_CONV_DIRECT, .device = "cpu", .no_optimize = true},
+    };
+    static const char *const names[] = {"net", "net, no_fuse", "net, no_optimize"};
+    bool report = getenv("LV_TEST_EXPLAIN") != NULL;
+    for (int i = 0; i < 3; i++) train_once(&(Trial){.device = *state, .what = names[i]}, &options[i], 16, 2e-5, report && i == 0);
+    train_once(&(Trial){.device = *state, .what = "narrow net"}, &options[0], 8, 2e-5, false);
+}
+
 static int setup(void **state) {
     LvError error = {0};
     LvDevice *device = NULL;
@@ -145,6 +275,7 @@ static void unoptimized_runs_as_the_reference(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_network_trains_as_the_reference),
         cmocka_unit_test(fused_runs_as_the_reference),
         cmocka_unit_test(unfused_runs_as_the_reference),
         cmocka_unit_test(unoptimized_runs_as_the_reference),
