@@ -106,9 +106,12 @@ static const char *check_unit(Shadow *shadow, int at) {
         int64_t bytes = value_bytes(unit->operands[i].value);
         for (int k = 0; k < unit->operand_count; k++) {
             LvPlace other = memory_place(shadow->plan, unit->operands[k].value);
+            if (unit->operands[i].value->node->op == OP_pack) continue;  // writes only what is not its own member
             if (k == i || !places_meet(place, bytes, other, value_bytes(unit->operands[k].value))) continue;
             if (unit->operands[k].written || k != unit->operands[i].in_place || other.offset != place.offset) {
-                return lv_arena_printf(shadow->arena, "unit %d: operand %d overwrites operand %d", at, i, k);
+                return lv_arena_printf(shadow->arena, "unit %d: operand %d (%%%d = %s) overwrites operand %d (%%%d = %s)", at, i,
+                                       unit->operands[i].value->id, op_name(unit->operands[i].value->node->op), k,
+                                       unit->operands[k].value->id, op_name(unit->operands[k].value->node->op));
             }
         }
         int64_t origin;

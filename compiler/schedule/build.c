@@ -126,7 +126,17 @@ static void print_kernel(Building *b, Unit *unit) {
 
 // May the written buffer be the memory of a read one? Only in a kernel of one nest, where each element of the read buffer
 // is read by the iteration that writes the same place, and by no other.
-static int find_in_place(const Kernel *kernel, int written) {
+// A variable's memory is taken over only by what is written to it.
+static bool is_written_back(const Graph *graph, const Value *from, const Value *to) {
+    if (from->node->op != OP_state_read) return false;
+    for (const Node *node = graph->last; node; node = node->prev) {
+        if (node->op != OP_state_write || node->inputs[0] != to) continue;
+        if (node_int(node, ATTR_variable, -1) == node_int(from->node, ATTR_variable, -2)) return true;
+    }
+    return false;
+}
+
+static int find_in_place(const Graph *graph, const Kernel *kernel, int written) {
     if (kernel->nests.count != 1) return -1;
     const Nest *nest = &kernel->nests.data[0];
     const Buffer *to = &kernel->buffers.data[written];
@@ -137,6 +147,7 @@ static int find_in_place(const Kernel *kernel, int written) {
         at = &nest->outputs.data[i].index;
     }
     if (!at || to->read) return -1;
+    int best = -1;
     for (size_t r = 0; r < kernel->buffers.count; r++) {
         const Buffer *from = &kernel->buffers.data[r];
         if (from->written || from->local || from->may_share || from->elements != to->elements) continue;
@@ -148,9 +159,12 @@ static int find_in_place(const Kernel *kernel, int written) {
             if (affine_equal(&instr->index, at)) fits = true;
             else other = true;
         }
-        if (fits && !other) return (int)r;
+        if (!fits || other) continue;
+        if (from->value && to->value && is_written_back(graph, from->value, to->value)) return (int)r;
+        Op op = from->value ? from->value->node->op : OP_input;
+        if (best < 0 && op != OP_input && op != OP_literal && op != OP_state_read) best = (int)r;
     }
-    return -1;
+    return best;
 }
 
 // Written or not, buffers that may be one memory must not promise the compiler the contrary.
@@ -167,7 +181,7 @@ static void find_sharing(const Plan *plan, Kernel *kernel, Value *const *pack_of
     }
     for (size_t i = 0; i < kernel->buffers.count; i++) {
         if (!kernel->buffers.data[i].written) continue;
-        in_place[i] = find_in_place(kernel, (int)i);
+        in_place[i] = find_in_place(plan->graph, kernel, (int)i);
         if (in_place[i] < 0) continue;
         kernel->buffers.data[i].may_share = kernel->buffers.data[in_place[i]].may_share = true;
     }
