@@ -1,0 +1,322 @@
+// lvc: checks and compiles a model, says what it will cost, writes the artifact. The only part of the compiler that prints.
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/plan_file.h"
+#include "driver/compiler.h"
+#include "driver/pipeline.h"
+#include "syntax/ast.h"
+#include "../../runtime/driver/options.h"
+
+static const OptionSpec specs[] = {
+    {"config", OPTION_VALUE, "NAME", "a config block of the model"},
+    {"entry", OPTION_VALUE, "NAME", "entry to compile (default: the one that trains, else the first)"},
+    {"batch", OPTION_VALUE, "N", "batch size (default 8)"},
+    {"device", OPTION_VALUE, "DEVICE", "cpu or auto (default cpu)"},
+    {"precision", OPTION_VALUE, "P", "f32 or bf16 (default f32)"},
+    {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto (default)"},
+    {"memory-limit", OPTION_VALUE, "BYTES", "recompute rather than store more than this; k, M, G after the number"},
+    {"emit", OPTION_VALUE, "STAGE", "print ast, graph, joint, fused, loop, c or plan, or the graph after a pass, and write nothing"},
+    {"explain", OPTION_FLAG, NULL, "a line a kernel and library call: FLOP, bytes, source lines"},
+    {"format", OPTION_FLAG, NULL, "print the file in the canonical style, and nothing else"},
+    {"pass", OPTION_VALUE, "NAMES", "MODEL is a graph (.lvg): run these passes on it, fold,cse, and print it"},
+    {"no-fuse", OPTION_FLAG, NULL, "one kernel a node: for finding faults"},
+    {"no-optimize", OPTION_FLAG, NULL, "only what is needed to run"},
+    {"output", OPTION_VALUE, "FILE", "-o FILE: the artifact (default: MODEL with .lvm, in this folder)"},
+    {"help", OPTION_FLAG, NULL, "this text"},
+    {0},
+};
+
+static const char about[] =
+    "usage: lvc MODEL.lv [options] [--set name=value]...\n\n"
+    "Checks and compiles a model, prints what a step of it costs, writes the artifact.\n\n";
+static const char examples[] =
+    "\n  A parameter of the model may be an option of its own name: --hidden-dim 64 is --set hidden_dim=64.\n\n"
+    "examples:\n"
+    "  lvc models/augvae.lv --config small --batch 8       what a step of training costs; augvae.lvm\n"
+    "  lvc models/augvae.lv --entry encode --explain       the kernels of encoding, each with its source lines\n"
+    "  lvc mine.lv --emit graph --entry train              the graph before differentiation\n"
+    "  lvc mine.lv --format > tidy.lv                      the same file in the canonical style\n";
+
+typedef struct {
+    Options options;
+    LvSources sources;
+    LvDiagnostics diagnostics;
+    LvModel *model;
+    LvPlan *plan;
+    const char *path;
+} Command;
+
+static int fail(LvError *error) {
+    int code = lv_error_exit_code(error);
+    fprintf(stderr, "lvc: error: %s\n", error->message ? error->message : "failed");
+    if (error->hint) fprintf(stderr, "  hint: %s\n", error->hint);
+    lv_error_clear(error);
+    return code ? code : 1;
+}
+
+static void print_diagnostics(Command *command) {
+    LvText text = {0};
+    lv_diagnostics_render(&command->diagnostics, isatty(2), &text);
+    fputs(lv_text_get(&text), stderr);
+    lv_text_free(&text);
+}
+
+static void print_help(void) {
+    LvText text = {0};
+    options_print_help(specs, &text);
+    printf("%s%s%s", about, lv_text_get(&text), examples);
+    lv_text_free(&text);
+}
+
+// ---- what the options say
+
+static bool parse_bytes(const char *text, int64_t *bytes) {
+    char *end;
+    double value = strtod(text, &end);
+    double unit = *end == 'k' || *end == 'K' ? 1e3 : *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : 1;
+    if (unit > 1) end++;
+    if (*end == 'B') end++;
+    if (end == text || *end || !(value >= 0) || value * unit > 9e18) return false;
+    *bytes = (int64_t)(value * unit);
+    return true;
+}
+
+static int choice(const char *text, const char *const *names, int count) {
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(text, names[i])) return i;
+    }
+    return -1;
+}
+
+static bool compile_options(const Options *options, LvCompileOptions *out, LvError *error) {
+    static const char *const precisions[] = {"f32", "bf16"}, *const devices[] = {"cpu", "auto"};
+    static const char *const algorithms[] = {"auto", "direct", "winograd"};
+    const char *precision = options_get(options, "precision", "f32"), *device = options_get(options, "device", "cpu");
+    const char *conv = options_get(options, "conv", "auto"), *limit = options_get(options, "memory-limit", NULL);
+    int p = choice(precision, precisions, 2), c = choice(conv, algorithms, 3);
+    if (p < 0) return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32 or bf16, not '%s'", precision);
+    if (c < 0) return lv_error_set(error, LV_ERROR_USAGE, "--conv is direct, winograd or auto, not '%s'", conv);
+    if (choice(device, devices, 2) < 0) return lv_error_set(error, LV_ERROR_USAGE, "--device is cpu or auto, not '%s'", device);
+    if (limit && !parse_bytes(limit, &out->memory_limit)) return lv_error_set(error, LV_ERROR_USAGE, "--memory-limit takes bytes (8G), not '%s'", limit);
+    out->device = "cpu";
+    out->precision = p ? LV_PRECISION_BF16 : LV_PRECISION_F32;
+    out->conv = c == 1 ? LV_CONV_DIRECT : c == 2 ? LV_CONV_WINOGRAD : LV_CONV_AUTO;
+    out->no_fuse = options_flag(options, "no-fuse", false);
+    out->no_optimize = options_flag(options, "no-optimize", false);
+    out->batch = 8;
+    out->emit = options_get(options, "emit", NULL);
+    return options_integer(options, "batch", 1, 1 << 20, &out->batch, error);
+}
+
+// The entry asked for, else the first that trains, else the first.
+static const char *choose_entry(const Command *command, LvError *error) {
+    int count;
+    const LvModelEntry *entries = lv_model_entries(command->model, &count);
+    const char *wanted = options_get(&command->options, "entry", NULL);
+    const char **names = lv_calloc((size_t)count + 2, sizeof *names);
+    const char *found = wanted && !strcmp(wanted, "init") ? "init" : NULL;
+    for (int i = 0; i < count; i++) {
+        names[i] = entries[i].name;
+        if (!found && (wanted ? !strcmp(entries[i].name, wanted) : entries[i].trains)) found = entries[i].name;
+    }
+    if (!found && !wanted && count) found = entries[0].name;
+    if (!found && !wanted) lv_error_set(error, LV_ERROR_USAGE, "model '%s' has no entry", lv_model_name(command->model));
+    if (!found && wanted) {
+        const char *near = lv_nearest_name(wanted, names, (size_t)count);
+        lv_error_set(error, LV_ERROR_USAGE, "model '%s' has no entry '%s'", lv_model_name(command->model), wanted);
+        if (near) lv_error_hint(error, "did you mean '%s'?", near);
+    }
+    free(names);
+    return found;
+}
+
+// ---- what it costs
+
+static void print_amount(const char *name, double amount, double base, const char *const *units, int count) {
+    int unit = 0;
+    while (amount >= base && unit + 1 < count) amount /= base, unit++;
+    printf(unit ? "  %-16s %10.1f %s\n" : "  %-16s %10.0f %s\n", name, amount, units[unit]);
+}
+
+static void print_bytes(const char *name, int64_t bytes) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    if (bytes) print_amount(name, (double)bytes, 1024, units, 5);
+}
+
+static void print_grouped(const char *name, int64_t value, const char *rest) {
+    char digits[32], out[48];
+    int n = snprintf(digits, sizeof digits, "%" PRId64, value), at = 0;
+    for (int i = 0; i < n; i++) {
+        if (i && (n - i) % 3 == 0) out[at++] = ',';
+        out[at++] = digits[i];
+    }
+    out[at] = 0;
+    printf("  %-16s %10s%s\n", name, out, rest);
+}
+
+static void print_cost(const LvPlan *plan, double seconds) {
+    static const char *const units[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"};
+    int counts[LV_STEP_KIND_COUNT] = {0}, tensors = 0;
+    int64_t flops = 0, trained = 0, frozen = 0, states = 0;
+    for (int i = 0; i < plan->step_count; i++) counts[plan->steps[i].kind]++, flops += plan->steps[i].flops;
+    for (int i = 0; i < plan->variable_count; i++) {
+        int64_t elements = lv_shape_elements(plan->variables[i].shape);
+        if (plan->variables[i].kind == LV_VARIABLE_PARAM) trained += elements, tensors++;
+        else if (plan->variables[i].kind == LV_VARIABLE_FROZEN) frozen += elements;
+        else if (plan->variables[i].kind == LV_VARIABLE_STATE) states += elements;
+    }
+    char rest[64];
+    snprintf(rest, sizeof rest, " in %d tensors", tensors);
+    printf("%s.%s, batch %" PRId64 ", %s, %s%s%s\n", plan->model, plan->entry, plan->batch, plan->precision, plan->device,
+           plan->config && plan->config[0] ? ", config " : "", plan->config ? plan->config : "");
+    print_grouped("parameters", trained, rest);
+    if (frozen) print_grouped("frozen", frozen, "");
+    if (states) print_grouped("states", states, "");
+    print_amount("a run", (double)flops, 1000, units, 6);
+    if (plan->batch > 1) print_amount("a sample", (double)flops / (double)plan->batch, 1000, units, 6);
+    printf("  %-16s %10d (%d different)\n", "kernels", counts[LV_STEP_KERNEL], plan->kernel_count);
+    printf("  %-16s %10d convolutions, %d matmuls\n", "library calls", counts[LV_STEP_CONV], counts[LV_STEP_MATMUL]);
+    print_bytes("peak memory", lv_plan_bytes(plan));
+    static const struct {
+        LvArenaKind kind;
+        const char *name;
+    } kinds[] = {{LV_ARENA_PARAMS, "  weights"}, {LV_ARENA_STATE, "  states, frozen"}, {LV_ARENA_MOMENTS, "  moments"},
+                 {LV_ARENA_GRADIENTS, "  gradients"}, {LV_ARENA_ACTIVATIONS, "  activations"}, {LV_ARENA_CONSTANTS, "  constants"},
+                 {LV_ARENA_IO, "  inputs, results"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) print_bytes(kinds[i].name, plan->arena_bytes[kinds[i].kind]);
+    printf("  %-16s %10.2f s\n", "compiled in", seconds);
+}
+
+// ---- what it does
+
+// `dir/name.lv` -> "name.lvm"
+static char *artifact_path(const char *model) {
+    const char *slash = strrchr(model, '/'), *name = slash ? slash + 1 : model, *dot = strrchr(name, '.');
+    LvText text = {0};
+    lv_text_append(&text, name, dot ? (size_t)(dot - name) : strlen(name));
+    lv_text_puts(&text, ".lvm");
+    return text.data;
+}
+
+// --format and --emit ast need no more than the file's own tree.
+static int print_source(Command *command, bool format) {
+    LvError error = {0};
+    char *text;
+    size_t length;
+    if (!lv_file_read(command->path, 16 << 20, &text, &length, &error)) return fail(&error);
+    int32_t file = lv_sources_add(&command->sources, command->path, text, length);
+    free(text);
+    LvArena *arena = lv_arena_create();
+    SyntaxTree *tree = syntax_parse(file, arena, &command->diagnostics);
+    bool good = command->diagnostics.errors == 0;
+    LvText out = {0};
+    if (good && format) syntax_format(tree, &command->sources, &out);
+    else if (good) syntax_print(tree, &out);
+    fputs(lv_text_get(&out), stdout);
+    lv_text_free(&out);
+    lv_arena_destroy(arena);
+    return good ? 0 : 1;
+}
+
+static int run_passes(Command *command, const char *names) {
+    LvError error = {0};
+    LvCompileOptions options = {0};
+    char *text = NULL;
+    size_t length;
+    Graph *graph = NULL;
+    bool good = compile_options(&command->options, &options, &error) && lv_file_read(command->path, 64 << 20, &text, &length, &error) &&
+                (graph = graph_parse(text, length, &error)) && lv_pass_run(names, graph, &options, &command->diagnostics, &error);
+    LvText out = {0};
+    if (good) graph_print(graph, &out);
+    fputs(lv_text_get(&out), stdout);
+    lv_text_free(&out);
+    if (graph) graph_destroy(graph);
+    free(text);
+    return good ? 0 : fail(&error);
+}
+
+static bool load(Command *command, LvError *error) {
+    const Options *options = &command->options;
+    LV_VEC(LvSetting) settings = {0};
+    for (size_t i = 0; i < options->settings.count; i++) {
+        OptionSetting s = options->settings.data[i];
+        lv_vec_push(&settings, (LvSetting){s.name, s.value, s.origin});
+    }
+    bool good = lv_model_load(command->path, NULL, 0, options_get(options, "config", NULL), settings.data, (int)settings.count,
+                              &command->diagnostics, &command->model, error);
+    lv_vec_free(&settings);
+    return good;
+}
+
+static bool compile(Command *command, LvCompileOptions *compile, LvText *emitted, LvText *explain, LvError *error) {
+    if (!compile_options(&command->options, compile, error) || !load(command, error)) return false;
+    compile->entry = choose_entry(command, error);
+    if (!compile->entry) return false;
+    compile->emitted = emitted;
+    if (options_flag(&command->options, "explain", false)) compile->explain = explain;
+    return lv_model_compile(command->model, compile, &command->diagnostics, &command->plan, error);
+}
+
+static int compile_model(Command *command) {
+    LvError error = {0};
+    LvCompileOptions options = {0};
+    LvText emitted = {0}, explain = {0};
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    bool good = compile(command, &options, &emitted, &explain, &error);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    fputs(lv_text_get(&explain), stdout);
+    fputs(lv_text_get(&emitted), stdout);
+    if (good && !options.emit && command->plan) {
+        print_cost(command->plan, (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
+        char *standard = artifact_path(command->path);
+        const char *output = options_get(&command->options, "output", standard);
+        good = lv_plan_write(command->plan, output, &error);
+        if (good) printf("wrote %s\n", output);
+        free(standard);
+    }
+    lv_text_free(&emitted);
+    lv_text_free(&explain);
+    if (!good) print_diagnostics(command), command->diagnostics.list.count = 0;
+    return good ? 0 : fail(&error);
+}
+
+static int run(Command *command, int argc, char **argv) {
+    LvError error = {0};
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "-o")) argv[i] = "--output";
+        if (!strcmp(argv[i], "-h")) argv[i] = "--help";
+    }
+    if (!options_parse(&command->options, specs, true, argc, argv, &error)) return fail(&error);
+    if (options_flag(&command->options, "help", false)) return print_help(), 0;
+    if (command->options.words.count != 1) {
+        lv_error_set(&error, LV_ERROR_USAGE, command->options.words.count ? "one model at a time" : "no model named");
+        lv_error_hint(&error, "lvc MODEL.lv; lvc --help tells more");
+        return fail(&error);
+    }
+    command->path = command->options.words.data[0];
+    const char *emit = options_get(&command->options, "emit", ""), *passes = options_get(&command->options, "pass", NULL);
+    bool format = options_flag(&command->options, "format", false);
+    if (format || !strcmp(emit, "ast")) return print_source(command, format);
+    if (passes) return run_passes(command, passes);
+    return compile_model(command);
+}
+
+int main(int argc, char **argv) {
+    Command command = {0};
+    lv_diagnostics_init(&command.diagnostics, &command.sources);
+    int status = run(&command, argc, argv);
+    print_diagnostics(&command);
+    if (fflush(stdout) || ferror(stdout)) status = status ? status : 1;
+    if (command.model) lv_model_destroy(command.model);
+    lv_plan_destroy(command.plan);
+    options_free(&command.options);
+    lv_diagnostics_free(&command.diagnostics);
+    lv_sources_free(&command.sources);
+    return status;
+}
