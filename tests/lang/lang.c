@@ -283,6 +283,21 @@ static void check_afters(Run *run) {
     }
 }
 
+// Variables of the graph that `init` writes take that value; others (the optimizer's) stay zero.
+static void take_initial(Run *run, Graph *init) {
+    Run first = *run;
+    first.graph = init;
+    first.values = LV_NEW_ARRAY(run->arena, Tensor, init->variables.count + 1);
+    first.written = LV_NEW_ARRAY(run->arena, bool, init->variables.count + 1);
+    for (size_t v = 0; v < init->variables.count; v++) first.values[v] = tensor_new(run->arena, init->variables.data[v].dtype, init->variables.data[v].shape);
+    evaluate(&first, false);
+    for (size_t v = 0; v < run->graph->variables.count; v++) {
+        for (size_t i = 0; i < init->variables.count; i++) {
+            if (!strcmp(run->graph->variables.data[v].name, init->variables.data[i].name)) run->values[v] = first.values[i];
+        }
+    }
+}
+
 static void run_call(Run *run) {
     Call *call = run->call;
     if (!call->batch) {
@@ -303,11 +318,7 @@ static void run_call(Run *run) {
     for (size_t v = 0; v < count; v++) run->values[v] = tensor_new(run->arena, graph->variables.data[v].dtype, graph->variables.data[v].shape);
     if (count && strcmp(call->entry, "init")) {
         Graph *init = compile(run, "init", "graph");
-        if (init && init->variables.count == count) {
-            run->graph = init;
-            evaluate(run, false);
-            run->graph = graph;
-        }
+        if (init) take_initial(run, init);
         if (init) graph_destroy(init);
     }
     set_variables(run);
