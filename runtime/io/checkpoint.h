@@ -1,0 +1,26 @@
+// Checkpoints: safetensors files that hold a model's variables, and in their metadata all else that a run needs to go on
+// and a reader needs to use them:
+//   lverse.version  "1"
+//   lverse.model    {"name", "config", "sources": [{"path", "text"}], "settings": {name: JSON text}}: see model_open
+//   lverse.train    {"step", "epoch", "index", …}: the trainer's own
+//   lverse.hash     xxh3, 128 bits, of every tensor and all other metadata: an altered file is refused
+#ifndef LV_IO_CHECKPOINT_H
+#define LV_IO_CHECKPOINT_H
+
+#include "io/safetensors.h"
+
+// Adds version and hash. The same tensors and metadata give the same bytes.
+bool lv_checkpoint_write(const char *path, const LvTensor *tensors, int count, const LvMetadata *metadata, int metadata_count,
+                         LvError *error);
+// Reads and checks; a safetensors file without `lverse.hash` passes only if `any` allows what is no checkpoint of ours.
+bool lv_checkpoint_read(const char *path, bool any, LvTensorFile **file, LvError *error);
+
+// `folder`/last.safetensors, or where it is torn or altered the newest step-N.safetensors that is whole. *file NULL: there
+// is none at all. `refused` gets a line for each file passed over. False: there are files, and none is whole.
+bool lv_checkpoint_find(const char *folder, LvTensorFile **file, LvText *path, LvText *refused, LvError *error);
+// Removes all step-N.safetensors of the folder but the `keep` newest, and temporary files that a killed run left.
+void lv_checkpoint_prune(const char *folder, int keep);
+// `to` becomes a second name of the file `from` (or a copy where the system has no such), at once or not at all.
+bool lv_checkpoint_link(const char *from, const char *to, LvError *error);
+
+#endif

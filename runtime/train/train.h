@@ -1,0 +1,80 @@
+// Training a model: steps, validation, checkpoints, logs. The model comes as plans, made by whoever calls (the driver knows
+// the compiler, this folder does not); nothing here knows any model's name: results are logged under the names the entries
+// give them, and what an entry takes is filled by name from the data set (feed.h).
+//
+// A run folder: log.jsonl, checkpoints/{last,best,step-N}.safetensors, images/step-N.png, curve.png, TensorBoard events.
+// Same seed, data and options: the same bits, also when killed at any moment and run again.
+#ifndef LV_TRAIN_TRAIN_H
+#define LV_TRAIN_TRAIN_H
+
+#include <signal.h>
+
+#include "data/transforms.h"
+#include "exec/program.h"
+#include "train/rate.h"
+
+// Where plans come from. `plan`: *plan is NULL where the model has no such entry; the trainer destroys what it gets.
+typedef struct {
+    void *user;
+    bool (*plan)(void *user, const char *entry, int64_t batch, LvPlan **plan, LvError *error);
+} LvPlanSource;
+
+typedef struct {
+    int64_t step, steps;
+    uint64_t epoch;
+    double loss, rate, pictures_per_second, seconds_left;
+    double psnr;  // of the last validation, NAN before the first
+    int64_t bytes;
+} LvProgress;
+
+// What the user sees. `note` is a line that stays; `progress` comes after every step, `done` by the end of the last.
+typedef struct {
+    void *user;
+    void (*note)(void *user, const char *line);
+    void (*progress)(void *user, const LvProgress *progress);
+} LvTrainView;
+
+typedef struct {
+    const char *prefix;  // tensors of the file go to variables of this prefix: "perceptual." or ""
+    const char *path;
+} LvInitFile;
+
+typedef struct {
+    const char *out;                     // the run's folder
+    const char *train_data, *val_data;   // data sets (data/dataset.h); val_data may be NULL
+    int64_t steps, epochs;               // 0: no bound; the nearer one holds
+    int64_t batch, accumulate;           // pictures a run of the entry, runs an update
+    int64_t limit_batches;               // batches of an epoch that are used, 0: all
+    double rate;                         // the peak
+    double clip;                         // bound of the gradient's norm, 0: none
+    LvSchedule schedule;
+    int64_t warmup, seed;
+    int64_t save_every, val_every;       // steps; 0: at the end of each epoch
+    int64_t val_limit;                   // pictures of a validation, 0: all
+    int keep;                            // step-N checkpoints that stay
+    int workers;
+    LvCrop crop;
+    bool flip;
+    double scale_min;
+    bool fresh;                          // an earlier run in `out` is thrown away
+    bool tensorboard, images;
+    const LvInitFile *init;
+    int init_count;
+    const char *title;                   // of the curve
+    const char *model;                   // for the metadata `lverse.model`
+    const volatile sig_atomic_t *stop;   // set: save and stop
+} LvTrainOptions;
+
+typedef struct {
+    int64_t step, first_step;            // done in all; where this call began
+    bool stopped, was_done;
+    double seconds;                      // of this call
+    double loss, psnr, best_loss;        // NAN where there is none
+    int64_t best_step;
+    size_t broken;                       // pictures that could not be read
+} LvTrainSummary;
+
+bool lv_train(LvDevice *device, const LvPlanSource *source, const LvTrainOptions *options, const LvTrainView *view,
+              LvTrainSummary *summary, LvError *error);
+
+#endif

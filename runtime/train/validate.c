@@ -1,0 +1,299 @@
+// Validation: see validate.h.
+#include "train/validate.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/vec.h"
+#include "train/feed.h"
+
+enum { SHEET_COLUMNS = 8, SHEET_PAIRS = 16 };
+
+typedef struct {
+    LvPlan *plan;
+    LvProgram *program;
+    LvFeed feed;
+} Entry;
+
+struct LvValidator {
+    LvDevice *device;
+    LvStore *store;
+    LvDataset *data;
+    LvLoaderOptions loader;
+    int64_t batch, pictures, seed;
+    Entry eval, encode, decode, reconstruct;
+    const LvPort *tokens;  // encode's result, decode's input
+    LvSheet *sheet;
+    LV_VEC(LvScore) scores;
+    double *sums;          // [eval results]
+    double psnr_sum;
+    bool *used;            // [codes] seen
+    int64_t code_room;
+    void *token_data;
+    float *output;         // [B, 3, R, R]
+    size_t broken;
+};
+
+// The batch that divides the pictures evenly and lies nearest to the one wished for: then a mean over batches is a mean over
+// pictures. Where none lies within half and double, the last batch is padded and counts by its real pictures.
+static int64_t even_batch(int64_t wish, int64_t pictures) {
+    if (pictures <= wish) return pictures;
+    for (int64_t away = 0; away <= wish; away++) {
+        if (pictures % (wish + away) == 0) return wish + away;
+        if (away <= wish / 2 && wish - away > 0 && pictures % (wish - away) == 0) return wish - away;
+    }
+    return wish;
+}
+
+static bool open_entry(LvValidator *v, const LvPlanSource *source, const char *name, bool pictures, Entry *entry, LvError *error) {
+    if (!source->plan(source->user, name, v->batch, &entry->plan, error)) return false;
+    if (!entry->plan) return true;
+    if (pictures && !lv_feed_bind(&entry->feed, entry->plan, error)) return false;
+    return lv_program_create(v->device, entry->plan, v->store, &entry->program, error) ||
+           lv_error_prefix(error, "entry '%s'", name);
+}
+
+static void close_entry(Entry *entry) {
+    lv_program_destroy(entry->program);
+    lv_plan_destroy(entry->plan);
+    *entry = (Entry){0};
+}
+
+static const LvPort *port_named(const LvPort *ports, int count, const char *name) {
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(ports[i].name, name)) return &ports[i];
+    }
+    return NULL;
+}
+
+static bool same_port(const LvPort *a, const LvPort *b) {
+    return a && b && a->dtype == b->dtype && lv_shape_equal(a->shape, b->shape);
+}
+
+// Whether `entry` gives pictures of the feed's shape as result "image".
+static bool gives_pictures(const Entry *entry, const LvFeed *feed) {
+    const LvPort *image = entry->plan ? port_named(entry->plan->results, entry->plan->result_count, "image") : NULL;
+    return image && image->dtype == LV_F32 && image->shape.rank == 4 && image->shape.dim[0] == feed->batch && image->shape.dim[1] == 3 &&
+           image->shape.dim[2] == feed->resolution && image->shape.dim[3] == feed->resolution;
+}
+
+static bool open_pictures(LvValidator *v, const LvPlanSource *source, LvError *error) {
+    if (!open_entry(v, source, "encode", true, &v->encode, error)) return false;
+    if (v->encode.plan) {
+        v->tokens = port_named(v->encode.plan->results, v->encode.plan->result_count, "tokens");
+        if (!open_entry(v, source, "decode", false, &v->decode, error)) return false;
+    }
+    bool both = v->decode.plan && v->tokens && lv_dtype_is_int(v->tokens->dtype) && gives_pictures(&v->decode, &v->encode.feed) &&
+                same_port(v->tokens, port_named(v->decode.plan->inputs, v->decode.plan->input_count, "tokens"));
+    if (both) return true;
+    close_entry(&v->decode);
+    close_entry(&v->encode);
+    v->tokens = NULL;
+    if (!open_entry(v, source, "reconstruct", true, &v->reconstruct, error)) return false;
+    if (v->reconstruct.plan && !gives_pictures(&v->reconstruct, &v->reconstruct.feed)) close_entry(&v->reconstruct);
+    return true;
+}
+
+static bool make_room(LvValidator *v, LvError *error) {
+    const LvFeed *feed = v->encode.plan ? &v->encode.feed : v->reconstruct.plan ? &v->reconstruct.feed : &v->eval.feed;
+    if (!feed->picture) {
+        lv_error_set(error, LV_ERROR_UNSUPPORTED, "the model has nothing to validate with: no entry eval, reconstruct or encode");
+        return lv_error_hint(error, "leave --val-dir out, or add such an entry");
+    }
+    v->loader.batch = (int)v->batch;
+    v->loader.resolution = feed->resolution;
+    size_t floats = (size_t)v->batch * 3 * (size_t)feed->resolution * (size_t)feed->resolution;
+    v->output = lv_calloc(floats, sizeof *v->output);
+    v->sums = lv_calloc((size_t)(v->eval.plan ? v->eval.plan->result_count : 0) + 1, sizeof *v->sums);
+    size_t bytes = 0;
+    if (v->tokens && lv_shape_bytes(v->tokens->shape, v->tokens->dtype, &bytes)) v->token_data = lv_malloc(bytes + 1);
+    if (v->encode.plan || v->reconstruct.plan) v->sheet = lv_sheet_create(feed->resolution, SHEET_COLUMNS, SHEET_PAIRS);
+    return true;
+}
+
+bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *source, const char *data, int64_t batch, int64_t limit,
+                         int workers, int64_t seed, LvValidator **out, LvError *error) {
+    LvValidator *v = lv_calloc(1, sizeof *v);
+    v->device = device, v->store = store, v->seed = seed;
+    v->loader = lv_loader_options();
+    v->loader.workers = workers;
+    v->loader.prefetch = 2;
+    bool good = lv_dataset_open(&v->data, data, error);
+    if (good) {
+        v->pictures = (int64_t)lv_dataset_count(v->data);
+        if (limit > 0 && limit < v->pictures) v->pictures = limit;
+        v->batch = even_batch(batch, v->pictures);
+    }
+    good = good && open_entry(v, source, "eval", true, &v->eval, error) && open_pictures(v, source, error) && make_room(v, error);
+    if (good) *out = v;
+    else lv_validator_destroy(v);
+    return good;
+}
+
+static void clear_scores(LvValidator *v) {
+    for (size_t i = 0; i < v->scores.count; i++) free(v->scores.data[i].name);
+    v->scores.count = 0;
+}
+
+void lv_validator_destroy(LvValidator *v) {
+    if (!v) return;
+    close_entry(&v->eval);
+    close_entry(&v->encode);
+    close_entry(&v->decode);
+    close_entry(&v->reconstruct);
+    if (v->data) lv_dataset_close(v->data);
+    lv_sheet_destroy(v->sheet);
+    clear_scores(v);
+    lv_vec_free(&v->scores);
+    free(v->sums);
+    free(v->used);
+    free(v->token_data);
+    free(v->output);
+    free(v);
+}
+
+double lv_psnr(const float *picture, const float *output, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        double y = output[i] < -1 ? -1 : output[i] > 1 ? 1 : (double)output[i], d = y - (double)picture[i];
+        sum += d * d;
+    }
+    return 10 * log10(4 / (sum / (double)count));
+}
+
+static bool run_eval(LvValidator *v, const LvBatch *batch, int64_t count, LvError *error) {
+    Entry *e = &v->eval;
+    if (!e->program) return true;
+    if (!lv_feed_scalars(e->program, v->seed, 0, 0, error) || !lv_feed_batch(&e->feed, e->program, batch, error) ||
+        !lv_program_run(e->program, error)) {
+        return false;
+    }
+    for (int i = 0; i < e->plan->result_count; i++) {
+        const LvPort *port = &e->plan->results[i];
+        char data[16] = {0};
+        if (lv_shape_elements(port->shape) != 1) continue;
+        if (!lv_program_get_result(e->program, port->name, data, lv_dtype_size(port->dtype), error)) return false;
+        v->sums[i] += lv_element_get(data, port->dtype, 0) * (double)count;
+    }
+    return true;
+}
+
+static void count_codes(LvValidator *v, int64_t pictures) {
+    int64_t per_picture = lv_shape_elements(v->tokens->shape) / v->batch;
+    for (int64_t i = 0; i < pictures * per_picture; i++) {
+        int64_t code = (int64_t)lv_element_get(v->token_data, v->tokens->dtype, i);
+        if (code < 0 || code > 1 << 26) continue;
+        if (code >= v->code_room) {
+            int64_t room = code * 2 + 1024;
+            v->used = lv_realloc(v->used, (size_t)room, sizeof *v->used);
+            memset(v->used + v->code_room, 0, (size_t)(room - v->code_room) * sizeof *v->used);
+            v->code_room = room;
+        }
+        v->used[code] = true;
+    }
+}
+
+static bool run_codec(LvValidator *v, const LvBatch *batch, int64_t count, LvError *error) {
+    size_t bytes = 0;
+    lv_shape_bytes(v->tokens->shape, v->tokens->dtype, &bytes);
+    bool good = lv_feed_scalars(v->encode.program, v->seed, 0, 0, error) && lv_feed_batch(&v->encode.feed, v->encode.program, batch, error) &&
+                lv_program_run(v->encode.program, error) &&
+                lv_program_get_result(v->encode.program, "tokens", v->token_data, bytes, error) &&
+                lv_program_set_input(v->decode.program, "tokens", v->token_data, bytes, error) &&
+                lv_feed_scalars(v->decode.program, v->seed, 0, 0, error) && lv_program_run(v->decode.program, error);
+    if (good) count_codes(v, count);
+    return good;
+}
+
+// Pictures of the sheet are spread evenly over those validated.
+static bool on_sheet(const LvValidator *v, int64_t at) {
+    int64_t pairs = v->pictures < SHEET_PAIRS ? v->pictures : SHEET_PAIRS;
+    return v->sheet->count < pairs && at == (2 * v->sheet->count + 1) * v->pictures / (2 * pairs);
+}
+
+static bool run_pictures(LvValidator *v, const LvBatch *batch, int64_t first, int64_t count, LvError *error) {
+    if (!v->sheet) return true;
+    Entry *last = v->encode.program ? &v->decode : &v->reconstruct;
+    size_t floats = (size_t)3 * (size_t)v->loader.resolution * (size_t)v->loader.resolution;
+    bool good = v->encode.program
+                    ? run_codec(v, batch, count, error)
+                    : lv_feed_scalars(last->program, v->seed, 0, 0, error) &&
+                          lv_feed_batch(&v->reconstruct.feed, last->program, batch, error) && lv_program_run(last->program, error);
+    good = good && lv_program_get_result(last->program, "image", v->output, floats * (size_t)v->batch * sizeof(float), error);
+    for (int64_t i = 0; good && i < count; i++) {
+        const float *picture = batch->pictures + (size_t)i * floats, *output = v->output + (size_t)i * floats;
+        v->psnr_sum += lv_psnr(picture, output, floats);
+        if (on_sheet(v, first + i)) lv_sheet_add(v->sheet, picture, output);
+    }
+    return good;
+}
+
+static void add_score(LvValidator *v, const char *name, double value) {
+    LvText full = {0};
+    lv_text_printf(&full, "val_%s", name);
+    lv_vec_push(&v->scores, (LvScore){full.data, value});
+}
+
+static void collect_scores(LvValidator *v, int64_t done) {
+    clear_scores(v);
+    for (int i = 0; v->eval.plan && i < v->eval.plan->result_count; i++) {
+        const LvPort *port = &v->eval.plan->results[i];
+        if (lv_shape_elements(port->shape) == 1) add_score(v, port->name, v->sums[i] / (double)done);
+    }
+    if (v->sheet) add_score(v, "psnr", v->psnr_sum / (double)done);
+    if (!v->tokens) return;
+    int64_t codes = 0;
+    for (int64_t i = 0; i < v->code_room; i++) codes += v->used[i];
+    add_score(v, "codes_used", (double)codes);
+}
+
+bool lv_validator_run(LvValidator *v, const volatile sig_atomic_t *stop, LvError *error) {
+    LvLoader *loader = NULL;
+    const LvBatch *batch = NULL;
+    int64_t done = 0;
+    v->psnr_sum = 0;
+    if (v->eval.plan) memset(v->sums, 0, (size_t)v->eval.plan->result_count * sizeof *v->sums);
+    if (v->used) memset(v->used, 0, (size_t)v->code_room * sizeof *v->used);
+    if (v->sheet) v->sheet->count = 0;
+    bool good = lv_loader_create(&loader, v->data, &v->loader, error);
+    while (good && done < v->pictures) {
+        good = lv_loader_next(loader, &batch, error);
+        if (!good || !batch) break;
+        int64_t count = batch->count < v->pictures - done ? batch->count : v->pictures - done;
+        good = run_eval(v, batch, count, error) && run_pictures(v, batch, done, count, error);
+        done += count;
+        if (good && stop && *stop) good = lv_error_set(error, LV_ERROR_INTERRUPTED, "stopped while validating");
+    }
+    if (loader) v->broken = lv_loader_broken(loader), lv_loader_destroy(loader);
+    if (good && done == 0) good = lv_error_set(error, LV_ERROR_FORMAT, "%s: no picture to validate with", lv_dataset_spec(v->data));
+    if (good) collect_scores(v, done);
+    return good;
+}
+
+int lv_validator_scores(const LvValidator *v, const LvScore **scores) {
+    *scores = v->scores.data;
+    return (int)v->scores.count;
+}
+
+double lv_validator_score(const LvValidator *v, const char *name) {
+    for (size_t i = 0; i < v->scores.count; i++) {
+        if (!strcmp(v->scores.data[i].name, name)) return v->scores.data[i].value;
+    }
+    return NAN;
+}
+
+const LvSheet *lv_validator_sheet(const LvValidator *v) {
+    return v->sheet && v->sheet->count ? v->sheet : NULL;
+}
+
+int64_t lv_validator_pictures(const LvValidator *v) {
+    return v->pictures;
+}
+
+size_t lv_validator_broken(const LvValidator *v) {
+    return v->broken;
+}

@@ -1,0 +1,32 @@
+// Validation: the model's own entries over a data set, as many of these as the model has.
+//   eval(image)                        each scalar result, mean over pictures, as val_NAME
+//   encode(image) -> {tokens: int}, decode(tokens) -> {image}, or else reconstruct(image) -> {image}:
+//       val_psnr, mean over pictures of 10 log10(4 / mse), outputs clamped to [-1, 1]; with encode: val_codes_used
+#ifndef LV_TRAIN_VALIDATE_H
+#define LV_TRAIN_VALIDATE_H
+
+#include "io/sheet.h"
+#include "train/train.h"
+
+typedef struct LvValidator LvValidator;
+
+typedef struct {
+    char *name;  // "val_loss"
+    double value;
+} LvScore;
+
+// The data set must outlive it. `batch`: about how many pictures a run.
+bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *source, const char *data, int64_t batch, int64_t limit,
+                         int workers, int64_t seed, LvValidator **validator, LvError *error);
+void lv_validator_destroy(LvValidator *validator);
+// Fills the scores. `sheet` (may be NULL) gets pictures spread over the data set above their reconstructions.
+bool lv_validator_run(LvValidator *validator, const volatile sig_atomic_t *stop, LvError *error);
+int lv_validator_scores(const LvValidator *validator, const LvScore **scores);
+double lv_validator_score(const LvValidator *validator, const char *name);  // NAN if it has none of that name
+const LvSheet *lv_validator_sheet(const LvValidator *validator);            // of the last run; NULL: no pictures come out
+int64_t lv_validator_pictures(const LvValidator *validator);                // in one run
+size_t lv_validator_broken(const LvValidator *validator);
+
+double lv_psnr(const float *picture, const float *output, size_t count);    // `output` is clamped first
+
+#endif
