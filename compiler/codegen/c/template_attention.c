@@ -18,8 +18,7 @@ static const char head_text[] =
     "  $name_i n;\n"
     "  for (int i = 0; i < $name_LANES; i++) n[i] = (int32_t)(first + v * $name_LANES + i);\n"
     "  return n;\n"
-    "}\n"
-    "LV_F $name_v $name_choose($name_i mask, $name_v a, $name_v b) { return ($name_v)((mask & ($name_i)a) | (~mask & ($name_i)b)); }\n";
+    "}\n";
 
 static const char forward_text[] =
     "static void $name_rows(const float *q, const float *k, const float *v, float *y, float *lse, long row, long rows) {\n"

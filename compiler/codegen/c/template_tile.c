@@ -25,6 +25,7 @@ static void print_tile(const char *name, int codes, LvText *out) {
 }
 
 static const char multiply_text[] =
+    "LV_F $name_v $name_choose($name_i mask, $name_v a, $name_v b) { return ($name_v)((mask & ($name_i)a) | (~mask & ($name_i)b)); }\n"
     "// c[j] (+)= sum of a(j, k) b[k] for nj rows of a\n"
     "static void $name_multiply(const float *a, long sj, long sk, long nj, long nk, const $name_v *b, $name_v *c, int add) {\n"
     "  long j = 0;\n"
