@@ -98,7 +98,8 @@ static void compare_file(Check *check, const char *kind) {
         }
         json_t *step = json_object_get(json_object_get(check->root, "stride"), w->name);
         int64_t stride = step && (grads || weights) ? json_integer_value(step) : 1, n = lv_shape_elements(g->shape);
-        if (stride == 1 ? !lv_shape_equal(g->shape, w->shape) : (n + stride - 1) / stride != lv_shape_elements(w->shape)) {
+        bool scalars = n == 1 && lv_shape_elements(w->shape) == 1;  // [] or [1]
+        if (stride == 1 ? !scalars && !lv_shape_equal(g->shape, w->shape) : (n + stride - 1) / stride != lv_shape_elements(w->shape)) {
             refuse(check, "'%s' has another shape", w->name);
             continue;
         }
