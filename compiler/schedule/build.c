@@ -187,6 +187,32 @@ static void find_sharing(const Plan *plan, Kernel *kernel, Value *const *pack_of
     }
 }
 
+// Units outlive this pass, and nobody frees a kernel: it moves into the arena.
+#define MOVE_TO_ARENA(arena, vec)                                                                       \
+    do {                                                                                                \
+        void *moved_ = lv_arena_array((arena), (vec)->count + 1, sizeof *(vec)->data);                  \
+        if ((vec)->count) memcpy(moved_, (vec)->data, (vec)->count * sizeof *(vec)->data);              \
+        free((vec)->data);                                                                              \
+        (vec)->data = moved_;                                                                           \
+        (vec)->capacity = (vec)->count;                                                                 \
+    } while (0)
+
+static Kernel *keep_kernel(LvArena *arena, Kernel *kernel) {
+    for (size_t i = 0; i < kernel->nests.count; i++) {
+        Nest *nest = &kernel->nests.data[i];
+        MOVE_TO_ARENA(arena, &nest->vars);
+        MOVE_TO_ARENA(arena, &nest->body);
+        MOVE_TO_ARENA(arena, &nest->regions);
+        MOVE_TO_ARENA(arena, &nest->outputs);
+    }
+    MOVE_TO_ARENA(arena, &kernel->nests);
+    MOVE_TO_ARENA(arena, &kernel->buffers);
+    Kernel *kept = LV_NEW(arena, Kernel);
+    *kept = *kernel;
+    free(kernel);
+    return kept;
+}
+
 static void finish_kernel(Building *b, Kernel *kernel, Node *const *nodes, size_t node_count) {
     Unit unit = {.kind = UNIT_KERNEL, .kernel = kernel};
     set_nodes(b, &unit, nodes, node_count);
@@ -205,6 +231,7 @@ static void finish_kernel(Building *b, Kernel *kernel, Node *const *nodes, size_
     }
     set_bytes(&unit);
     print_kernel(b, &unit);
+    unit.kernel = keep_kernel(b->plan->arena, kernel);
     lv_vec_push(&b->units, unit);
     free(in_place), free(operand);
 }
