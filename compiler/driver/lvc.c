@@ -9,6 +9,7 @@
 #include "base/plan_file.h"
 #include "driver/compiler.h"
 #include "driver/pipeline.h"
+#include "sema/sema.h"
 #include "syntax/ast.h"
 #include "../../runtime/driver/options.h"
 
@@ -253,10 +254,25 @@ static bool load(Command *command, LvError *error) {
     return good;
 }
 
+// Every entry is checked, and the initial values, not only what is compiled.
+static bool check_entries(Command *command, const LvCompileOptions *options, LvError *error) {
+    int count;
+    const LvModelEntry *entries = lv_model_entries(command->model, &count);
+    for (int i = -1; i < count; i++) {
+        Graph *graph = lv_model_elaborate(command->model, i < 0 ? "init" : entries[i].name, options->batch, &command->diagnostics, error);
+        if (graph) graph_destroy(graph);
+        else if (error->kind != LV_ERROR_SOURCE) return false;
+        if (i + 1 < count) lv_error_clear(error);
+    }
+    if (!command->diagnostics.errors) return true;
+    lv_error_clear(error);
+    return lv_error_set(error, LV_ERROR_SOURCE, "%s has %zu error%s", command->path, command->diagnostics.errors, command->diagnostics.errors == 1 ? "" : "s");
+}
+
 static bool compile(Command *command, LvCompileOptions *compile, LvText *emitted, LvText *explain, LvError *error) {
     if (!compile_options(&command->options, compile, error) || !load(command, error)) return false;
     compile->entry = choose_entry(command, error);
-    if (!compile->entry) return false;
+    if (!compile->entry || (!compile->emit && !check_entries(command, compile, error))) return false;
     compile->emitted = emitted;
     if (options_flag(&command->options, "explain", false)) compile->explain = explain;
     return lv_model_compile(command->model, compile, &command->diagnostics, &command->plan, error);
