@@ -96,7 +96,8 @@ static const Item *find_config(const LvModel *model, const char *name) {
     return NULL;
 }
 
-static void apply_config(Elaborator *e, const Load *load, const Item *config) {
+// Checks every line of a config; takes its values if it is the one asked for.
+static void apply_config(Elaborator *e, const Load *load, const Item *config, bool take) {
     LvModel *model = load->model;
     Scope scope = {0};
     e->scope = &scope;
@@ -115,7 +116,7 @@ static void apply_config(Elaborator *e, const Load *load, const Item *config) {
             continue;
         }
         Val v = convert(e, evaluate(e, stmt->values.data[0]), model->item->params.data[index].type, lv_arena_printf(e->arena, "parameter '%s'", name->text), stmt->span);
-        if (v.kind != VAL_POISON) set_parameter(model, index, v, lv_arena_printf(model->arena, "config %s", config->name.text));
+        if (v.kind != VAL_POISON && take) set_parameter(model, index, v, lv_arena_printf(model->arena, "config %s", config->name.text));
     }
     e->scope = NULL;
 }
@@ -228,7 +229,10 @@ static void settle(Elaborator *e, void *user) {
         if (near) lv_error_hint(load->error, "did you mean '%s'?", near);
         return;
     }
-    if (config) apply_config(e, load, config);
+    for (int i = 0; i < model->root->tree->items.count; i++) {
+        const Item *item = model->root->tree->items.data[i];
+        if (item->kind == ITEM_CONFIG) apply_config(e, load, item, item == config);
+    }
     for (int i = 0; i < load->setting_count; i++)
         if (!apply_setting(e, load, &load->settings[i])) return;
     describe_parameters(e, model);

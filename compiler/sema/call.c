@@ -272,6 +272,12 @@ static bool deep(Elaborator *e, LvSpan span) {
     return true;
 }
 
+// A path for a message: endless ones lose their middle.
+static const char *path_text(Elaborator *e, const char *path) {
+    size_t length = strlen(path);
+    return length <= 100 ? path : lv_arena_printf(e->arena, "%.40s ... %s", path, path + length - 40);
+}
+
 static Frame frame_make(Elaborator *e, LvSpan span, const char *what) {
     return (Frame){e->frame, span, what, e->frame ? e->frame->depth + 1 : 1};
 }
@@ -281,7 +287,7 @@ Val call_function(Elaborator *e, const Function *function, SourceFile *file, Ins
     if (deep(e, span) || !check_arguments(e, &function->params, count, names, spans, span, what)) return VAL_BAD;
     Context caller = context_take(e);
     Scope locals = {0};
-    const char *where = self && self->path[0] ? lv_arena_printf(e->arena, "in %s of %s (%s)", what, self->path, self->item->name.text)
+    const char *where = self && self->path[0] ? lv_arena_printf(e->arena, "in %s of %s (%s)", what, path_text(e, self->path), self->item->name.text)
                                               : lv_arena_printf(e->arena, "in %s", what);
     Frame frame = frame_make(e, span, where);
     e->file = file, e->instance = self, e->scope = &locals, e->frame = &frame;
@@ -317,7 +323,7 @@ Val instantiate(Elaborator *e, const Item *item, SourceFile *file, const char *p
     instance->item = item;
     instance->file = file;
     instance->path = path;
-    Frame frame = frame_make(e, span, path[0] ? lv_arena_printf(e->arena, "in %s (%s)", path, item->name.text)
+    Frame frame = frame_make(e, span, path[0] ? lv_arena_printf(e->arena, "in %s (%s)", path_text(e, path), item->name.text)
                                               : lv_arena_printf(e->arena, "in model %s", item->name.text));
     e->file = file, e->instance = instance, e->scope = &instance->scope, e->frame = &frame, e->in_entry = false;
     Val result = {.kind = VAL_INSTANCE, .instance = instance};

@@ -165,6 +165,20 @@ static const char *numbered(Elaborator *e, const char *path, int i) {
     return path ? lv_arena_printf(e->arena, "%s.%d", path, i) : NULL;
 }
 
+// Two operands that do not go together are each shown with what they are.
+static Val binary(Elaborator *e, const Expr *expr) {
+    Val a = evaluate(e, expr->items.data[0]), b = evaluate(e, expr->items.data[1]);
+    size_t errors = e->diagnostics->errors;
+    Val out = operate(e, expr->op, a, b, expr->span);
+    if (e->diagnostics->errors == errors || !is_tensor(a) || !is_tensor(b) || e->stopped) return out;
+    const Val operands[] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        Value *tensor = tensor_of(e, operands[i], NULL, expr->span);
+        if (tensor) lv_report(e->diagnostics, LV_NOTE, expr->items.data[i]->span, "this is %s", tensor_text(e, tensor));
+    }
+    return out;
+}
+
 static Val evaluate_under(Elaborator *e, const Expr *expr, const char *path) {
     return path ? evaluate_named(e, expr, path) : evaluate(e, expr);
 }
@@ -274,8 +288,7 @@ static Val evaluate_kind(Elaborator *e, const Expr *expr, const char *path) {
     case EXPR_UNARY: return unary(e, expr);
     case EXPR_BINARY:
         if (expr->op == OPERATOR_AND || expr->op == OPERATOR_OR) return logic(e, expr);
-        out = evaluate(e, expr->items.data[0]);
-        return operate(e, expr->op, out, evaluate(e, expr->items.data[1]), expr->span);
+        return binary(e, expr);
     case EXPR_CONDITIONAL: return conditional(e, expr, path);
     case EXPR_CALL: {
         const Expr *callee = expr->items.data[0];

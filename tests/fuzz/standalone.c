@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerInitialize(int *argc, char ***argv) __attribute__((weak));
 
 typedef struct {
     uint8_t *data;
@@ -170,6 +171,7 @@ int main(int argc, char **argv) {
     }
     signal(SIGABRT, on_signal);
     signal(SIGALRM, on_signal);
+    if (LLVMFuzzerInitialize) LLVMFuzzerInitialize(&argc, &argv);
     time_t end = time(NULL) + seconds;
     uint64_t runs = 0;
     for (; runs < fuzzer.count || time(NULL) < end; runs++) {
