@@ -125,6 +125,8 @@ item: IMPORT name { $$ = item_new(state, ITEM_IMPORT, @$, $2); }
     | IMPORT STRING AS name { $$ = item_new(state, ITEM_IMPORT, @$, $4); $$->path = $2.text; }
     | MODULE name '(' params ')' block { $$ = item_new(state, ITEM_MODULE, @$, $2); $$->params = $4; $$->body = $6; }
     | MODEL name '(' params ')' block { $$ = item_new(state, ITEM_MODEL, @$, $2); $$->params = $4; $$->body = $6; }
+    | MODULE name broken_head block { $$ = item_new(state, ITEM_MODULE, @$, $2); $$->body = $4; }
+    | MODEL name broken_head block { $$ = item_new(state, ITEM_MODEL, @$, $2); $$->body = $4; }
     | MODEL name block { $$ = item_new(state, ITEM_MODEL, @$, $2); $$->body = $3; }
     | CONFIG name block { $$ = item_new(state, ITEM_CONFIG, @$, $2); $$->body = $3; }
     | CONST name '=' whole { $$ = item_new(state, ITEM_CONST, @$, $2); $$->value = $4; }
@@ -136,6 +138,15 @@ function: name '(' params ')' result_type block {
         $$->name = $1, $$->params = $3, $$->result = $5, $$->body = $6;
         $$->span = span_join(@1, $5 ? @5 : @4);
     }
+    | name broken_head block {
+        $$ = LV_NEW(state->arena, Function);
+        $$->name = $1, $$->body = $3, $$->span = @1;
+    }
+    ;
+
+// Where a head is wrong, what its braces hold is read all the same.
+broken_head: error
+    | '(' error
     ;
 
 result_type: %empty { $$ = NULL; }
@@ -190,10 +201,13 @@ stmt: simple
     | STATE name ':' type '=' whole { $$ = stmt_new(state, STMT_STATE, @$); $$->name = $2; $$->type = $4; $$->values = one(state, $6); }
     | FROZEN name '=' whole { $$ = stmt_new(state, STMT_FROZEN, @$); $$->name = $2; $$->values = one(state, $4); }
     | IF whole block else_part { $$ = stmt_new(state, STMT_IF, @$); $$->values = one(state, $2); $$->body = $3; $$->otherwise = $4; }
+    | IF error block else_part { $$ = stmt_new(state, STMT_ERROR, @$); }
+    | FOR error block { $$ = stmt_new(state, STMT_ERROR, @$); }
     | FOR names IN whole block { $$ = stmt_new(state, STMT_FOR, @$); $$->names = $2; $$->values = one(state, $4); $$->body = $5; }
     | RETURN { $$ = stmt_new(state, STMT_RETURN, @$); }
     | RETURN exprs { $$ = stmt_new(state, STMT_RETURN, @$); $$->values = $2; }
     | RETURN '{' fields close { $$ = stmt_new(state, STMT_RETURN, @$); $$->fields = $3; $$->is_record = true; }
+    | RETURN '{' error '}' { $$ = stmt_new(state, STMT_ERROR, @$); }
     | FN function { $$ = stmt_new(state, STMT_FN, @$); $$->name = $2->name; $$->function = $2; }
     | ENTRY function { $$ = stmt_new(state, STMT_ENTRY, @$); $$->name = $2->name; $$->function = $2; }
     ;
@@ -301,19 +315,57 @@ items: %empty { $$ = (ExprList){0}; }
 
 %%
 
-// "expected ')' or ',' before 'name'": the symbols' aliases are what the user reads.
-static int yyreport_syntax_error(const yypcontext_t *context, yyscan_t scanner, ParseState *state) {
+// ---- messages: "expected ')' or ',' before 'name'"; the symbols' aliases are what the user reads
+
+// Words that are keywords only where a statement or item begins, and names elsewhere: no news among what is expected.
+static bool is_soft_keyword(yysymbol_kind_t symbol) { return symbol >= YYSYMBOL_IMPORT && symbol <= YYSYMBOL_ENTRY; }
+
+static bool begins_expression(yysymbol_kind_t symbol) {
+    switch (symbol) {
+    case YYSYMBOL_NAME: case YYSYMBOL_INT: case YYSYMBOL_FLOAT: case YYSYMBOL_STRING: case YYSYMBOL_TRUE: case YYSYMBOL_FALSE:
+    case YYSYMBOL_NONE: case YYSYMBOL_NOT: return true;
+    default: return is_soft_keyword(symbol) || strchr("-([", yysymbol_name(symbol)[1]);
+    }
+}
+
+static bool holds(const yysymbol_kind_t *symbols, int count, yysymbol_kind_t symbol) {
+    for (int i = 0; i < count; i++) if (symbols[i] == symbol) return true;
+    return false;
+}
+
+// At most five alternatives; an expression and a name count as one each.
+static void write_expected(const yysymbol_kind_t *symbols, int count, LvText *out) {
     enum { MOST = 5 };
-    yysymbol_kind_t expected[MOST];
-    int count = yypcontext_expected_tokens(context, expected, MOST);
-    yysymbol_kind_t found = yypcontext_token(context);
+    const char *words[MOST + 1];
+    int n = 0;
+    bool expression = holds(symbols, count, YYSYMBOL_INT), name = holds(symbols, count, YYSYMBOL_NAME);
+    if (expression && holds(symbols, count, YYSYMBOL_FOR)) return (void)lv_text_puts(out, "expected a statement");
+    if (expression) words[n++] = "an expression";
+    else if (name) words[n++] = "a name";
+    for (int i = 0; i < count && n <= MOST; i++) {
+        bool told = expression ? begins_expression(symbols[i])
+                               : name && (symbols[i] == YYSYMBOL_NAME || is_soft_keyword(symbols[i]));
+        if (!told) words[n++] = yysymbol_name(symbols[i]);
+    }
+    if (n > MOST) n = expression || name ? 1 : 0;
+    for (int i = 0; i < n; i++) lv_text_printf(out, "%s%s", i == 0 ? "expected " : i == n - 1 ? " or " : ", ", words[i]);
+    if (!n) lv_text_puts(out, "unexpected");
+}
+
+static int yyreport_syntax_error(const yypcontext_t *context, yyscan_t scanner, ParseState *state) {
+    enum { ALL = 100 };
+    static const char *const keywords[] = {"import", "module", "model", "config", "const", "fn", "entry", "param", "state", "frozen",
+                                           "return", "if", "else", "for"};
+    yysymbol_kind_t expected[ALL], found = yypcontext_token(context);
+    LvSpan span = *yypcontext_location(context);
     LvText text = {0};
     (void)scanner;
-    for (int i = 0; i < count; i++)
-        lv_text_printf(&text, "%s%s", i == 0 ? "expected " : i == count - 1 ? " or " : ", ", yysymbol_name(expected[i]));
-    if (!count) lv_text_puts(&text, "unexpected");
-    if (found != YYSYMBOL_YYEMPTY) lv_text_printf(&text, "%s%s", count ? " before " : " ", yysymbol_name(found));
-    parse_error(state, *yypcontext_location(context), "%s", lv_text_get(&text));
+    if (!parse_error_is_new(state, span)) return 0;
+    write_expected(expected, yypcontext_expected_tokens(context, expected, ALL), &text);
+    if (found != YYSYMBOL_YYEMPTY) lv_text_printf(&text, "%s%s", strcmp(lv_text_get(&text), "unexpected") ? " before " : " ", yysymbol_name(found));
+    const char *word = state->name_before ? lv_nearest_name(state->name_before, keywords, sizeof keywords / sizeof *keywords) : NULL;
+    if (word) lv_text_printf(&text, "; is '%s' meant to be '%s'?", state->name_before, word);
+    parse_error(state, span, "%s", lv_text_get(&text));
     lv_text_free(&text);
     return 0;
 }

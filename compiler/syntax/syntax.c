@@ -20,6 +20,31 @@ void parse_error(ParseState *state, LvSpan span, const char *format, ...) {
     va_end(args);
     lv_report(state->diagnostics, LV_SEVERE, span, "%s", lv_text_get(&text));
     lv_text_free(&text);
+    state->error_at = span.begin;
+    state->errors++;
+}
+
+// After an unclosed bracket newlines would mean nothing up to the end of the file. Whether the open ones are closed before the
+// next brace tells a bracket forgotten from an error inside of brackets that are in order.
+static bool brackets_close(const ParseState *state, uint32_t from) {
+    enum { FAR = 4000 };
+    int open = state->brackets;
+    for (size_t i = from; i < state->length && i < (size_t)from + FAR; i++) {
+        char c = state->text[i];
+        if (c == '(' || c == '[') open++;
+        else if ((c == ')' || c == ']') && --open <= 0) return true;
+        else if (c == '{' || c == '}') return false;
+    }
+    return false;
+}
+
+// A second error on the line of one already reported is most often its consequence.
+bool parse_error_is_new(ParseState *state, LvSpan span) {
+    bool same_line = state->errors && state->error_at <= span.begin &&
+                     !memchr(state->text + state->error_at, '\n', span.begin - state->error_at);
+    if (state->brackets && !brackets_close(state, span.begin)) state->brackets = 0;
+    state->error_at = span.begin;
+    return !same_line;
 }
 
 Expr *expr_new(ParseState *state, ExprKind kind, LvSpan span) {
@@ -105,6 +130,7 @@ SyntaxTree *syntax_parse(int32_t file, LvArena *arena, LvDiagnostics *diagnostic
     }
     yyscan_t scanner;
     if (syntax_yylex_init_extra(&state, &scanner)) return tree;
+    syntax_yy_scan_bytes(state.text, (int)state.length, scanner);
     syntax_yyparse(scanner, &state);
     syntax_yylex_destroy(scanner);
     if (state.too_deep) {
