@@ -49,6 +49,11 @@ static void refuse_epilogue(const Node *node) {
         lv_internal_error("autodiff: %s with a fused epilogue", op_name(node->op));
 }
 
+static LvDType result_type(const Node *node) {
+    int64_t dtype = node_int(node, ATTR_dtype, node->inputs[0]->dtype);
+    return dtype >= 0 && dtype < LV_DTYPE_COUNT && lv_dtype_is_float((LvDType)dtype) ? (LvDType)dtype : node->inputs[0]->dtype;
+}
+
 static const char *check_operands(Graph *graph, const Node *node) {
     const Value *a = node->inputs[0], *b = node->inputs[1];
     if (a->dtype != b->dtype || !lv_dtype_is_float(a->dtype))
@@ -93,7 +98,7 @@ const char *shape_matmul(Graph *graph, Node *node) {
     LvShape y = a;
     y.dim[y.rank - 2] = s.m;
     y.dim[y.rank - 1] = s.n;
-    set_result(node, 0, node->inputs[0]->dtype, y);
+    set_result(node, 0, result_type(node), y);
     return check_epilogue(graph, node, s.n);
 }
 
@@ -189,7 +194,7 @@ const char *shape_conv2d(Graph *graph, Node *node) {
     const char *wrong = check_operands(graph, node);
     if (!wrong) wrong = conv_result(graph, node, node->inputs[0]->shape, node->inputs[1]->shape, &y);
     if (wrong) return wrong;
-    set_result(node, 0, node->inputs[0]->dtype, y);
+    set_result(node, 0, result_type(node), y);
     return check_epilogue(graph, node, y.dim[1]);
 }
 
@@ -261,7 +266,7 @@ const char *shape_conv2d_data_grad(Graph *graph, Node *node) {
     if (!lv_shape_equal(y, dy))
         return refuse(graph, "conv2d_data_grad: a convolution of %s gives %s, not %s", shape_text(graph, x), shape_text(graph, y),
                       shape_text(graph, dy));
-    set_result(node, 0, node->inputs[0]->dtype, x);
+    set_result(node, 0, result_type(node), x);
     return NULL;
 }
 
@@ -295,7 +300,7 @@ const char *shape_conv2d_weight_grad(Graph *graph, Node *node) {
     if (!lv_shape_equal(y, dy))
         return refuse(graph, "conv2d_weight_grad: a convolution of %s gives %s, not %s", shape_text(graph, x), shape_text(graph, y),
                       shape_text(graph, dy));
-    set_result(node, 0, node->inputs[0]->dtype, weight);
+    set_result(node, 0, result_type(node), weight);
     return NULL;
 }
 

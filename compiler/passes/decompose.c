@@ -45,5 +45,9 @@ bool pass_decompose(Graph *graph, PassContext *context) {
         graph_replace_all(graph, with.data);
     }
     lv_vec_free(&with);
+    for (Node *next, *at = graph->first; at; at = next) {  // dce keeps effects
+        next = at->next;
+        if (at->op == OP_all_reduce) graph_remove(graph, at);
+    }
     return pass_dce(graph, context);
 }

@@ -1,8 +1,66 @@
-// Placeholder of the pass "precision": leaves the graph as it is.
+// requires     no gradient nodes; composites still whole (each keeps its own precision, f32 inside)
+// establishes  contractions multiply bf16 and sum in f32; every other value is f32
+// breaks       common subexpressions (casts of one value): run cse after it
+//
+// Only what a matrix unit does is rounded: operands, and results that go on as activations. Parameters stay f32 and are cast
+// where they are used; gradients of parameters come out of the library in f32, and so do logits. Reductions, statistics,
+// softmax, the quantizer and the loss see f32. Kernels fuse the casts, so what lies in memory between a kernel and a
+// convolution is bf16.
+#include "ops/op.h"
 #include "passes/pass.h"
 
+// Values that become a packed gradient by no more than moving and adding.
+static bool *find_parameter_gradients(const Graph *graph, LvArena *arena) {
+    bool *marked = LV_NEW_ARRAY(arena, bool, graph->next_value + 1);
+    for (const Node *node = graph->last; node; node = node->prev) {
+        bool passes = node->op == OP_pack;
+        if (node->result_count == 1 && marked[node->results[0].id]) {
+            passes |= op_info(node->op)->kind == OP_KIND_MOVEMENT || node->op == OP_add || node->op == OP_cast;
+        }
+        for (int i = 0; passes && i < node->input_count; i++) marked[node->inputs[i]->id] = true;
+    }
+    return marked;
+}
+
+// Logits: what a softmax or a cross-entropy reads, through no more than reshapes.
+static void mark_logits(const Graph *graph, bool *marked) {
+    for (const Node *node = graph->last; node; node = node->prev) {
+        bool passes = node->op == OP_softmax || node->op == OP_cross_entropy;
+        if (node->op == OP_reshape && marked[node->results[0].id]) passes = true;
+        if (passes) marked[node->inputs[0]->id] = true;
+    }
+}
+
+static bool is_f32_contraction(const Node *node) {
+    return op_info(node->op)->kind == OP_KIND_CONTRACTION && node->results[0].dtype == LV_F32 && node->inputs[0]->dtype == LV_F32;
+}
+
+static Value *in_bf16(Graph *graph, Node *node, bool wide) {
+    Value *inputs[4];
+    for (int i = 0; i < node->input_count; i++) inputs[i] = build_cast(graph, node->inputs[i], LV_BF16);
+    Attrs attrs = node->attrs;
+    if (wide) attrs_int(&attrs, ATTR_dtype, LV_F32);
+    return build_cast(graph, build_node(graph, node->op, node->input_count, inputs, &attrs), LV_F32);
+}
+
 bool pass_precision(Graph *graph, PassContext *context) {
-    (void)graph;
-    (void)context;
-    return true;
+    if (context->precision != LV_PRECISION_BF16) return true;
+    int count = graph->next_value;
+    bool *wide = find_parameter_gradients(graph, context->arena);
+    mark_logits(graph, wide);
+    Value **with = LV_NEW_ARRAY(context->arena, Value *, count + 1);
+    for GRAPH_EACH(graph, node) {
+        for (int i = 0; i < node->input_count; i++) {
+            Value *input = node->inputs[i];
+            if (input->id < count && with[input->id]) node->inputs[i] = with[input->id];
+        }
+        if (!is_f32_contraction(node) || node->input_count > 4) continue;
+        rewrite_at(graph, node);
+        with[node->results[0].id] = in_bf16(graph, node, wide[node->results[0].id]);
+    }
+    rewrite_end(graph);
+    Value **all = LV_NEW_ARRAY(context->arena, Value *, graph->next_value + 1);
+    for (int i = 0; i < count; i++) all[i] = with[i];
+    graph_replace_all(graph, all);
+    return pass_dce(graph, context);
 }

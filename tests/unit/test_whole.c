@@ -238,6 +238,8 @@ static void a_network_trains_as_the_reference(void **state) {
     bool report = getenv("LV_TEST_EXPLAIN") != NULL;
     for (int i = 0; i < 3; i++) train_once(&(Trial){.device = *state, .what = names[i]}, &options[i], 16, 2e-5, report && i == 0);
     train_once(&(Trial){.device = *state, .what = "narrow net"}, &options[0], 8, 2e-5, false);
+    LvCompileOptions bf16 = {.batch = 2, .conv = LV_CONV_DIRECT, .device = "cpu", .precision = LV_PRECISION_BF16};
+    train_once(&(Trial){.device = *state, .what = "bf16 net"}, &bf16, 16, 2e-2, false);
 }
 
 static int setup(void **state) {
