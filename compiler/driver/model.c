@@ -2,6 +2,7 @@
 #include <jansson.h>
 #include <math.h>
 
+#include "sema/check.h"
 #include "sema/elaborate.h"
 
 // ---- compile-time values and JSON
@@ -273,7 +274,8 @@ bool lv_model_load(const char *path, const LvBundledSource *bundle, int bundle_c
     model->config = config && config[0] ? lv_arena_strdup(arena, config) : "";
     *out = NULL;
     bool fine = imports_load(model, lv_arena_strdup(arena, path), diagnostics, error);
-    if (fine && diagnostics->errors == 0 && pick_model(model, diagnostics)) {
+    if (fine && diagnostics->errors == 0 && pick_model(model, diagnostics)) check_files(model, diagnostics);
+    if (fine && diagnostics->errors == 0) {
         bundle_sources(model, diagnostics->sources);
         model->settings = LV_NEW_ARRAY(arena, ModelSetting, model->item->params.count + 1);
         model->parameters = LV_NEW_ARRAY(arena, LvModelParameter, model->item->params.count + 1);

@@ -1,4 +1,5 @@
 // Calls: binding arguments, signatures with named dimensions, instances of modules.
+#include "sema/check.h"
 #include "sema/value.h"
 
 enum { MAX_FRAMES = 120 };  // a network is some ten deep; more is recursion without an end
@@ -197,38 +198,7 @@ static bool find_argument(const ParamList *params, int index, int count, const N
     return *found >= 0;
 }
 
-// Every argument goes to one parameter: unknown, doubled, superfluous ones are reported.
-static bool check_arguments(Elaborator *e, const ParamList *params, int count, const Name *names, const LvSpan *spans, LvSpan span,
-                            const char *what) {
-    bool fine = true;
-    int positional = 0;
-    for (int i = 0; i < count; i++) {
-        if (!names || !names[i].text) {
-            if (++positional == params->count + 1) {
-                fail(e, spans ? spans[i] : span, "%s takes %d argument%s, this is one more", what, params->count, params->count == 1 ? "" : "s");
-                fine = false;
-            }
-            continue;
-        }
-        int at = -1;
-        for (int p = 0; p < params->count; p++)
-            if (!strcmp(params->data[p].name.text, names[i].text)) at = p;
-        if (at < 0) {
-            const char **words = LV_NEW_ARRAY(e->arena, const char *, params->count + 1);
-            for (int p = 0; p < params->count; p++) words[p] = params->data[p].name.text;
-            LvText hint = {0};
-            suggest(e, names[i].text, words, (size_t)params->count, &hint);
-            fail(e, names[i].span, "%s has no parameter '%s'%s", what, names[i].text, lv_text_get(&hint));
-            lv_text_free(&hint);
-            fine = false;
-            continue;
-        }
-        bool doubled = at < i && (!names[at].text);
-        for (int k = 0; k < i; k++) doubled |= names[k].text && !strcmp(names[k].text, names[i].text);
-        if (doubled) fail(e, names[i].span, "'%s' is given twice", names[i].text), fine = false;
-    }
-    return fine;
-}
+static void report_argument(void *user, LvSpan span, const char *message) { fail(user, span, "%s", message); }
 
 // Into e->scope, in order, so that a default may use the parameters before it.
 static bool bind_arguments(Elaborator *e, const ParamList *params, int count, const Val *values, const Name *names, const LvSpan *spans,
@@ -243,13 +213,6 @@ static bool bind_arguments(Elaborator *e, const ParamList *params, int count, co
             v = values[at];
             where = spans ? spans[at] : span;
         } else if (param->value) v = evaluate(e, param->value), where = param->value->span;
-        else {
-            const Frame *own = e->frame;
-            e->frame = caller;
-            fail(e, span, "%s needs an argument '%s'", what, param->name.text);
-            e->frame = own;
-            fine = false;
-        }
         if (v.kind == VAL_VARIABLE && !keep_variables) v = val_tensor(tensor_of(e, v, NULL, where));
         if (v.kind != VAL_POISON) {
             const Frame *own = e->frame;
@@ -284,7 +247,7 @@ static Frame frame_make(Elaborator *e, LvSpan span, const char *what) {
 
 Val call_function(Elaborator *e, const Function *function, SourceFile *file, Instance *self, int count, const Val *values,
                   const Name *names, const LvSpan *spans, LvSpan span, const char *what) {
-    if (deep(e, span) || !check_arguments(e, &function->params, count, names, spans, span, what)) return VAL_BAD;
+    if (deep(e, span) || !check_call(&function->params, count, names, spans, span, what, report_argument, e)) return VAL_BAD;
     Context caller = context_take(e);
     Scope locals = {0};
     const char *where = self && self->path[0] ? lv_arena_printf(e->arena, "in %s of %s (%s)", what, path_text(e, self->path), self->item->name.text)
@@ -316,7 +279,7 @@ static void bind_functions(Elaborator *e, Instance *instance, const StmtList *bo
 Val instantiate(Elaborator *e, const Item *item, SourceFile *file, const char *path, int count, const Val *values, const Name *names,
                 const LvSpan *spans, LvSpan span) {
     const char *what = lv_arena_printf(e->arena, "module %s", item->name.text);
-    if (deep(e, span) || !check_arguments(e, &item->params, count, names, spans, span, what)) return VAL_BAD;
+    if (deep(e, span) || !check_call(&item->params, count, names, spans, span, what, report_argument, e)) return VAL_BAD;
     Context caller = context_take(e);
     bool was_in_entry = e->in_entry;
     Instance *instance = LV_NEW(e->arena, Instance);

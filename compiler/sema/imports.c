@@ -125,7 +125,6 @@ static SourceFile *load(LvModel *model, Place place, LvDiagnostics *diagnostics,
     lv_vec_push(&model->files, file);
     file->loading = true;
     file->tree = syntax_parse(file->source, model->arena, diagnostics);
-    duplicates_check(file->tree, diagnostics);
     file->imports = LV_NEW_ARRAY(model->arena, struct Import, file->tree->items.count + 1);
     for (int i = 0; i < file->tree->items.count; i++)
         if (file->tree->items.data[i]->kind == ITEM_IMPORT) import_one(model, file, file->tree->items.data[i], diagnostics);

@@ -46,7 +46,6 @@ struct LvModel {
 
 // Reads and parses `path` and all that it imports. False: errors are in the diagnostics, or the file cannot be read.
 bool imports_load(LvModel *model, const char *path, LvDiagnostics *diagnostics, LvError *error);
-void duplicates_check(const SyntaxTree *tree, LvDiagnostics *diagnostics);  // duplicates.c: names defined twice in one place
 const Item *file_find(const SourceFile *file, const char *name);  // module, fn, const or model of that name; NULL
 
 #endif
