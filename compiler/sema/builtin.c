@@ -169,28 +169,31 @@ static Val rule_reversed(Elaborator *e, const Arguments *a) {
     int n = a->at[0].list->count;
     Val out = val_list(e, n);
     for (int i = 0; i < n; i++) out.list->at[i] = a->at[0].list->at[n - 1 - i];
-    return out;
+    e->work += n;
+    return list_done(e, out, a->call);
 }
 
-static Val pair(Elaborator *e, Val a, Val b) {
+static Val pair(Elaborator *e, Val a, Val b, LvSpan span) {
     Val out = val_list(e, 2);
     out.list->at[0] = a, out.list->at[1] = b;
-    return out;
+    return list_done(e, out, span);
 }
 
 static Val rule_zip(Elaborator *e, const Arguments *a) {
     if (a->at[0].kind != VAL_LIST || a->at[1].kind != VAL_LIST) return fail(e, a->call, "zip is of two lists");
     if (a->at[0].list->count != a->at[1].list->count) return fail(e, a->call, "zip of lists of %d and %d items", a->at[0].list->count, a->at[1].list->count);
     Val out = val_list(e, a->at[0].list->count);
-    for (int i = 0; i < out.list->count; i++) out.list->at[i] = pair(e, a->at[0].list->at[i], a->at[1].list->at[i]);
-    return out;
+    for (int i = 0; i < out.list->count; i++) out.list->at[i] = pair(e, a->at[0].list->at[i], a->at[1].list->at[i], a->call);
+    e->work += out.list->count;
+    return list_done(e, out, a->call);
 }
 
 static Val rule_enumerate(Elaborator *e, const Arguments *a) {
     if (a->at[0].kind != VAL_LIST) return fail(e, a->span[0], "enumerate is of a list, not of %s", val_kind_name(a->at[0]));
     Val out = val_list(e, a->at[0].list->count);
-    for (int i = 0; i < out.list->count; i++) out.list->at[i] = pair(e, val_int(i), a->at[0].list->at[i]);
-    return out;
+    for (int i = 0; i < out.list->count; i++) out.list->at[i] = pair(e, val_int(i), a->at[0].list->at[i], a->call);
+    e->work += out.list->count;
+    return list_done(e, out, a->call);
 }
 
 static Val rule_int(Elaborator *e, const Arguments *a) {
@@ -568,6 +571,8 @@ static Val rule_constant(Elaborator *e, const Arguments *a) {
         shape.dim[shape.rank++] = v.list->count;
         if (v.list->count == 0) break;
     }
+    e->work += lv_shape_elements(shape) / 16;
+    if (lv_shape_elements(shape) > 10000000) return fail(e, a->span[0], "a constant of more than ten million numbers");
     if (!collect(e, a->at[0], 0, &shape, NULL, &count, &whole, a->span[0])) return VAL_BAD;
     if (!want_dtype(e, a, 1, whole && shape.rank ? LV_I32 : LV_F32, &dtype)) return VAL_BAD;
     double *numbers = LV_NEW_ARRAY(e->arena, double, count + 1);

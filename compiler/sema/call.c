@@ -8,13 +8,16 @@ enum { MAX_FRAMES = 120 };  // a network is some ten deep; more is recursion wit
 typedef struct {
     SourceFile *file;
     Instance *instance;
+    const Function *function;
     Scope *scope;
     const Frame *frame;
 } Context;
 
-static Context context_take(Elaborator *e) { return (Context){e->file, e->instance, e->scope, e->frame}; }
+static Context context_take(Elaborator *e) { return (Context){e->file, e->instance, e->function, e->scope, e->frame}; }
 
-static void context_put(Elaborator *e, Context c) { e->file = c.file, e->instance = c.instance, e->scope = c.scope, e->frame = c.frame; }
+static void context_put(Elaborator *e, Context c) {
+    e->file = c.file, e->instance = c.instance, e->function = c.function, e->scope = c.scope, e->frame = c.frame;
+}
 
 // ---- types
 
@@ -74,23 +77,14 @@ bool dims_shape(Elaborator *e, const TypeRef *type, LvShape *shape) {
     return false;
 }
 
-// "[B, cin, H, W] = [8, 32, ?, ?]": the signature with what is known of it
-static const char *signature_text(Elaborator *e, const TypeRef *type) {
+// "[B, cin, H, W] = f32[8, 32, ?, ?]": the signature with what is known of it
+const char *signature_text(Elaborator *e, const TypeRef *type) {
     LvText text = {0};
     lv_text_printf(&text, "%s = %s[", type_text(e, type), type->name.text ? type->name.text : "f32");
     for (int i = 0; i < type->dims.count; i++) {
-        const Expr *dim = type->dims.data[i];
-        Val v = VAL_BAD;
-        if (dim->kind == EXPR_NAME) v = name_lookup(e, dim->name.text);
-        else if (dim->kind == EXPR_INT) v = val_int(dim->i);
-        else {
-            size_t errors = e->diagnostics->errors;
-            bool stopped = e->stopped;
-            e->stopped = true;  // quietly
-            (void)errors;
-            e->stopped = stopped;
-        }
-        lv_text_printf(&text, "%s%s", i ? ", " : "", v.kind == VAL_INT ? val_text(e, v) : "?");
+        Val v;
+        bool known = evaluate_quietly(e, type->dims.data[i], &v) && v.kind == VAL_INT;
+        lv_text_printf(&text, "%s%s", i ? ", " : "", known ? val_text(e, v) : "?");
     }
     lv_text_putc(&text, ']');
     const char *copy = lv_arena_strdup(e->arena, lv_text_get(&text));
@@ -98,10 +92,26 @@ static const char *signature_text(Elaborator *e, const TypeRef *type) {
     return copy;
 }
 
+// Whether a parameter's tensor still is what its signature says, so that the names of its dimensions tell something.
+static bool has_signature(Elaborator *e, const TypeRef *type, const Value *v) {
+    if (!type || !type->has_dims || type->dims.count != v->shape.rank || !v->shape.rank) return false;
+    for (int i = 0; i < type->dims.count; i++) {
+        Val dim;
+        if (!evaluate_quietly(e, type->dims.data[i], &dim) || dim.kind != VAL_INT || dim.i != v->shape.dim[i]) return false;
+    }
+    return true;
+}
+
+const char *operand_text(Elaborator *e, const Expr *expr, const Value *v) {
+    for (int i = 0; expr->kind == EXPR_NAME && e->function && i < e->function->params.count; i++) {
+        const Param *param = &e->function->params.data[i];
+        if (!strcmp(param->name.text, expr->name.text) && has_signature(e, param->type, v)) return signature_text(e, param->type);
+    }
+    return tensor_text(e, v);
+}
+
 static Val wrong_shape(Elaborator *e, const Value *tensor, const TypeRef *type, const char *what, LvSpan span) {
-    Val bad = fail(e, span, "%s is %s, not %s", what, tensor_text(e, tensor), signature_text(e, type));
-    if (!e->stopped) lv_report(e->diagnostics, LV_NOTE, type->span, "declared here");
-    return bad;
+    return fail_at(e, type->span, "declared here", span, "%s is %s, not %s", what, tensor_text(e, tensor), signature_text(e, type));
 }
 
 // Binds or checks each dimension of a signature against a tensor.
@@ -245,20 +255,25 @@ static Frame frame_make(Elaborator *e, LvSpan span, const char *what) {
     return (Frame){e->frame, span, what, e->frame ? e->frame->depth + 1 : 1};
 }
 
+static Val no_return(Elaborator *e, const Function *function) {
+    return fail(e, function->name.span, "'%s' ends without 'return', but its result is %s", function->name.text,
+                function->result->is_record || function->result->is_tuple ? "declared" : type_text(e, function->result));
+}
+
 Val call_function(Elaborator *e, const Function *function, SourceFile *file, Instance *self, int count, const Val *values,
                   const Name *names, const LvSpan *spans, LvSpan span, const char *what) {
     if (deep(e, span) || !check_call(&function->params, count, names, spans, span, what, report_argument, e)) return VAL_BAD;
     Context caller = context_take(e);
     Scope locals = {0};
-    const char *where = self && self->path[0] ? lv_arena_printf(e->arena, "in %s of %s (%s)", what, path_text(e, self->path), self->item->name.text)
-                                              : lv_arena_printf(e->arena, "in %s", what);
+    const char *where = lv_arena_printf(e->arena, "in %s", what);
     Frame frame = frame_make(e, span, where);
-    e->file = file, e->instance = self, e->scope = &locals, e->frame = &frame;
+    e->file = file, e->instance = self, e->function = function, e->scope = &locals, e->frame = &frame;
     Val result = VAL_BAD;
     if (bind_arguments(e, &function->params, count, values, names, spans, span, what, false, caller.frame)) {
         bool returned = false;
         result = val_none();
         if (!run_block(e, &function->body, false, &result, &returned)) result = VAL_BAD;
+        if (function->result && !returned && result.kind != VAL_POISON && !e->stopped) result = no_return(e, function);
         if (function->result && result.kind != VAL_POISON)
             result = convert(e, result, function->result, lv_arena_printf(e->arena, "the result of %s", what), function->result->span);
     }
@@ -288,7 +303,7 @@ Val instantiate(Elaborator *e, const Item *item, SourceFile *file, const char *p
     instance->path = path;
     Frame frame = frame_make(e, span, path[0] ? lv_arena_printf(e->arena, "in %s (%s)", path_text(e, path), item->name.text)
                                               : lv_arena_printf(e->arena, "in model %s", item->name.text));
-    e->file = file, e->instance = instance, e->scope = &instance->scope, e->frame = &frame, e->in_entry = false;
+    e->file = file, e->instance = instance, e->function = NULL, e->scope = &instance->scope, e->frame = &frame, e->in_entry = false;
     Val result = {.kind = VAL_INSTANCE, .instance = instance};
     if (bind_arguments(e, &item->params, count, values, names, spans, span, what, true, caller.frame)) {
         bool returned = false;
@@ -324,6 +339,13 @@ static Val call_arguments(Elaborator *e, Val callee, const Expr *call, const cha
     return call_function(e, callee.function, callee.file, callee.instance, count, values, call->names.data, spans, call->span, what);
 }
 
+// "'forward' of encoders.0 (Encoder)"
+static const char *function_text(Elaborator *e, Val function) {
+    const Instance *self = function.instance;
+    if (!self || !self->path[0]) return lv_arena_printf(e->arena, "'%s'", function.function->name.text);
+    return lv_arena_printf(e->arena, "'%s' of %s (%s)", function.function->name.text, path_text(e, self->path), self->item->name.text);
+}
+
 Val call_value(Elaborator *e, Val callee, const Expr *call, const Expr *callee_expr) {
     const char *naming = e->naming;
     e->naming = NULL;
@@ -332,7 +354,7 @@ Val call_value(Elaborator *e, Val callee, const Expr *call, const Expr *callee_e
         for (int i = 1; i < call->items.count; i++) evaluate(e, call->items.data[i]);
         return VAL_BAD;
     case VAL_BUILTIN: return builtin_call(e, (int)callee.i, call);
-    case VAL_FUNCTION: return call_arguments(e, callee, call, NULL, lv_arena_printf(e->arena, "'%s'", callee.function->name.text));
+    case VAL_FUNCTION: return call_arguments(e, callee, call, NULL, function_text(e, callee));
     case VAL_MODULE:
         if (callee.item->kind == ITEM_MODEL) return fail(e, call->span, "a model is not part of another; make it a module");
         if (naming) return call_arguments(e, callee, call, naming, NULL);
@@ -340,7 +362,7 @@ Val call_value(Elaborator *e, Val callee, const Expr *call, const Expr *callee_e
     case VAL_INSTANCE: {
         Val *forward = scope_find(&callee.instance->scope, "forward");
         if (!forward || forward->kind != VAL_FUNCTION) return fail(e, callee_expr->span, "module %s has no fn forward", callee.instance->item->name.text);
-        return call_arguments(e, *forward, call, NULL, "'forward'");
+        return call_arguments(e, *forward, call, NULL, function_text(e, *forward));
     }
     default: return fail(e, callee_expr->span, "%s cannot be called", val_kind_name(callee));
     }

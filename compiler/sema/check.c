@@ -97,6 +97,14 @@ static void collect_dims(LvMap *names, const TypeRef *type) {
     for (int i = 0; i < type->types.count; i++) collect_dims(names, type->types.data[i]);
 }
 
+static void collect_params(LvMap *names, const ParamList *params) {
+    for (int i = 0; i < params->count; i++) {
+        lv_map_set(names, params->data[i].name.text, names);
+        collect_dims(names, params->data[i].type);
+        collect_expr(names, params->data[i].value);
+    }
+}
+
 // ---- names
 
 static const struct Import *find_import(const SourceFile *file, const char *name) {
@@ -231,6 +239,15 @@ static void check_definitions(Checker *c, const StmtList *body) {
     lv_map_free(&seen);
 }
 
+static void check_constant(Checker *c, const Expr *value) {
+    LvMap local = {0};
+    collect_expr(&local, value);
+    c->local = &local;
+    check_expr(c, value);
+    c->local = NULL;
+    lv_map_free(&local);
+}
+
 static void check_config(Checker *c, const StmtList *body) {
     LvMap seen = {0};
     for (int i = 0; i < body->count; i++) {
@@ -278,10 +295,7 @@ static void check_block(Checker *c, const StmtList *block, bool is_body, bool is
 
 static void check_function(Checker *c, const Function *function) {
     LvMap local = {0}, *outer = c->local;
-    for (int i = 0; i < function->params.count; i++) {
-        lv_map_set(&local, function->params.data[i].name.text, &local);
-        collect_dims(&local, function->params.data[i].type);
-    }
+    collect_params(&local, &function->params);
     collect_dims(&local, function->result);
     collect_block(&local, &function->body);
     c->local = &local;
@@ -294,7 +308,7 @@ static void check_function(Checker *c, const Function *function) {
 
 static void check_module(Checker *c, const Item *item) {
     LvMap body = {0};
-    for (int i = 0; i < item->params.count; i++) lv_map_set(&body, item->params.data[i].name.text, &body);
+    collect_params(&body, &item->params);
     collect_block(&body, &item->body);
     c->body = &body;
     check_params(c, &item->params);
@@ -316,7 +330,7 @@ static void check_items(Checker *c) {
         if (item->kind == ITEM_CONFIG) check_config(c, &item->body);
         if (item->kind == ITEM_MODULE || item->kind == ITEM_MODEL) check_module(c, item);
         if (item->kind == ITEM_FN) check_function(c, item->function);
-        if (item->kind == ITEM_CONST) check_expr(c, item->value);
+        if (item->kind == ITEM_CONST) check_constant(c, item->value);
     }
     lv_map_free(&names);
     lv_map_free(&configs);

@@ -3,13 +3,13 @@
 
 enum {
     MAX_DEPTH = 900,        // of nested evaluation: C frames of some hundred bytes, a few each, on a stack of 8 MiB
-    MAX_WORK = 20000000,    // steps: a second or two
     MAX_NODES = 1000000,
+    MAX_MEMORY = 768 << 20, // bytes of compile-time values; the largest network here takes 10 MiB
 };
 
 bool enter(Elaborator *e, LvSpan span) {
     if (e->stopped) return false;
-    if (++e->work > MAX_WORK || e->graph->node_count > MAX_NODES || lv_arena_used(e->arena) > (size_t)2 << 30) {
+    if (++e->work > MAX_WORK || e->graph->node_count > MAX_NODES || lv_arena_used(e->arena) > (size_t)MAX_MEMORY) {
         fail(e, span, "this program does not come to an end: it was given up after %lld steps and %d operations", (long long)e->work, e->graph->node_count);
         e->stopped = true;
         return false;
@@ -174,7 +174,7 @@ static Val binary(Elaborator *e, const Expr *expr) {
     const Val operands[] = {a, b};
     for (int i = 0; i < 2; i++) {
         Value *tensor = tensor_of(e, operands[i], NULL, expr->span);
-        if (tensor) lv_report(e->diagnostics, LV_NOTE, expr->items.data[i]->span, "this is %s", tensor_text(e, tensor));
+        if (tensor) lv_report(e->diagnostics, LV_NOTE, expr->items.data[i]->span, "this is %s", operand_text(e, expr->items.data[i], tensor));
     }
     return out;
 }
@@ -190,7 +190,7 @@ static Val list_literal(Elaborator *e, const Expr *expr, const char *path) {
         out.list->at[i] = evaluate_under(e, expr->items.data[i], numbered(e, path, i));
         bad |= out.list->at[i].kind == VAL_POISON;
     }
-    return bad ? VAL_BAD : out;
+    return bad ? VAL_BAD : list_done(e, out, expr->span);
 }
 
 static bool bind_names(Elaborator *e, const NameList *names, Val item, LvSpan span) {
@@ -229,7 +229,7 @@ static Val comprehension(Elaborator *e, const Expr *expr, const char *path) {
     }
     e->scope = outer;
     out.list->count = count;
-    return bad ? VAL_BAD : out;
+    return bad ? VAL_BAD : list_done(e, out, expr->span);
 }
 
 // ---- operators
@@ -316,4 +316,18 @@ static Val evaluate_at(Elaborator *e, const Expr *expr, const char *path) {
 }
 
 Val evaluate(Elaborator *e, const Expr *expr) { return evaluate_at(e, expr, NULL); }
+
+bool evaluate_quietly(Elaborator *e, const Expr *expr, Val *out) {
+    LvDiagnostics quiet, *loud = e->diagnostics;
+    bool stopped = e->stopped;
+    lv_diagnostics_init(&quiet, loud->sources);
+    e->diagnostics = &quiet;
+    *out = evaluate(e, expr);
+    e->diagnostics = loud;
+    e->stopped = stopped;
+    bool fine = quiet.errors == 0 && out->kind != VAL_POISON;
+    lv_diagnostics_free(&quiet);
+    return fine;
+}
+
 Val evaluate_named(Elaborator *e, const Expr *expr, const char *path) { return evaluate_at(e, expr, path); }

@@ -212,13 +212,15 @@ static Val concat_lists(Elaborator *e, Val a, Val b, LvSpan span) {
     e->work += out.list->count;
     for (int i = 0; i < a.list->count; i++) out.list->at[i] = a.list->at[i];
     for (int i = 0; i < b.list->count; i++) out.list->at[a.list->count + i] = b.list->at[i];
+    out.list->depth = a.list->depth > b.list->depth ? a.list->depth : b.list->depth;
     return out;
 }
 
 static Val contains(Elaborator *e, Operator op, Val a, Val b, LvSpan span) {
     if (b.kind != VAL_LIST) return fail(e, span, "'in' looks into a list, not into %s", val_kind_name(b));
     bool found = false;
-    for (int i = 0; i < b.list->count; i++) found |= val_equal(a, b.list->at[i]);
+    e->work += b.list->count;
+    for (int i = 0; i < b.list->count && !found; i++) found |= val_equal(e, a, b.list->at[i]);
     return val_bool(found == (op == OPERATOR_IN));
 }
 
@@ -232,7 +234,7 @@ Val operate(Elaborator *e, Operator op, Val a, Val b, LvSpan span) {
     if (a.kind == VAL_POISON || b.kind == VAL_POISON) return VAL_BAD;
     if (op == OPERATOR_IN || op == OPERATOR_NOT_IN) return contains(e, op, a, b, span);
     bool none = a.kind == VAL_NONE || b.kind == VAL_NONE;
-    if ((op == OPERATOR_EQ || op == OPERATOR_NE) && (none || (!is_tensor(a) && !is_tensor(b)))) return val_bool(val_equal(a, b) == (op == OPERATOR_EQ));
+    if ((op == OPERATOR_EQ || op == OPERATOR_NE) && (none || (!is_tensor(a) && !is_tensor(b)))) return val_bool(val_equal(e, a, b) == (op == OPERATOR_EQ));
     if (is_tensor(a) || is_tensor(b)) {
         bool fits = (is_tensor(a) || val_is_number(a) || a.kind == VAL_BOOL) && (is_tensor(b) || val_is_number(b) || b.kind == VAL_BOOL);
         if (fits) return operate_tensors(e, op, a, b, span);
@@ -301,7 +303,8 @@ static Val index_list(Elaborator *e, Val base, const Expr *expr) {
         if (!slice_range(e, what, extent, &start, &count, &step)) return VAL_BAD;
         Val out = val_list(e, (int)count);
         for (int64_t i = 0; i < count; i++) out.list->at[i] = base.list->at[start + i * step];
-        return out;
+        e->work += count;
+        return list_done(e, out, expr->span);
     }
     if (!index_int(e, what, 0, &start)) return VAL_BAD;
     if (start < -extent || start >= extent) return fail(e, what->span, "index %lld of a list of %lld items", (long long)start, (long long)extent);

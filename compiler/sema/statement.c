@@ -56,6 +56,7 @@ static void run_append(Elaborator *e, const Stmt *stmt, bool module_body) {
         const char *path = join(e, e->instance->path, target->name.text);
         for (int i = 0; i < items->items.count; i++)
             more.list->at[i] = evaluate_named(e, items->items.data[i], lv_arena_printf(e->arena, "%s.%d", path, old.list->count + i));
+        more = list_done(e, more, items->span);
     } else more = evaluate(e, items);
     scope_set(e, e->scope, target->name.text, operate(e, OPERATOR_ADD, old, more, stmt->span));
 }
@@ -147,6 +148,7 @@ static void run_return(Elaborator *e, const Stmt *stmt, Val *returned) {
         }
         returned->list->names = names;
         returned->kind = VAL_RECORD;
+        if (list_done(e, *returned, stmt->span).kind == VAL_POISON) *returned = VAL_BAD;
         return;
     }
     if (stmt->values.count == 0) *returned = val_none();
@@ -156,6 +158,7 @@ static void run_return(Elaborator *e, const Stmt *stmt, Val *returned) {
         returned->kind = VAL_TUPLE;
         for (int i = 0; i < stmt->values.count; i++)
             returned->list->at[i] = snapshot(e, evaluate(e, stmt->values.data[i]), false, stmt->span);
+        if (list_done(e, *returned, stmt->span).kind == VAL_POISON) *returned = VAL_BAD;
     }
 }
 

@@ -22,7 +22,18 @@ Val val_list(Elaborator *e, int count) {
 bool val_is_number(Val v) { return v.kind == VAL_INT || v.kind == VAL_FLOAT; }
 double val_number(Val v) { return v.kind == VAL_INT ? (double)v.i : v.f; }
 
-bool val_equal(Val a, Val b) {
+enum { MAX_NESTING = 100 };  // lists in lists; more than any table needs
+
+Val list_done(Elaborator *e, Val list, LvSpan span) {
+    for (int i = 0; i < list.list->count; i++) {
+        Val item = list.list->at[i];
+        bool is_list = item.kind == VAL_LIST || item.kind == VAL_TUPLE || item.kind == VAL_RECORD;
+        if (is_list && item.list->depth >= list.list->depth) list.list->depth = item.list->depth + 1;
+    }
+    return list.list->depth > MAX_NESTING ? fail(e, span, "lists are nested more than %d deep", MAX_NESTING) : list;
+}
+
+bool val_equal(Elaborator *e, Val a, Val b) {
     if (val_is_number(a) && val_is_number(b)) return a.kind == VAL_INT && b.kind == VAL_INT ? a.i == b.i : val_number(a) == val_number(b);
     if (a.kind != b.kind) return false;
     switch (a.kind) {
@@ -34,9 +45,10 @@ bool val_equal(Val a, Val b) {
     case VAL_INSTANCE: return a.instance == b.instance;
     case VAL_TENSOR: return a.tensor == b.tensor;
     case VAL_LIST:
-        if (a.list->count != b.list->count) return false;
+        if (a.list == b.list) return true;
+        if (a.list->count != b.list->count || (e->work += a.list->count) > MAX_WORK) return false;
         for (int i = 0; i < a.list->count; i++)
-            if (!val_equal(a.list->at[i], b.list->at[i])) return false;
+            if (!val_equal(e, a.list->at[i], b.list->at[i])) return false;
         return true;
     default: return false;
     }
@@ -122,23 +134,37 @@ void scope_set(Elaborator *e, Scope *scope, const char *name, Val value) {
 
 enum { NOTES = 6 };  // frames shown under an error: enough to see the way, short enough to read
 
-Val fail(Elaborator *e, LvSpan span, const char *format, ...) {
-    va_list args;
+static Val fail_list(Elaborator *e, LvSpan place, const char *note, LvSpan span, const char *format, va_list args) {
     LvText text = {0};
     if (e->stopped) return VAL_BAD;
-    va_start(args, format);
     lv_text_vprintf(&text, format, args);
-    va_end(args);
     size_t before = e->diagnostics->errors;
     lv_report(e->diagnostics, LV_SEVERE, span, "%s", lv_text_get(&text));
     lv_text_free(&text);
+    if (note) lv_report(e->diagnostics, LV_NOTE, place, "%s", note);
     int shown = 0, hidden = 0;
-    for (const Frame *f = e->frame; f; f = f->outer) {
+    for (const Frame *f = e->frame; f && f->outer; f = f->outer) {  // the outermost is the model or entry itself: no news
         if (shown++ < NOTES) lv_report(e->diagnostics, LV_NOTE, f->span, "%s", f->what);
         else hidden++;
     }
     if (hidden) lv_report(e->diagnostics, LV_NOTE, LV_NO_SPAN, "and %d calls further out", hidden);
     if (before >= 20) e->stopped = true;
+    return VAL_BAD;
+}
+
+Val fail(Elaborator *e, LvSpan span, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fail_list(e, LV_NO_SPAN, NULL, span, format, args);
+    va_end(args);
+    return VAL_BAD;
+}
+
+Val fail_at(Elaborator *e, LvSpan place, const char *note, LvSpan span, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fail_list(e, place, note, span, format, args);
+    va_end(args);
     return VAL_BAD;
 }
 

@@ -49,6 +49,7 @@ struct Val {
 
 struct List {
     int count;
+    int depth;          // of lists within it; bounded, for walks recurse
     Val *at;
     const Name *names;  // of a record's fields
 };
@@ -102,6 +103,7 @@ struct Elaborator {
     // where code is being run
     SourceFile *file;
     Instance *instance;      // NULL in free functions
+    const Function *function; // being run, NULL in a module's body
     Scope *scope;            // locals
     const char *naming;      // path for an instance created right here, NULL: none may be
     const char *stream_base; // name that random streams count from
@@ -122,22 +124,27 @@ Val val_bool(bool b);
 Val val_string(const char *s);
 Val val_tensor(Value *tensor);
 Val val_list(Elaborator *e, int count);
+Val list_done(Elaborator *e, Val list, LvSpan span);  // when its items are set: no list is nested too deeply
 bool val_is_number(Val v);                   // int or float
 double val_number(Val v);
-bool val_equal(Val a, Val b);
+bool val_equal(Elaborator *e, Val a, Val b);  // counts as work: lists may share their insides many times over
 const char *val_kind_name(Val v);            // "an int", "a tensor f32[B, 3]"
 const char *val_text(Elaborator *e, Val v);  // as it would be written
 Val *scope_find(Scope *scope, const char *name);
 void scope_set(Elaborator *e, Scope *scope, const char *name, Val value);
 
 // ---- errors
+// An error whose first note is at `place`.
+Val fail_at(Elaborator *e, LvSpan place, const char *note, LvSpan span, const char *format, ...) __attribute__((format(printf, 5, 6)));
 Val fail(Elaborator *e, LvSpan span, const char *format, ...) __attribute__((format(printf, 3, 4)));  // with the notes of the frames
 void suggest(Elaborator *e, const char *word, const char *const *names, size_t count, LvText *out);   // "; did you mean 'x'?"
 
 // ---- evaluation (expression.c, statement.c, call.c, operator.c, builtin.c)
 Val evaluate(Elaborator *e, const Expr *expr);
+bool evaluate_quietly(Elaborator *e, const Expr *expr, Val *out);  // for messages: no error is reported
 Val evaluate_named(Elaborator *e, const Expr *expr, const char *path);  // instances made in it are named `path`, `path.0` …
 Val name_lookup(Elaborator *e, const char *name);  // VAL_POISON silently if there is none
+enum { MAX_WORK = 20000000 };             // steps: a second or two
 bool enter(Elaborator *e, LvSpan span);   // one more step, one deeper; false (reported once): too much
 void leave(Elaborator *e);
 bool truth(Elaborator *e, const Expr *expr, bool *value);
@@ -152,6 +159,8 @@ Val instantiate(Elaborator *e, const Item *item, SourceFile *file, const char *p
 Val convert(Elaborator *e, Val value, const TypeRef *type, const char *what, LvSpan span);
 bool dims_shape(Elaborator *e, const TypeRef *type, LvShape *shape);
 const char *type_text(Elaborator *e, const TypeRef *type);
+const char *signature_text(Elaborator *e, const TypeRef *type);            // "[B, cin] = f32[8, 3]"
+const char *operand_text(Elaborator *e, const Expr *expr, const Value *v);  // with the dimensions' names if expr is a parameter
 
 Val operate(Elaborator *e, Operator op, Val a, Val b, LvSpan span);
 Val negate(Elaborator *e, Val a, LvSpan span);

@@ -89,7 +89,8 @@ static Val run_optimizer(Elaborator *e, Val optimizer, Value *p, Value *g, LvSpa
     Val *update = scope_find(&optimizer.instance->scope, "update");
     if (!update || update->kind != VAL_FUNCTION) return fail(e, span, "module %s is no optimizer: it has no fn update(p, g)", optimizer.instance->item->name.text);
     Val arguments[] = {val_tensor(p), val_tensor(g)};
-    Val result = call_function(e, update->function, update->file, update->instance, 2, arguments, NULL, NULL, span, "'update'");
+    Val result = call_function(e, update->function, update->file, update->instance, 2, arguments, NULL, NULL, span,
+                               lv_arena_printf(e->arena, "'update' of %s (%s)", optimizer.instance->path, optimizer.instance->item->name.text));
     if (result.kind == VAL_POISON) return result;
     if (result.kind != VAL_TENSOR || !lv_shape_equal(result.tensor->shape, p->shape) || result.tensor->dtype != LV_F32)
         return fail(e, span, "update gives the new parameters, f32[%lld], not %s", (long long)p->shape.dim[0], val_text(e, result));
