@@ -70,6 +70,36 @@ static void set_bytes(Unit *unit) {
     for (int i = 0; i < unit->operand_count; i++) unit->bytes += value_bytes(unit->operands[i].value);
 }
 
+// Elements of a buffer that a nest can touch at most: the points of the axes that its indices mention.
+static int64_t touched(const Nest *nest, const Affine *index, int64_t elements) {
+    int64_t points = 1;
+    for (int i = 0; i < index->count && points < elements; i++) points *= nest->vars.data[index->term[i].var].extent;
+    return points < elements ? points : elements;
+}
+
+static int64_t kernel_bytes(const Kernel *kernel) {
+    int64_t bytes = 0;
+    for (size_t k = 0; k < kernel->buffers.count; k++) {
+        const Buffer *buffer = &kernel->buffers.data[k];
+        int64_t read = 0, written = 0;
+        for (size_t n = 0; n < kernel->nests.count && !buffer->local; n++) {
+            const Nest *nest = &kernel->nests.data[n];
+            for (size_t i = 0; i < nest->body.count; i++) {
+                const Instr *instr = &nest->body.data[i];
+                if (instr->kind == INSTR_LOAD && instr->buffer == (int)k) read += touched(nest, &instr->index, buffer->elements);
+            }
+            for (size_t i = 0; i < nest->outputs.count; i++) {
+                const Output *output = &nest->outputs.data[i];
+                if (output->buffer == (int)k) written += touched(nest, &output->index, buffer->elements);
+            }
+        }
+        if (read > buffer->elements) read = buffer->elements;
+        if (written > buffer->elements) written = buffer->elements;
+        bytes += (read + written) * (int64_t)lv_dtype_size(buffer->dtype);
+    }
+    return bytes;
+}
+
 static int64_t call_flops(const Node *node) {
     // Every product of a contraction is counted through its largest operands: 2 * results * (elements of the summed dimensions).
     const LvShape a = node->inputs[0]->shape, y = node->results[0].shape;
@@ -229,7 +259,7 @@ static void finish_kernel(Building *b, Kernel *kernel, Node *const *nodes, size_
         unit.operands[operand[i]].written = buffer->written;
         unit.operands[operand[i]].in_place = in_place[i] >= 0 ? operand[in_place[i]] : -1;
     }
-    set_bytes(&unit);
+    unit.bytes = kernel_bytes(kernel);
     print_kernel(b, &unit);
     unit.kernel = keep_kernel(b->plan->arena, kernel);
     lv_vec_push(&b->units, unit);

@@ -52,6 +52,12 @@ void kernels_compile(KernelSet *set, const char *flags) {
     if (system(command) != 0) abort();
 }
 
+void kernels_threads(const KernelSet *set, int threads) {
+    void (*set_threads)(int) = NULL;
+    *(void **)&set_threads = dlsym(set->library, "omp_set_num_threads");
+    if (set_threads) set_threads(threads);
+}
+
 void kernels_free(KernelSet *set) {
     // The library stays: it brought OpenMP's threads, which do not survive being unloaded.
     for (size_t i = 0; i < set->texts.count; i++) free(set->texts.entries[i].value);

@@ -16,6 +16,7 @@ typedef struct {
 
 void kernels_add(KernelSet *set, const Schedule *schedule);
 void kernels_compile(KernelSet *set, const char *flags);  // aborts where cc refuses: the text is then kept and named
+void kernels_threads(const KernelSet *set, int threads);  // of the runs that follow
 void kernels_free(KernelSet *set);
 // `results` by name, in the arena.
 void schedule_run(const KernelSet *set, const Schedule *schedule, const TensorSet *inputs, TensorSet *results, LvArena *arena);

@@ -56,6 +56,15 @@ static bool close_to(const Tensor *got, const Tensor *want, double tolerance) {
     return equal_nan && tensor_distance(got, want) <= tolerance;
 }
 
+static bool same_bits(const TensorSet *a, const TensorSet *b) {
+    for (int i = 0; i < a->count; i++) {
+        const Tensor *x = a->at[i].tensor, *y = b->at[i].tensor;
+        size_t n = (size_t)lv_shape_elements(x->shape);
+        if (n && (x->f ? memcmp(x->f, y->f, n * sizeof *x->f) : memcmp(x->i, y->i, n * sizeof *x->i))) return false;
+    }
+    return true;
+}
+
 static void run_jobs(Jobs *jobs, KernelSet *set) {
     int wrong = 0;
     kernels_compile(set, FLAGS);
@@ -64,8 +73,15 @@ static void run_jobs(Jobs *jobs, KernelSet *set) {
         TensorSet want;
         evaluate_set(job->graph, true, &job->inputs, &want, job->arena);
         for (int f = 0; f < 2; f++) {
-            TensorSet got;
+            TensorSet got, again;
+            kernels_threads(set, 1);
             schedule_run(set, job->schedules[f], &job->inputs, &got, job->arena);
+            kernels_threads(set, 3);
+            schedule_run(set, job->schedules[f], &job->inputs, &again, job->arena);
+            if (!same_bits(&got, &again)) {
+                fprintf(stderr, "%s (%s): other bits with other threads\n", job->text, f ? "each node a kernel" : "fused");
+                wrong++;
+            }
             for (int r = 0; r < want.count; r++) {
                 if (close_to(set_find(&got, want.at[r].name), want.at[r].tensor, job->tolerance)) continue;
                 double apart = tensor_distance(set_find(&got, want.at[r].name), want.at[r].tensor);

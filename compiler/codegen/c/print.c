@@ -16,6 +16,7 @@
 enum {
     PARALLEL_COST = 40000,    // additions below which threads cost more than they save
     PARALLEL_ITEMS = 64,      // pieces of work wanted: enough for many threads, few enough to be large
+    SIMD_EXTENT = 8,
     MAX_PARTIALS = 32768,     // elements of partial results in the frame
 };
 
@@ -288,7 +289,9 @@ static void print_points(Printer *p) {
         open_loop(p, i);
         put_depth(p, i + 1);
     }
-    line(p, inner_parallel ? "#pragma omp parallel for simd schedule(static)" : "#pragma omp simd");
+    // Short loops are left to the compiler's judgement: to insist on vectors costs it time, and the loop too.
+    if (inner_parallel) line(p, "#pragma omp parallel for simd schedule(static)");
+    else if (inner >= SIMD_EXTENT) line(p, "#pragma omp simd");
     if (axes == 1 && !p->base) {  // the extent is not in the text: kernels over flat tensors of any size are one
         lv_vec_push(p->scalars, (LvScalar){.i = inner});
         line(p, "for (long i0 = 0; i0 < scalars[%zu].i; i0++) {", p->scalars->count - 1);
@@ -396,6 +399,7 @@ static void declare_accumulators(Printer *p, const Shape *s) {
 }
 
 static void put_simd(Printer *p, const Shape *s) {
+    if (axis_extent(p->nest, s->axes - 1) < SIMD_EXTENT) return;
     if (s->width > 1 || s->inner_kept) {
         line(p, "#pragma omp simd");
         return;
