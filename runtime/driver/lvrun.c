@@ -1,4 +1,5 @@
 // lvrun: one table of subcommands.
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,12 @@ static const struct {
     Command *run;
     const char *about;
 } commands[] = {
+    {"train", cmd_train, "train a model on pictures; run again, it goes on"},
+    {"eval", cmd_eval, "losses and PSNR over a data set"},
+    {"reconstruct", cmd_reconstruct, "pictures through a model and back, as PNG"},
+    {"encode", cmd_encode, "pictures to codes"},
+    {"decode", cmd_decode, "codes to pictures"},
+    {"info", cmd_info, "what a model, an artifact or a checkpoint holds"},
     {"call", cmd_call, "run an entry of a model on tensors from a file"},
     {"bench", cmd_bench, "time an entry: step, memory, compiling"},
     {"doctor", cmd_doctor, "what this machine has, and what is missing"},
@@ -25,8 +32,10 @@ int command_fail(LvError *error) {
 }
 
 static void print_usage(FILE *file) {
-    fprintf(file, "usage: lvrun COMMAND [arguments]; lvrun COMMAND --help tells more\n\n");
+    fprintf(file, "usage: lvrun COMMAND [arguments]; lvrun help COMMAND tells more\n\n");
     for (int i = 0; i < COMMANDS; i++) fprintf(file, "  %-12s %s\n", commands[i].name, commands[i].about);
+    fprintf(file, "\nMODEL is a .lv file, an artifact (.lvm) or a checkpoint (.safetensors). Exit codes: 0 done, 1 the work failed,\n"
+                  "2 bad usage. Kernels are compiled by the system's cc and kept in $LV_CACHE_DIR (default ~/.cache/lverse).\n");
 }
 
 int main(int argc, char **argv) {
@@ -34,7 +43,12 @@ int main(int argc, char **argv) {
         print_usage(stderr);
         return 2;
     }
-    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "help")) {
+    char *help[] = {argv[0], argv[1], (char *)(uintptr_t)"--help", NULL};
+    if (!strcmp(argv[1], "help") && argc > 2) {  // help X is X --help
+        help[1] = argv[2];
+        argv = help;
+        argc = 3;
+    } else if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         print_usage(stdout);
         return 0;
     }

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/plan_file.h"
+#include "io/checkpoint.h"
 
 static bool ends_in(const char *text, const char *end) {
     size_t n = strlen(text), m = strlen(end);
@@ -47,6 +48,25 @@ static bool read_checkpoint_model(LvTensorFile *file, LvArena *arena, Settings *
     return lv_error_hint(error, "name the model's .lv file, and this file as --weights");
 }
 
+// An option that the model refused may be one of the command's own, misspelt: the model suggests only its parameters.
+static void suggest_option(const Options *options, LvError *error) {
+    LV_VEC(const char *) names = {0};
+    for (const OptionSpec *s = options->specs; s->name; s++) lv_vec_push(&names, s->name);
+    for (size_t i = 0; i < options->settings.count; i++) {
+        OptionSetting s = options->settings.data[i];
+        size_t length = strlen(s.origin);
+        if (strncmp(error->message, s.origin, length) || !strstr(error->message, "has no parameter")) continue;
+        char name[64];
+        snprintf(name, sizeof name, "%s", s.name);
+        for (char *p = name; *p; p++) *p = *p == '_' ? '-' : *p;
+        const char *near = lv_nearest_name(name, names.data, names.count);
+        bool own = error->hint && strstr(error->hint, "did you mean");
+        if (near && !own) lv_error_hint(error, strncmp(s.origin, "--", 2) ? "did you mean '%s'?" : "did you mean '--%s'?", near);
+        break;
+    }
+    lv_vec_free(&names);
+}
+
 bool model_open(OpenModel *open, const char *path, const Options *options, LvError *error) {
     *open = (OpenModel){0};
     lv_diagnostics_init(&open->diagnostics, &open->sources);
@@ -62,7 +82,7 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
             lv_vec_push(&settings, (LvSetting){s.name, s.value, path});
         }
     } else if (ends_in(path, ".safetensors")) {
-        good = lv_safetensors_read(path, &open->checkpoint, error) &&
+        good = lv_checkpoint_read(path, true, &open->checkpoint, error) &&
                (read_checkpoint_model(open->checkpoint, arena, &settings, &bundle, error) || lv_error_prefix(error, "%s", path));
     }
     for (size_t i = 0; i < options->settings.count; i++) {
@@ -74,11 +94,29 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
     open->changed = config || options->settings.count > 0;
     good = good && lv_model_load(bundle.count ? bundle.data[0].path : path, bundle.count ? bundle.data : NULL, (int)bundle.count,
                                  config, settings.data, (int)settings.count, &open->diagnostics, &open->model, error);
+    if (!good && error->kind == LV_ERROR_USAGE) suggest_option(options, error);
     print_diagnostics(open);
     lv_vec_free(&settings);
     lv_vec_free(&bundle);
     lv_arena_destroy(arena);
     return good;
+}
+
+void model_describe(const OpenModel *open, LvText *out) {
+    int count;
+    json_t *root = json_object(), *sources = json_array(), *settings = json_object();
+    const LvBundledSource *files = lv_model_sources(open->model, &count);
+    for (int i = 0; i < count; i++) json_array_append_new(sources, json_pack("{ss, ss}", "path", files[i].path, "text", files[i].text));
+    const LvModelParameter *parameters = lv_model_parameters(open->model, &count);
+    for (int i = 0; i < count; i++) json_object_set_new(settings, parameters[i].name, json_string(parameters[i].value));
+    json_object_set_new(root, "name", json_string(lv_model_name(open->model)));
+    json_object_set_new(root, "config", json_string(lv_model_config(open->model)));
+    json_object_set_new(root, "sources", sources);
+    json_object_set_new(root, "settings", settings);
+    char *text = json_dumps(root, JSON_COMPACT);
+    lv_text_puts(out, text ? text : "{}");
+    free(text);
+    json_decref(root);
 }
 
 void model_close(OpenModel *open) {
@@ -129,7 +167,7 @@ bool model_compile_options(const Options *options, LvCompileOptions *out, LvErro
     const char *precision = options_get(options, "precision", "f32"), *conv = options_get(options, "conv", NULL);
     const char *limit = options_get(options, "memory-limit", NULL);
     out->device = "cpu";
-    if (!strcmp(precision, "f32")) out->precision = LV_PRECISION_F32;
+    if (!strcmp(precision, "f32") || !strcmp(precision, "32")) out->precision = LV_PRECISION_F32;
     else if (!strcmp(precision, "bf16")) out->precision = LV_PRECISION_BF16;
     else return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32 or bf16, not '%s'", precision);
     if (conv) {

@@ -30,6 +30,9 @@ bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **pl
 bool model_initialize(OpenModel *open, const LvCompileOptions *options, LvDevice *device, LvStore *store, int64_t seed,
                       LvError *error);
 
+// The model as a checkpoint's metadata `lverse.model` carries it: sources and settings.
+void model_describe(const OpenModel *open, LvText *out);
+
 #define MODEL_OPTIONS                                                                                      \
     {"config", OPTION_VALUE, "NAME", "a config block of the model, or a flat YAML file"},                  \
     {"device", OPTION_VALUE, "DEVICE", "cpu or auto (default cpu)"},                                       \

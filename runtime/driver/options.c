@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,7 +89,7 @@ bool options_parse(Options *options, const OptionSpec *specs, bool settings, int
             lv_vec_push(&options->words, argv[i]);
         }
     }
-    return true;
+    return options_read_config(options, error);
 }
 
 void options_free(Options *options) {
@@ -143,9 +144,20 @@ bool options_number(const Options *options, const char *name, double *value, LvE
 
 void options_print_help(const OptionSpec *specs, LvText *out) {
     for (; specs->name; specs++) {
+        if (!specs->help) continue;  // taken, but nothing a user should reach for
         LvText left = {0};
         lv_text_printf(&left, "--%s%s%s", specs->name, specs->value ? " " : "", specs->value ? specs->value : "");
         lv_text_printf(out, "  %-26s %s\n", left.data, specs->help);
         lv_text_free(&left);
     }
+}
+
+int options_help_page(const char *usage, const char *about, const OptionSpec *specs, const char *examples) {
+    LvText text = {0};
+    lv_text_printf(&text, "usage: %s\n\n%s\n\nOptions (- and _ are alike; --name=value is --name value):\n", usage, about);
+    options_print_help(specs, &text);
+    if (examples) lv_text_printf(&text, "\nExamples:\n%s", examples);
+    fputs(text.data, stdout);
+    lv_text_free(&text);
+    return 0;
 }

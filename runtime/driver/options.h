@@ -28,6 +28,7 @@ typedef struct {
     LV_VEC(struct OptionGiven { const OptionSpec *spec; const char *value; }) given;
     LV_VEC(const char *) words;       // arguments that are no options
     LV_VEC(OptionSetting) settings;   // --set k=v and unknown options, in order
+    size_t config_settings;           // how many of them, at the front, come from a file
     LvArena *arena;
 } Options;
 
@@ -40,5 +41,11 @@ bool options_flag(const Options *options, const char *name, bool otherwise);  //
 bool options_integer(const Options *options, const char *name, int64_t low, int64_t high, int64_t *value, LvError *error);
 bool options_number(const Options *options, const char *name, double *value, LvError *error);  // both leave *value alone if absent
 void options_print_help(const OptionSpec *specs, LvText *out);
+// A subcommand's page: usage, what it does, its options, examples. Prints to stdout, returns 0.
+int options_help_page(const char *usage, const char *about, const OptionSpec *specs, const char *examples);
+
+// options_config.c. If --config names a YAML file: its entries, before those of the command line, which therefore beat them;
+// its `config` entry (or none) stands for --config from then on. options_parse does this for commands that have --config.
+bool options_read_config(Options *options, LvError *error);
 
 #endif

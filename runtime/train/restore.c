@@ -54,8 +54,8 @@ static void print_state(const LvRunState *s, LvText *out) {
                    s->position.epoch, s->position.index);
     lv_text_printf(out, ", \"data\": \"%016" PRIx64 "\", \"scale\": \"%a\", \"plateau_best\": \"%a\"", s->data, s->plateau.scale,
                    s->plateau.best);
-    lv_text_printf(out, ", \"bad\": %" PRId64 ", \"cooldown\": %" PRId64 ", \"best_loss\": \"%a\", \"best_step\": %" PRId64 "}",
-                   s->plateau.bad, s->plateau.cooldown, isnan(s->best_loss) ? (double)NAN : s->best_loss, s->best_step);
+    lv_text_printf(out, ", \"bad\": %" PRId64 ", \"cooldown\": %" PRId64 ", \"best_loss\": \"%a\", \"best_step\": %" PRId64 ", \"pending\": %s}",
+                   s->plateau.bad, s->plateau.cooldown, isnan(s->best_loss) ? (double)NAN : s->best_loss, s->best_step, s->pending ? "true" : "false");
 }
 
 bool lv_run_save(const LvStore *store, const LvRunState *state, const char *model, const char *path, LvError *error) {
@@ -132,6 +132,7 @@ bool lv_run_restore(LvStore *store, const LvTensorFile *file, LvRunState *state,
                                      json_integer_value(json_object_get(root, "cooldown"))};
         state->best_loss = strtod(best, NULL);
         state->best_step = json_integer_value(json_object_get(root, "best_step"));
+        state->pending = json_is_true(json_object_get(root, "pending"));
     }
     json_decref(root);
     return good && lv_weights_check(store, file, true, error) && lv_store_load(store, file, NULL, NULL, error);

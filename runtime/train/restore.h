@@ -14,6 +14,7 @@ typedef struct {
     LvPlateau plateau;
     double best_loss;    // NAN before the first validation
     int64_t best_step;
+    bool pending;        // the validation of this step is still to be done
 } LvRunState;
 
 enum { LV_ALL_VARIABLES = 1u << LV_VARIABLE_PARAM | 1u << LV_VARIABLE_FROZEN | 1u << LV_VARIABLE_STATE | 1u << LV_VARIABLE_OPTIMIZER };

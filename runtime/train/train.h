@@ -62,6 +62,7 @@ typedef struct {
     int init_count;
     const char *title;                   // of the curve
     const char *model;                   // for the metadata `lverse.model`
+    const char *config;                  // config.yaml of the run
     const volatile sig_atomic_t *stop;   // set: save and stop
 } LvTrainOptions;
 

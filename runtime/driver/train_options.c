@@ -1,0 +1,201 @@
+// Options of training: see train_options.h.
+#include "train_options.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const OptionSpec train_option_specs[] = {
+    {"train-dir", OPTION_VALUE, "DATA", "pictures: a folder of any depth, tar shards, LIST.tsv, COCO.json, fake:N"},
+    {"val-dir", OPTION_VALUE, "DATA", "pictures to validate with (default: no validation)"},
+    {"out", OPTION_VALUE, "DIR", "the run's folder (default runs/MODEL[-CONFIG]); run again, it goes on"},
+    {"fresh", OPTION_FLAG, NULL, "throw away an earlier run in that folder"},
+    {"epochs", OPTION_VALUE, "N", "passes over the pictures (default 30, unless --steps is given)"},
+    {"steps", OPTION_VALUE, "N", "stop after so many updates"},
+    {"batch-size", OPTION_VALUE, "N", "pictures a step and rank (default 8)"},
+    {"accumulate", OPTION_VALUE, "N", "runs that one update sums up (default 1)"},
+    {"learning-rate", OPTION_VALUE, "X", "base rate: times ranks times batch size (default: the model's learning_rate)"},
+    {"lr", OPTION_VALUE, "X", "the rate itself; beats --learning-rate"},
+    {"schedule", OPTION_VALUE, "S", "constant, plateau or cosine (default constant; with --lr-decay plateau)"},
+    {"lr-decay", OPTION_FLAG, NULL, "as in the original: the plateau schedule"},
+    {"warmup", OPTION_VALUE, "N", "steps over which the rate rises from 0 (default 0)"},
+    {"clip", OPTION_VALUE, "X", "bound of the gradient's norm (default: none)"},
+    {"seed", OPTION_VALUE, "N", "of initial values, order and random operations (default 42)"},
+    {"crop", OPTION_VALUE, "C", "random (area 0.75 to 1, the default) or center"},
+    {"resize-ratio", OPTION_VALUE, "X", "least share of the area in a random crop (default 0.75)"},
+    {"flip", OPTION_FLAG, NULL, "mirror half of the pictures; --no-flip (default)"},
+    {"img-size", OPTION_VALUE, "N", "the model's `resolution`"},
+    {"init", OPTION_VALUE, "[P=]FILE", "start from FILE's tensors of equal name and shape; with P= under the prefix P. (may be repeated)"},
+    {"val-every", OPTION_VALUE, "N", "validate each N steps (default: after each epoch)"},
+    {"val-limit", OPTION_VALUE, "N", "pictures of a validation (default: all)"},
+    {"save-every", OPTION_VALUE, "N", "save each N steps (default: after each epoch); also at the best validation and the end"},
+    {"keep", OPTION_VALUE, "K", "step-N checkpoints to keep (default 3)"},
+    {"limit-train-batches", OPTION_VALUE, "X", "batches of an epoch: a number, or a share such as 0.5"},
+    {"num-workers", OPTION_VALUE, "N", "threads that read pictures (default 2)"},
+    {"fake-data", OPTION_FLAG, NULL, "made-up pictures instead of --train-dir and --val-dir"},
+    {"gpus", OPTION_VALUE, "N", "GPUs to train on (default 0: the CPU)"},
+    {"tensorboard", OPTION_FLAG, NULL, "write TensorBoard events (the default; --no-tensorboard)"},
+    {"resume", OPTION_FLAG, NULL, "taken and needless: a run in --out always goes on"},
+    {"log-dir", OPTION_VALUE, "DIR", "the original's name of --out"},
+    {"set", OPTION_VALUE, "NAME=VALUE", "a parameter of the model; --NAME VALUE does the same"},
+    MODEL_OPTIONS,
+    {"num-sanity-val-steps", OPTION_VALUE, "N", NULL},  // of the original, without effect here
+    {"refresh-rate", OPTION_VALUE, "N", NULL},
+    {"use-tpus", OPTION_FLAG, NULL, NULL},
+    {"xla-stat", OPTION_FLAG, NULL, NULL},
+    {"debug", OPTION_FLAG, NULL, NULL},
+    {"backup", OPTION_FLAG, NULL, NULL},
+    {"backup-dir", OPTION_VALUE, "DIR", NULL},
+    {"limit-test-batches", OPTION_VALUE, "X", NULL},
+    {"help", OPTION_FLAG, NULL, "this text"},
+    {0},
+};
+
+static bool integer(Options *options, const char *name, int64_t low, int64_t high, int64_t otherwise, int64_t *value, LvError *error) {
+    *value = otherwise;
+    return options_integer(options, name, low, high, value, error);
+}
+
+// A number above or at `low`.
+static bool number(Options *options, const char *name, double low, double *value, LvError *error) {
+    if (!options_number(options, name, value, error)) return false;
+    if (!options_has(options, name) || *value >= low) return true;
+    return lv_error_set(error, LV_ERROR_USAGE, "--%s must be at least %g, not %g", name, low, *value);
+}
+
+bool train_options_prepare(Options *options, LvError *error) {
+    int64_t gpus = 0;
+    if (options_has(options, "gpus") && !options_integer(options, "gpus", -1, 4096, &gpus, error)) return false;
+    if (gpus != 0) {
+        lv_error_set(error, LV_ERROR_UNSUPPORTED, "--gpus %s: this machine has no GPU that lvrun can use", options_get(options, "gpus", ""));
+        return lv_error_hint(error, "leave --gpus out (or --gpus 0) to train on the CPU; lvrun doctor says what is there");
+    }
+    const char *size = options_get(options, "img-size", NULL);
+    if (size) lv_vec_push(&options->settings, (OptionSetting){"resolution", size, "--img-size"});
+    return true;
+}
+
+// ---- the learning rate
+
+static double model_rate(const OpenModel *open) {
+    int count;
+    const LvModelParameter *parameters = lv_model_parameters(open->model, &count);
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(parameters[i].name, "learning_rate")) return strtod(parameters[i].value, NULL);
+    }
+    return NAN;
+}
+
+static bool read_schedule(Options *options, LvSchedule *schedule, LvError *error) {
+    static const char *const names[] = {"constant", "cosine", "plateau"};
+    const char *text = options_get(options, "schedule", options_flag(options, "lr-decay", false) ? "plateau" : "constant");
+    for (int i = 0; i < 3; i++) {
+        if (!strcmp(text, names[i])) {
+            *schedule = (LvSchedule)i;
+            return true;
+        }
+    }
+    const char *near = lv_nearest_name(text, names, 3);
+    lv_error_set(error, LV_ERROR_USAGE, "--schedule is constant, plateau or cosine, not '%s'", text);
+    return near ? lv_error_hint(error, "did you mean '%s'?", near) : false;
+}
+
+static bool read_rate(Options *options, const OpenModel *open, LvTrainOptions *t, LvError *error) {
+    double base = model_rate(open), rate = NAN;
+    if (!number(options, "learning-rate", 0, &base, error) || !number(options, "lr", 0, &rate, error) ||
+        !read_schedule(options, &t->schedule, error) || !integer(options, "warmup", 0, INT32_MAX, 0, &t->warmup, error) ||
+        !number(options, "clip", 0, &t->clip, error)) {
+        return false;
+    }
+    t->rate = isnan(rate) ? base * (double)t->batch : rate;
+    if (!isnan(t->rate)) return true;
+    lv_error_set(error, LV_ERROR_USAGE, "no learning rate: the model has no parameter learning_rate");
+    return lv_error_hint(error, "--lr 1e-3, say");
+}
+
+// ---- data
+
+static bool read_crop(Options *options, LvTrainOptions *t, LvError *error) {
+    const char *crop = options_get(options, "crop", "random");
+    t->scale_min = 0.75;
+    t->flip = options_flag(options, "flip", false);
+    if (!number(options, "resize-ratio", 0.01, &t->scale_min, error)) return false;
+    if (t->scale_min > 1) return lv_error_set(error, LV_ERROR_USAGE, "--resize-ratio is at most 1, not %g", t->scale_min);
+    if (!strcmp(crop, "random")) t->crop = LV_CROP_RANDOM;
+    else if (!strcmp(crop, "center") || !strcmp(crop, "centre")) t->crop = LV_CROP_CENTER;
+    else return lv_error_set(error, LV_ERROR_USAGE, "--crop is random or center, not '%s'", crop);
+    return true;
+}
+
+static bool read_limit(Options *options, LvTrainOptions *t, LvError *error) {
+    double limit = 0;
+    if (!number(options, "limit-train-batches", 0, &limit, error)) return false;
+    if (limit > 0 && limit < 1) {
+        lv_error_set(error, LV_ERROR_UNSUPPORTED, "--limit-train-batches takes a number of batches here, not a share");
+        return lv_error_hint(error, "a share of 1.0 means all of them, and is the default");
+    }
+    const char *text = options_get(options, "limit-train-batches", "");
+    t->limit_batches = strchr(text, '.') ? 0 : (int64_t)limit;  // 1.0 is all, 1 is one
+    return true;
+}
+
+static bool read_data(Options *options, LvTrainOptions *t, LvError *error) {
+    bool fake = options_flag(options, "fake-data", false);
+    int64_t workers;
+    t->train_data = options_get(options, "train-dir", fake ? "fake:1000" : NULL);
+    t->val_data = options_get(options, "val-dir", fake ? "fake:64" : NULL);
+    if (!t->train_data) {
+        lv_error_set(error, LV_ERROR_USAGE, "--train-dir is missing");
+        return lv_error_hint(error, "--train-dir FOLDER of pictures, or --fake-data to try things without");
+    }
+    if (!integer(options, "num-workers", 0, 256, 2, &workers, error)) return false;
+    t->workers = (int)workers;
+    return read_crop(options, t, error) && read_limit(options, t, error) &&
+           integer(options, "val-limit", 0, INT64_MAX, 0, &t->val_limit, error);
+}
+
+// ---- the rest
+
+static bool read_length(Options *options, LvTrainOptions *t, LvError *error) {
+    bool steps = options_has(options, "steps"), epochs = options_has(options, "epochs");
+    int64_t keep;
+    if (!integer(options, "steps", 1, INT32_MAX, 0, &t->steps, error) ||
+        !integer(options, "epochs", 1, INT32_MAX, steps && !epochs ? 0 : 30, &t->epochs, error) ||
+        !integer(options, "batch-size", 1, 1 << 20, 8, &t->batch, error) ||
+        !integer(options, "accumulate", 1, 1 << 20, 1, &t->accumulate, error) ||
+        !integer(options, "val-every", 0, INT32_MAX, 0, &t->val_every, error) ||
+        !integer(options, "save-every", 0, INT32_MAX, 0, &t->save_every, error) || !integer(options, "keep", 1, 1 << 20, 3, &keep, error)) {
+        return false;
+    }
+    t->keep = (int)keep;
+    return integer(options, "seed", INT64_MIN, INT64_MAX, 42, &t->seed, error);
+}
+
+// runs/augvae-tiny: the same for the same command, so that running it again goes on.
+static const char *default_out(const Options *options, const OpenModel *open) {
+    const char *slash = strrchr(open->path, '/'), *name = slash ? slash + 1 : open->path, *dot = strrchr(name, '.');
+    const char *config = lv_model_config(open->model);
+    int length = dot && dot > name ? (int)(dot - name) : (int)strlen(name);
+    return lv_arena_printf(options->arena, "runs/%.*s%s%s", length, name, config && *config ? "-" : "", config ? config : "");
+}
+
+static void read_init(const Options *options, LvTrainOptions *t) {
+    LvInitFile *files = LV_NEW_ARRAY(options->arena, LvInitFile, options->given.count + 1);
+    for (size_t i = 0; i < options->given.count; i++) {
+        if (strcmp(options->given.data[i].spec->name, "init")) continue;
+        const char *text = options->given.data[i].value, *equals = strchr(text, '=');
+        LvInitFile file = {"", text};
+        if (equals) file = (LvInitFile){lv_arena_printf(options->arena, "%.*s.", (int)(equals - text), text), equals + 1};
+        files[t->init_count++] = file;
+    }
+    t->init = files;
+}
+
+bool train_options_read(Options *options, const OpenModel *open, LvTrainOptions *t, LvError *error) {
+    *t = (LvTrainOptions){.fresh = options_flag(options, "fresh", false), .images = true};
+    t->tensorboard = options_flag(options, "tensorboard", true);
+    t->out = options_get(options, "out", options_get(options, "log-dir", NULL));
+    if (!t->out) t->out = default_out(options, open);
+    read_init(options, t);
+    return read_length(options, t, error) && read_rate(options, open, t, error) && read_data(options, t, error);
+}

@@ -1,0 +1,61 @@
+// Progress: see view.h.
+#include "view.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/text.h"
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void note(void *user, const char *line) {
+    View *view = user;
+    if (view->open) printf("\r\033[K");
+    view->open = false;
+    printf("%s\n", line);
+    fflush(stdout);
+}
+
+static void print_time(LvText *out, double seconds) {
+    long s = isfinite(seconds) && seconds < 1e9 ? lround(seconds) : 0;
+    if (s >= 3600) lv_text_printf(out, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    else lv_text_printf(out, "%ld:%02ld", s / 60, s % 60);
+}
+
+// On a terminal ten times a second; elsewhere the first step, the last, and a line each ten seconds.
+static void progress(void *user, const LvProgress *p) {
+    View *view = user;
+    double at = now();
+    bool edge = p->step == 1 || p->step == p->steps;
+    if (!edge && at - view->shown < (view->terminal ? 0.1 : 10)) return;
+    view->shown = at;
+    LvText line = {0};
+    lv_text_printf(&line, "step %lld/%lld  epoch %llu  loss %.5g  lr %.3g  %.1f pictures/s", (long long)p->step, (long long)p->steps,
+                   (unsigned long long)p->epoch, p->loss, p->rate, p->pictures_per_second);
+    if (!isnan(p->psnr)) lv_text_printf(&line, "  val_psnr %.2f", p->psnr);
+    lv_text_printf(&line, "  %.0f MB  ", (double)p->bytes / 1e6);
+    print_time(&line, p->seconds_left);
+    lv_text_puts(&line, " left");
+    if (view->terminal) printf("\r\033[K%s", line.data);
+    else printf("%s\n", line.data);
+    view->open = view->terminal;
+    fflush(stdout);
+    lv_text_free(&line);
+}
+
+LvTrainView view_open(View *view) {
+    *view = (View){.terminal = isatty(1)};
+    return (LvTrainView){view, note, progress};
+}
+
+void view_close(View *view) {
+    if (view->open) printf("\n");
+    view->open = false;
+    fflush(stdout);
+}

@@ -1,0 +1,15 @@
+// What `lvrun train` shows: lines that stay on stdout, and on a terminal a line of progress that is overwritten.
+#ifndef LV_DRIVER_VIEW_H
+#define LV_DRIVER_VIEW_H
+
+#include "train/train.h"
+
+typedef struct {
+    bool terminal, open;  // `open`: a progress line stands there
+    double shown;         // when
+} View;
+
+LvTrainView view_open(View *view);
+void view_close(View *view);
+
+#endif

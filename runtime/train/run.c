@@ -1,0 +1,287 @@
+// Opening a run: see run.h.
+#include "train/run.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/vec.h"
+#include "exec/weights.h"
+#include "io/checkpoint.h"
+
+// ---- the folder
+
+static bool make_folder(const char *path, LvError *error) {
+    LvText part = {0};
+    bool good = true;
+    for (const char *at = path; good && *at;) {
+        const char *slash = strchr(at + 1, '/');
+        part.length = 0;
+        if (slash) lv_text_append(&part, path, (size_t)(slash - path));
+        else lv_text_puts(&part, path);
+        struct stat info;
+        if (mkdir(part.data, 0777) != 0 && errno != EEXIST) good = lv_error_system(error, "cannot make the folder '%s'", part.data);
+        else if (stat(part.data, &info) != 0 || !S_ISDIR(info.st_mode)) good = lv_error_set(error, LV_ERROR_IO, "'%s' is no folder", part.data);
+        if (!slash) break;
+        at = slash;
+    }
+    lv_text_free(&part);
+    return good;
+}
+
+// Only names that a run makes are removed: the user may have named a folder with other things in it.
+static void clear_folder(const char *folder, bool (*ours)(const char *name)) {
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    LvText path = {0};
+    while (dir && (entry = readdir(dir))) {
+        if (!ours(entry->d_name)) continue;
+        path.length = 0;
+        lv_text_printf(&path, "%s/%s", folder, entry->d_name);
+        unlink(path.data);
+    }
+    if (dir) closedir(dir);
+    lv_text_free(&path);
+}
+
+static bool starts(const char *name, const char *with) {
+    return !strncmp(name, with, strlen(with));
+}
+
+static bool our_checkpoint(const char *name) {
+    return strstr(name, ".safetensors") && (starts(name, "step-") || starts(name, "last.") || starts(name, "best."));
+}
+
+static bool our_picture(const char *name) {
+    return starts(name, "step-") && strstr(name, ".png");
+}
+
+static bool our_file(const char *name) {
+    return starts(name, "log.jsonl") || starts(name, "events.out.tfevents.") || starts(name, "curve.png");
+}
+
+static bool open_folder(Run *run, LvError *error) {
+    static const char *const parts[] = {"", "/checkpoints", "/images"};
+    static bool (*const ours[])(const char *) = {our_file, our_checkpoint, our_picture};
+    LvText path = {0};
+    bool good = true;
+    for (int i = 0; good && i < 3; i++) {
+        path.length = 0;
+        lv_text_printf(&path, "%s%s", run->options->out, parts[i]);
+        good = make_folder(path.data, error);
+        if (good && i == 0) {
+            run->lock = open(path.data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+            if (run->lock >= 0 && flock(run->lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+                good = lv_error_set(error, LV_ERROR_IO, "another run is at work in '%s'", run->options->out);
+                lv_error_hint(error, "wait for it, or name another folder by --out");
+            }
+        }
+        if (good && run->options->fresh) clear_folder(path.data, ours[i]);
+    }
+    lv_text_free(&path);
+    return good;
+}
+
+// ---- data
+
+static void on_broken(void *user, const char *name, const char *message) {
+    Run *run = user;
+    run_note(run, "warning: picture '%s' is passed over: %s", name, message);
+}
+
+static bool open_data(Run *run, LvError *error) {
+    const LvTrainOptions *o = run->options;
+    if (!lv_dataset_open(&run->data, o->train_data, error)) return false;
+    for (size_t i = 0; i < lv_dataset_warnings(run->data) && i < 5; i++) run_note(run, "warning: %s", lv_dataset_warning(run->data, i));
+    if ((int64_t)lv_dataset_count(run->data) < o->batch) {
+        lv_error_set(error, LV_ERROR_USAGE, "%s: %zu pictures are less than a batch of %" PRId64, o->train_data,
+                     lv_dataset_count(run->data), o->batch);
+        return lv_error_hint(error, "--batch-size %zu", lv_dataset_count(run->data));
+    }
+    if (o->val_data) {  // found wanting now rather than after an hour
+        LvDataset *validation = NULL;
+        if (!lv_dataset_open(&validation, o->val_data, error)) return false;
+        lv_dataset_close(validation);
+    }
+    LvLoaderOptions loader = lv_loader_options_training();
+    loader.batch = (int)o->batch;
+    loader.resolution = run->feed.resolution;
+    loader.crop = o->crop;
+    loader.flip = o->flip;
+    loader.scale_min = o->scale_min;
+    loader.seed = (uint64_t)o->seed;
+    loader.workers = o->workers;
+    loader.broken = on_broken;
+    loader.broken_user = run;
+    return lv_loader_create(&run->loader, run->data, &loader, error);
+}
+
+// How far the run goes, and its rates.
+static bool plan_steps(Run *run, LvError *error) {
+    const LvTrainOptions *o = run->options;
+    int64_t batches = (int64_t)lv_loader_batches(run->loader);
+    if (o->limit_batches > 0 && o->limit_batches < batches) batches = o->limit_batches;
+    int64_t by_epochs = o->epochs > 0 ? o->epochs * batches / o->accumulate : INT64_MAX;
+    run->steps = o->steps > 0 && o->steps < by_epochs ? o->steps : by_epochs;
+    if (run->steps < 1 || run->steps > INT32_MAX) {
+        return lv_error_set(error, LV_ERROR_USAGE, "a run of %" PRId64 " steps", run->steps == INT64_MAX ? (int64_t)0 : run->steps);
+    }
+    run->rule = (LvRateRule){o->schedule, o->rate, o->warmup, run->steps};
+    return true;
+}
+
+// ---- variables
+
+static bool run_init(Run *run, LvError *error) {
+    LvPlan *plan = NULL;
+    LvProgram *program = NULL;
+    bool good = run->source->plan(run->source->user, "init", 1, &plan, error);
+    if (good && !plan) good = lv_error_set(error, LV_ERROR_FORMAT, "the model has no entry 'init'");
+    good = good && lv_program_create(run->device, plan, run->store, &program, error) &&
+           lv_feed_scalars(program, run->options->seed, 0, 0, error) && lv_program_run(program, error);
+    lv_program_destroy(program);
+    lv_plan_destroy(plan);
+    return good;
+}
+
+// Weights that nothing trains are worth nothing at their initial values: a loss network that is noise.
+static bool check_frozen(const Run *run, const bool *taken, LvError *error) {
+    for (int i = 0; i < lv_store_count(run->store); i++) {
+        const LvVariable *v = lv_store_variable(run->store, i);
+        if (v->kind != LV_VARIABLE_FROZEN || v->place.offset < 0 || taken[i]) continue;
+        const char *dot = strchr(v->name, '.');
+        lv_error_set(error, LV_ERROR_USAGE, "'%s' is frozen, so its weights must come from a file", v->name);
+        return lv_error_hint(error, "--init %.*s=FILE takes the tensors of FILE for names that begin with '%.*s.'",
+                             dot ? (int)(dot - v->name) : 0, v->name, dot ? (int)(dot - v->name) : 0, v->name);
+    }
+    return true;
+}
+
+static bool start_anew(Run *run, LvError *error) {
+    const LvTrainOptions *o = run->options;
+    bool *taken = lv_calloc((size_t)lv_store_count(run->store) + 1, sizeof *taken);
+    bool good = run_init(run, error);
+    for (int i = 0; good && i < o->init_count; i++) {
+        LvTensorFile *file = NULL;
+        LvText report = {0};
+        good = lv_checkpoint_read(o->init[i].path, true, &file, error) &&
+               (lv_weights_take(run->store, file, o->init[i].prefix, taken, &report, error) || lv_error_prefix(error, "%s", o->init[i].path));
+        if (good) run_note(run, "%s: %s", o->init[i].path, report.data);
+        lv_text_free(&report);
+        lv_safetensors_free(file);
+    }
+    good = good && check_frozen(run, taken, error);
+    free(taken);
+    run->state = (LvRunState){.seed = o->seed, .data = lv_dataset_fingerprint(run->data), .plateau = lv_plateau_start(), .best_loss = NAN};
+    return good;
+}
+
+static bool go_on(Run *run, const LvTensorFile *file, const char *path, LvError *error) {
+    const LvTrainOptions *o = run->options;
+    if (!lv_run_restore(run->store, file, &run->state, error)) {
+        lv_error_prefix(error, "%s", path);
+        return false;
+    }
+    if (run->state.seed != o->seed) {
+        lv_error_set(error, LV_ERROR_USAGE, "the run in '%s' has seed %" PRId64 ", not %" PRId64, o->out, run->state.seed, o->seed);
+        return lv_error_hint(error, "--seed %" PRId64 " goes on with it, --fresh starts it anew, --out names another folder", run->state.seed);
+    }
+    if (run->state.data != lv_dataset_fingerprint(run->data)) {
+        run_note(run, "warning: the pictures of '%s' are not those that the run began with", o->train_data);
+        run->state.data = lv_dataset_fingerprint(run->data);
+    }
+    const char *model = lv_safetensors_metadata(file, "lverse.model");
+    if (model && o->model && strcmp(model, o->model)) run_note(run, "note: the model's source or settings were changed since step %" PRId64, run->state.step);
+    run_note(run, "going on from step %" PRId64 " (%s)", run->state.step, path);
+    lv_loader_seek(run->loader, run->state.position);
+    run->saved = run->state.step;
+    return true;
+}
+
+static bool open_variables(Run *run, LvError *error) {
+    LvText folder = {0}, path = {0}, refused = {0};
+    LvTensorFile *file = NULL;
+    lv_text_printf(&folder, "%s/checkpoints", run->options->out);
+    bool good = lv_checkpoint_find(folder.data, &file, &path, &refused, error);
+    if (good && refused.length) {
+        refused.data[strcspn(refused.data, "\n")] = 0;
+        run_note(run, "warning: %s; the one before it is used", refused.data);
+    }
+    good = good && (file ? go_on(run, file, path.data, error) : start_anew(run, error));
+    lv_safetensors_free(file);
+    lv_text_free(&folder);
+    lv_text_free(&path);
+    lv_text_free(&refused);
+    return good;
+}
+
+// ---- all together
+
+static void tell_memory(Run *run) {
+    const LvPlan *p = run->plan;
+    double mb = 1.0 / (1 << 20);
+    int64_t parameters = 0;
+    for (int i = 0; i < p->variable_count; i++) {
+        if (p->variables[i].kind == LV_VARIABLE_PARAM) parameters += lv_shape_elements(p->variables[i].shape);
+    }
+    run->bytes = lv_plan_bytes(p);
+    run_note(run, "%s: %.2f million parameters; training takes %.1f MB: weights %.1f, moments %.1f, gradients %.1f, activations %.1f",
+             p->model, (double)parameters / 1e6, (double)run->bytes * mb,
+             (double)(p->arena_bytes[LV_ARENA_PARAMS] + p->arena_bytes[LV_ARENA_STATE]) * mb, (double)p->arena_bytes[LV_ARENA_MOMENTS] * mb,
+             (double)p->arena_bytes[LV_ARENA_GRADIENTS] * mb, (double)p->arena_bytes[LV_ARENA_ACTIVATIONS] * mb);
+}
+
+static bool open_program(Run *run, LvError *error) {
+    if (!run->source->plan(run->source->user, "train", run->options->batch, &run->plan, error)) return false;
+    if (!run->plan) {
+        lv_error_set(error, LV_ERROR_USAGE, "the model has no entry 'train'");
+        return lv_error_hint(error, "entry train(image: f32[B, 3, R, R]) { …; minimize(loss, optim.AdamW()); return {loss} }");
+    }
+    run->results = lv_calloc((size_t)run->plan->result_count + 1, sizeof *run->results);
+    return lv_feed_bind(&run->feed, run->plan, error) && lv_store_create(run->device, run->plan, &run->store, error) &&
+           lv_program_create(run->device, run->plan, run->store, &run->program, error);
+}
+
+static bool write_config(const Run *run, LvError *error) {
+    LvText path = {0};
+    lv_text_printf(&path, "%s/config.yaml", run->options->out);
+    const char *text = run->options->config ? run->options->config : "";
+    bool good = lv_file_write(path.data, text, strlen(text), error);
+    lv_text_free(&path);
+    return good;
+}
+
+bool run_open(Run *run, LvError *error) {
+    if (!open_folder(run, error) || !open_program(run, error) || !open_data(run, error) || !plan_steps(run, error)) return false;
+    tell_memory(run);
+    if (!open_variables(run, error)) return false;
+    if (!write_config(run, error)) return false;
+    run->epoch = run->state.position.epoch;
+    LvProgramInfo info = lv_program_info(run->program);
+    run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
+             info.kernels_compiled + info.kernels_cached, info.kernels_compiled, info.compile_seconds);
+    run_note(run, "%s: %zu pictures; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
+             lv_dataset_count(run->data), run->state.step + 1, run->steps, run->options->batch * run->options->accumulate);
+    return (run->state.step >= run->steps && !run->state.pending) ||
+           lv_journal_open(run->options->out, run->state.step, run->options->tensorboard, &run->journal, error);
+}
+
+void run_close(Run *run) {
+    lv_validator_destroy(run->validator);
+    lv_journal_close(run->journal);
+    lv_loader_destroy(run->loader);
+    if (run->data) lv_dataset_close(run->data);
+    lv_program_destroy(run->program);
+    lv_store_destroy(run->store);
+    lv_plan_destroy(run->plan);
+    free(run->results);
+    if (run->lock > 0) close(run->lock);
+}

@@ -1,0 +1,41 @@
+// A run in progress; run.c opens it (folder, data, program, variables: new or from a checkpoint), train.c steps it.
+#ifndef LV_TRAIN_RUN_H
+#define LV_TRAIN_RUN_H
+
+#include "data/loader.h"
+#include "train/feed.h"
+#include "train/journal.h"
+#include "train/restore.h"
+#include "train/train.h"
+#include "train/validate.h"
+
+typedef struct {
+    LvDevice *device;
+    const LvPlanSource *source;
+    const LvTrainOptions *options;
+    const LvTrainView *view;
+    LvDataset *data;
+    LvLoader *loader;
+    LvPlan *plan;  // of entry train
+    LvStore *store;
+    LvProgram *program;
+    LvFeed feed;
+    LvJournal *journal;
+    LvValidator *validator;  // NULL until the first validation
+    LvRateRule rule;
+    LvRunState state;
+    int64_t steps;           // the last one
+    double *results;         // [plan's results], of the last step
+    uint64_t epoch;          // of the last batch
+    bool epoch_ended;
+    int64_t saved;           // step of the last checkpoint written, -1
+    double speed, psnr;
+    int64_t bytes;
+    int lock;                // descriptor of the folder's lock, 0: none
+} Run;
+
+bool run_open(Run *run, LvError *error);
+void run_close(Run *run);
+void run_note(Run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

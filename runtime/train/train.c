@@ -1,0 +1,295 @@
+// The loop: see train.h. A run is a function of its options and the data: everything that a step depends on is in the store,
+// in LvRunState, or follows from the step's number; so a checkpoint is all of it.
+#include "train/train.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/vec.h"
+#include "io/checkpoint.h"
+#include "io/curve.h"
+#include "train/feed.h"
+#include "train/journal.h"
+#include "train/restore.h"
+#include "train/run.h"
+#include "train/validate.h"
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+void run_note(Run *run, const char *format, ...) {
+    LvText line = {0};
+    va_list args;
+    va_start(args, format);
+    lv_text_vprintf(&line, format, args);
+    va_end(args);
+    if (run->view->note) run->view->note(run->view->user, line.data);
+    lv_text_free(&line);
+}
+
+static bool stop_asked(const Run *run) {
+    return run->options->stop && *run->options->stop;
+}
+
+// ---- one step
+
+static bool next_batch(Run *run, const LvBatch **batch, LvError *error) {
+    LvPosition at = lv_loader_position(run->loader);
+    if (run->options->limit_batches > 0 && at.index >= (uint64_t)(run->options->limit_batches * run->options->batch)) {
+        lv_loader_seek(run->loader, (LvPosition){at.epoch + 1, 0});
+    }
+    return lv_loader_next(run->loader, batch, error);
+}
+
+static bool read_results(Run *run, double share, LvError *error) {
+    for (int i = 0; i < run->plan->result_count; i++) {
+        const LvPort *port = &run->plan->results[i];
+        char data[16] = {0};
+        if (lv_shape_elements(port->shape) != 1) continue;
+        if (!lv_program_get_result(run->program, port->name, data, lv_dtype_size(port->dtype), error)) return false;
+        run->results[i] += share * lv_element_get(data, port->dtype, 0);
+    }
+    return true;
+}
+
+// The forward pass gave NaN or infinity: which tensor did so first? Variables are read before gradients are made.
+static bool report_bad(Run *run, const char *result, double value, LvError *error) {
+    int64_t at = 0;
+    const char *bad = lv_store_find_bad(run->store, &at), *what = "", *name = result;
+    LvText gradient = {0};
+    for (int i = 0; !bad && i < run->plan->variable_count && !gradient.length; i++) {
+        const LvVariable *v = &run->plan->variables[i];
+        size_t bytes;
+        if (v->gradient.offset < 0 || !lv_shape_bytes(v->shape, v->dtype, &bytes)) continue;
+        float *data = lv_malloc(bytes + 1);
+        if (lv_program_get_gradient(run->program, i, data, bytes, error)) {
+            for (int64_t k = 0; k < lv_shape_elements(v->shape) && !gradient.length; k++) {
+                if (!isfinite(data[k])) lv_text_printf(&gradient, "%s", v->name), at = k;
+            }
+        }
+        free(data);
+    }
+    if (bad) name = bad;
+    else if (gradient.length) what = "the gradient of ", name = gradient.data;
+    lv_error_clear(error);
+    lv_error_set(error, LV_ERROR_NUMERIC, "step %" PRId64 ": %s is %s; first bad tensor: %s'%s'[%" PRId64 "]", run->state.step + 1, result,
+                 isnan(value) ? "NaN" : "infinite", what, name, at);
+    lv_error_hint(error, "the last checkpoint is from before; a smaller learning rate (--lr) or --clip 1 may help");
+    lv_text_free(&gradient);
+    return false;
+}
+
+static bool check_results(Run *run, LvError *error) {
+    for (int i = 0; i < run->plan->result_count; i++) {
+        if (!isfinite(run->results[i])) return report_bad(run, run->plan->results[i].name, run->results[i], error);
+    }
+    return true;
+}
+
+static bool run_step(Run *run, double *rate, LvError *error) {
+    const LvTrainOptions *o = run->options;
+    int32_t step = (int32_t)(run->state.step + 1);
+    float clip = (float)o->clip;
+    *rate = lv_rate_at(&run->rule, &run->state.plateau, step);
+    memset(run->results, 0, (size_t)run->plan->result_count * sizeof *run->results);
+    if (!lv_feed_scalars(run->program, o->seed, step, (float)*rate, error) ||
+        !lv_program_set_input(run->program, "$clip", &clip, sizeof clip, error)) {
+        return false;
+    }
+    for (int32_t part = 0; part < o->accumulate; part++) {
+        const LvBatch *batch;
+        if (!next_batch(run, &batch, error)) return false;
+        if (!lv_program_set_input(run->program, "$part", &part, sizeof part, error) ||
+            !lv_feed_batch(&run->feed, run->program, batch, error) || !lv_program_run(run->program, error) ||
+            !read_results(run, 1.0 / (double)o->accumulate, error)) {
+            return false;
+        }
+        run->state.position = batch->after;
+        run->epoch = batch->at.epoch;
+        run->epoch_ended = batch->after.epoch > batch->at.epoch ||
+                           (o->limit_batches > 0 && batch->after.index >= (uint64_t)(o->limit_batches * o->batch));
+    }
+    if (!check_results(run, error)) return false;
+    run->state.step = step;
+    return true;
+}
+
+// ---- what a step leaves behind
+
+static double loss_of(const Run *run) {
+    for (int i = 0; i < run->plan->result_count; i++) {
+        if (!strcmp(run->plan->results[i].name, "loss")) return run->results[i];
+    }
+    return run->plan->result_count ? run->results[0] : NAN;
+}
+
+static bool log_step(Run *run, double rate, double seconds, LvError *error) {
+    double items = (double)(run->options->batch * run->options->accumulate) / fmax(seconds, 1e-9);
+    run->speed = run->speed > 0 ? 0.95 * run->speed + 0.05 * items : items;
+    lv_journal_begin(run->journal, "train", run->state.step);
+    lv_journal_integer(run->journal, "epoch", (int64_t)run->epoch);
+    for (int i = 0; i < run->plan->result_count; i++) {
+        if (lv_shape_elements(run->plan->results[i].shape) == 1) {
+            lv_journal_number(run->journal, run->plan->results[i].name, run->results[i]);
+        }
+    }
+    lv_journal_number(run->journal, "lr", rate);
+    lv_journal_number(run->journal, "images_per_s", items);
+    if (!lv_journal_end(run->journal, error)) return false;
+    if (!run->view->progress) return true;
+    double left = (double)(run->steps - run->state.step) * (double)(run->options->batch * run->options->accumulate) / run->speed;
+    LvProgress progress = {.step = run->state.step, .steps = run->steps, .epoch = run->epoch, .loss = loss_of(run), .rate = rate,
+                           .pictures_per_second = run->speed, .seconds_left = left, .psnr = run->psnr, .bytes = run->bytes};
+    run->view->progress(run->view->user, &progress);
+    return true;
+}
+
+static bool save_sheet(Run *run, LvError *error) {
+    const LvSheet *sheet = lv_validator_sheet(run->validator);
+    LvPicture picture = {0};
+    if (!sheet || !run->options->images) return true;
+    LvText path = {0};
+    lv_text_printf(&path, "%s/images/step-%06" PRId64 ".png", run->options->out, run->state.step);
+    bool good = lv_sheet_draw(sheet, &picture, error) && lv_picture_save_png(&picture, path.data, error) &&
+                lv_journal_picture(run->journal, "val/pictures", run->state.step, &picture, error);
+    lv_picture_free(&picture);
+    lv_text_free(&path);
+    return good;
+}
+
+static bool log_validation(Run *run, double seconds, LvError *error) {
+    const LvScore *scores;
+    int count = lv_validator_scores(run->validator, &scores);
+    LvText line = {0};
+    lv_journal_begin(run->journal, "val", run->state.step);
+    lv_journal_integer(run->journal, "epoch", (int64_t)run->epoch);
+    for (int i = 0; i < count; i++) {
+        lv_journal_number(run->journal, scores[i].name, scores[i].value);
+        lv_text_printf(&line, "  %s %.5g", scores[i].name, scores[i].value);
+    }
+    run_note(run, "step %" PRId64 ":%s  (%.1f s)", run->state.step, lv_text_get(&line), seconds);
+    lv_text_free(&line);
+    return lv_journal_end(run->journal, error);
+}
+
+// Opened at the first validation: training starts without waiting for kernels that it does not need yet.
+static bool open_validator(Run *run, LvError *error) {
+    const LvTrainOptions *o = run->options;
+    return run->validator || lv_validator_create(run->device, run->store, run->source, o->val_data, o->batch, o->val_limit, o->workers,
+                                                 o->seed, &run->validator, error);
+}
+
+static bool validate(Run *run, bool *best, LvError *error) {
+    double start = now();
+    if (!open_validator(run, error) || !lv_validator_run(run->validator, run->options->stop, error)) return false;
+    double loss = lv_validator_score(run->validator, "val_loss");
+    run->psnr = lv_validator_score(run->validator, "val_psnr");
+    double rank = isfinite(loss) ? loss : -run->psnr;
+    lv_plateau_observe(&run->state.plateau, run->rule.peak, rank);
+    *best = isnan(run->state.best_loss) || rank < run->state.best_loss;
+    if (*best) run->state.best_loss = rank, run->state.best_step = run->state.step;
+    return log_validation(run, now() - start, error) && save_sheet(run, error);
+}
+
+// step-N first, then the names `last` and, if it is so, `best` for the same file: at any moment all names are whole files.
+static bool save(Run *run, bool best, LvError *error) {
+    const LvTrainOptions *o = run->options;
+    LvText file = {0}, last = {0}, best_name = {0};
+    lv_text_printf(&file, "%s/checkpoints/step-%" PRId64 ".safetensors", o->out, run->state.step);
+    lv_text_printf(&last, "%s/checkpoints/last.safetensors", o->out);
+    lv_text_printf(&best_name, "%s/checkpoints/best.safetensors", o->out);
+    bool good = lv_run_save(run->store, &run->state, o->model, file.data, error) &&
+                (!best || lv_checkpoint_link(file.data, best_name.data, error)) && lv_checkpoint_link(file.data, last.data, error);
+    if (good) {
+        LvText folder = {0};
+        lv_text_printf(&folder, "%s/checkpoints", o->out);
+        lv_checkpoint_prune(folder.data, o->keep);
+        lv_text_free(&folder);
+        run->saved = run->state.step;
+    }
+    lv_text_free(&file);
+    lv_text_free(&last);
+    lv_text_free(&best_name);
+    return good;
+}
+
+static bool due(int64_t every, const Run *run) {
+    return every > 0 ? run->state.step % every == 0 : run->epoch_ended;
+}
+
+static bool finish_step(Run *run, LvError *error) {
+    bool last = run->state.step >= run->steps, best = false, resumed = run->saved == run->state.step;
+    if (run->state.pending && !stop_asked(run)) {
+        if (validate(run, &best, error)) run->state.pending = false;
+        else if (error->kind != LV_ERROR_INTERRUPTED) return false;
+        lv_error_clear(error);
+    }
+    if (run->state.pending) return true;  // asked to stop: saved as it is, and validated first when the run goes on
+    return !(best || last || resumed || due(run->options->save_every, run)) || save(run, best, error);
+}
+
+static bool loop(Run *run, LvError *error) {
+    if (run->state.pending && !finish_step(run, error)) return false;
+    while (run->state.step < run->steps && !stop_asked(run)) {
+        double start = now(), rate;
+        if (!run_step(run, &rate, error) || !log_step(run, rate, now() - start, error)) return false;
+        run->state.pending = run->options->val_data && (due(run->options->val_every, run) || run->state.step >= run->steps);
+        if (!finish_step(run, error)) return false;
+    }
+    return true;
+}
+
+// ---- a whole run
+
+static void draw_curve(Run *run) {
+    LvText log = {0}, path = {0};
+    LvError error = {0};
+    lv_text_printf(&log, "%s/log.jsonl", run->options->out);
+    lv_text_printf(&path, "%s/curve.png", run->options->out);
+    if (!lv_curve_draw_log(log.data, run->options->title, path.data, &error)) run_note(run, "warning: no curve: %s", error.message);
+    lv_error_clear(&error);
+    lv_text_free(&log);
+    lv_text_free(&path);
+}
+
+static bool work(Run *run, LvTrainSummary *summary, LvError *error) {
+    double start = now();
+    if (!run_open(run, error)) return false;
+    summary->first_step = run->state.step;
+    summary->was_done = run->state.step >= run->steps && !run->state.pending;
+    bool good = summary->was_done || loop(run, error);
+    if (good && stop_asked(run) && (run->state.step < run->steps || run->state.pending)) {
+        summary->stopped = true;
+        good = run->saved == run->state.step || save(run, false, error);
+    }
+    if (good && !summary->was_done) draw_curve(run);
+    summary->step = run->state.step;
+    summary->seconds = now() - start;
+    summary->loss = summary->was_done ? NAN : loss_of(run);
+    summary->psnr = run->psnr;
+    summary->best_loss = run->state.best_loss;
+    summary->best_step = run->state.best_step;
+    summary->broken = run->loader ? lv_loader_broken(run->loader) : 0;
+    return good;
+}
+
+bool lv_train(LvDevice *device, const LvPlanSource *source, const LvTrainOptions *options, const LvTrainView *view,
+              LvTrainSummary *summary, LvError *error) {
+    Run run = {.device = device, .source = source, .options = options, .view = view, .psnr = NAN, .saved = -1};
+    *summary = (LvTrainSummary){.psnr = NAN, .best_loss = NAN, .loss = NAN};
+    bool good = work(&run, summary, error);
+    run_close(&run);
+    return good;
+}
