@@ -2,6 +2,7 @@
 #ifndef LV_DRIVER_PICTURES_H
 #define LV_DRIVER_PICTURES_H
 
+#include "base/text.h"
 #include "base/vec.h"
 #include "data/dataset.h"
 

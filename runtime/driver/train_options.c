@@ -5,52 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const OptionSpec train_option_specs[] = {
-    {"train-dir", OPTION_VALUE, "DATA", "pictures: a folder of any depth, tar shards, LIST.tsv, COCO.json, fake:N"},
-    {"val-dir", OPTION_VALUE, "DATA", "pictures to validate with (default: no validation)"},
-    {"out", OPTION_VALUE, "DIR", "the run's folder (default runs/MODEL[-CONFIG]); run again, it goes on"},
-    {"fresh", OPTION_FLAG, NULL, "throw away an earlier run in that folder"},
-    {"epochs", OPTION_VALUE, "N", "passes over the pictures (default 30, unless --steps is given)"},
-    {"steps", OPTION_VALUE, "N", "stop after so many updates"},
-    {"batch-size", OPTION_VALUE, "N", "pictures a step and rank (default 8)"},
-    {"accumulate", OPTION_VALUE, "N", "runs that one update sums up (default 1)"},
-    {"learning-rate", OPTION_VALUE, "X", "base rate: times ranks times batch size (default: the model's learning_rate)"},
-    {"lr", OPTION_VALUE, "X", "the rate itself; beats --learning-rate"},
-    {"schedule", OPTION_VALUE, "S", "constant, plateau or cosine (default constant; with --lr-decay plateau)"},
-    {"lr-decay", OPTION_FLAG, NULL, "as in the original: the plateau schedule"},
-    {"warmup", OPTION_VALUE, "N", "steps over which the rate rises from 0 (default 0)"},
-    {"clip", OPTION_VALUE, "X", "bound of the gradient's norm (default: none)"},
-    {"seed", OPTION_VALUE, "N", "of initial values, order and random operations (default 42)"},
-    {"crop", OPTION_VALUE, "C", "random (area 0.75 to 1, the default) or center"},
-    {"resize-ratio", OPTION_VALUE, "X", "least share of the area in a random crop (default 0.75)"},
-    {"flip", OPTION_FLAG, NULL, "mirror half of the pictures; --no-flip (default)"},
-    {"img-size", OPTION_VALUE, "N", "the model's `resolution`"},
-    {"init", OPTION_VALUE, "[P=]FILE", "start from FILE's tensors of equal name and shape; with P= under the prefix P. (may be repeated)"},
-    {"val-every", OPTION_VALUE, "N", "validate each N steps (default: after each epoch)"},
-    {"val-limit", OPTION_VALUE, "N", "pictures of a validation (default: all)"},
-    {"save-every", OPTION_VALUE, "N", "save each N steps (default: after each epoch); also at the best validation and the end"},
-    {"keep", OPTION_VALUE, "K", "step-N checkpoints to keep (default 3)"},
-    {"limit-train-batches", OPTION_VALUE, "X", "batches of an epoch: a number, or a share such as 0.5"},
-    {"num-workers", OPTION_VALUE, "N", "threads that read pictures (default 2)"},
-    {"fake-data", OPTION_FLAG, NULL, "made-up pictures instead of --train-dir and --val-dir"},
-    {"gpus", OPTION_VALUE, "N", "GPUs to train on (default 0: the CPU)"},
-    {"tensorboard", OPTION_FLAG, NULL, "write TensorBoard events (the default; --no-tensorboard)"},
-    {"resume", OPTION_FLAG, NULL, "taken and needless: a run in --out always goes on"},
-    {"log-dir", OPTION_VALUE, "DIR", "the original's name of --out"},
-    {"set", OPTION_VALUE, "NAME=VALUE", "a parameter of the model; --NAME VALUE does the same"},
-    MODEL_OPTIONS,
-    {"num-sanity-val-steps", OPTION_VALUE, "N", NULL},  // of the original, without effect here
-    {"refresh-rate", OPTION_VALUE, "N", NULL},
-    {"use-tpus", OPTION_FLAG, NULL, NULL},
-    {"xla-stat", OPTION_FLAG, NULL, NULL},
-    {"debug", OPTION_FLAG, NULL, NULL},
-    {"backup", OPTION_FLAG, NULL, NULL},
-    {"backup-dir", OPTION_VALUE, "DIR", NULL},
-    {"limit-test-batches", OPTION_VALUE, "X", NULL},
-    {"help", OPTION_FLAG, NULL, "this text"},
-    {0},
-};
-
 static bool integer(Options *options, const char *name, int64_t low, int64_t high, int64_t otherwise, int64_t *value, LvError *error) {
     *value = otherwise;
     return options_integer(options, name, low, high, value, error);
