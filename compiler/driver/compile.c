@@ -23,6 +23,45 @@ static void describe_model(LvPlan *plan, const LvModel *model) {
     }
 }
 
+// One compilation with a given share of recomputation. *plan stays NULL where the wanted stage came before it.
+static bool compile_once(LvModel *model, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, LvPlan **plan,
+                         LvError *error) {
+    *plan = NULL;
+    Graph *graph = lv_model_elaborate(model, options->entry, options->batch, diagnostics, error);
+    if (!graph) return false;
+    bool stopped = false, done = pipeline_run(graph, options, remat, diagnostics, &stopped, error);
+    if (done && !stopped) pipeline_finish(graph, options, diagnostics, plan);
+    graph_destroy(graph);
+    return done;
+}
+
+static bool refuse_limit(const LvCompileOptions *options, int64_t least, LvError *error) {
+    LvText need = {0}, have = {0};
+    dump_bytes(least, &need);
+    dump_bytes(options->memory_limit, &have);
+    lv_error_set(error, LV_ERROR_MEMORY, "entry '%s' at batch %lld needs at least %s (%lld bytes); the limit is %s", options->entry,
+                 (long long)options->batch, lv_text_get(&need), (long long)least, lv_text_get(&have));
+    lv_error_hint(error, "use a smaller batch, or allow more memory");
+    lv_text_free(&need);
+    lv_text_free(&have);
+    return false;
+}
+
+// Recomputes no more than the limit asks for: each share costs passes over memory.
+static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan, LvError *error) {
+    static const double shares[] = {0, 0.125, 0.25, 0.5, 0.75, 1};
+    int64_t least = INT64_MAX;
+    for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
+        if (!compile_once(model, options, shares[i], diagnostics, plan, error)) return false;
+        int64_t bytes = *plan ? lv_plan_bytes(*plan) : 0;
+        if (options->memory_limit <= 0 || bytes <= options->memory_limit) return true;
+        if (bytes < least) least = bytes;
+        lv_plan_destroy(*plan);
+        *plan = NULL;
+    }
+    return refuse_limit(options, least, error);
+}
+
 bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
                       LvError *error) {
     LvPlan *made = NULL;
@@ -30,13 +69,8 @@ bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnos
     if (options->emit && !dump_is_stage(options->emit)) {
         return lv_error_set(error, LV_ERROR_USAGE, "there is no stage or pass '%s' to emit", options->emit);
     }
-    Graph *graph = lv_model_elaborate(model, options->entry, options->batch, diagnostics, error);
-    if (!graph) return false;
-    bool stopped = false;
-    bool done = pipeline_run(graph, options, diagnostics, &stopped, error);
-    if (done && !stopped) done = pipeline_finish(graph, options, diagnostics, &made, error);
-    graph_destroy(graph);
-    if (!done || !made) return done;
+    if (!compile_within(model, options, diagnostics, &made, error)) return false;
+    if (!made) return true;
     describe_model(made, model);
     if (options->explain) dump_explain(made, options->explain);
     if (options->emit && options->emitted && strcmp(options->emit, "plan") == 0) dump_plan(made, options->emitted);

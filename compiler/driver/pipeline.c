@@ -73,7 +73,7 @@ static const Step PIPELINE[] = {
     {"layout", OPTIMIZING, NULL},
     {"cse", OPTIMIZING, NULL},
     {"dce", ALWAYS, NULL},
-    {"remat", OPTIMIZING, NULL},
+    {"remat", ALWAYS, NULL},
     {"order", OPTIMIZING, NULL},
 };
 
@@ -87,9 +87,9 @@ static void verify(const Graph *graph, const char *pass) {
     lv_arena_destroy(arena);
 }
 
-static bool run_pass(const Pass *pass, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics,
+static bool run_pass(const Pass *pass, Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics,
                      LvError *error) {
-    PassContext context = {.precision = options->precision, .conv = options->conv, .memory_limit = options->memory_limit,
+    PassContext context = {.precision = options->precision, .conv = options->conv, .remat = remat,
                            .diagnostics = diagnostics, .error = error, .arena = lv_arena_create()};
     bool done = pass->run(graph, &context);
     lv_arena_destroy(context.arena);
@@ -107,7 +107,7 @@ static bool run_named(const char *name, Graph *graph, const LvCompileOptions *op
         lv_error_set(error, LV_ERROR_USAGE, "there is no pass '%s'", name);
         return near ? lv_error_hint(error, "did you mean '%s'?", near) : false;
     }
-    return run_pass(pass, graph, options, diagnostics, error);
+    return run_pass(pass, graph, options, 1, diagnostics, error);
 }
 
 bool lv_pass_run(const char *names, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error) {
@@ -125,7 +125,8 @@ static bool emit_graph_if(const char *stage, const Graph *graph, const LvCompile
     return true;
 }
 
-bool pipeline_run(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, bool *stopped, LvError *error) {
+bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, bool *stopped,
+                  LvError *error) {
     verify(graph, "elaborate");
     *stopped = emit_graph_if("graph", graph, options);
     bool shown = false;
@@ -133,7 +134,7 @@ bool pipeline_run(Graph *graph, const LvCompileOptions *options, LvDiagnostics *
         const Step *step = &PIPELINE[i];
         if (step->when == OPTIMIZING && options->no_optimize) continue;
         if (step->when == IN_BF16 && options->precision != LV_PRECISION_BF16) continue;
-        if (!run_pass(pass_find(step->pass), graph, options, diagnostics, error)) return false;
+        if (!run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;
         shown |= emit_graph_if(step->pass, graph, options);
         *stopped = emit_graph_if(step->stage, graph, options);
     }

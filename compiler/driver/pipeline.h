@@ -12,10 +12,12 @@
 bool lv_pass_run(const char *names, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error);
 
 // All passes from an elaborated graph up to the schedule. Stops after the stage `options->emit` and sets *stopped.
-bool pipeline_run(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, bool *stopped, LvError *error);
+// `remat`: how much of what is cheap is recomputed rather than kept for the backward pass, 0 to 1.
+bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, bool *stopped,
+                  LvError *error);
 
-// Schedules, plans memory and emits. *plan stays NULL where `options->emit` is a stage before the plan.
-bool pipeline_finish(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan, LvError *error);
+// Schedules, plans memory and emits, whatever the memory limit. *plan stays NULL where `options->emit` is a stage before the plan.
+void pipeline_finish(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan);
 
 // emit_plan.c: units and places -> plan; compile.c adds what is known of the model.
 LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCompileOptions *options, const LvSources *sources);

@@ -9,7 +9,7 @@
 typedef struct {
     LvPrecision precision;
     LvConvAlgorithm conv;
-    int64_t memory_limit;  // bytes, 0: none
+    double remat;          // share of the cheap waiting values to make again, 0 to 1
     LvArena *arena;        // scratch, freed after the pass
     LvDiagnostics *diagnostics;
     LvError *error;

@@ -32,7 +32,7 @@ static LvPlan *make_plan(Graph *graph, bool no_fuse, LvError *error) {
     bool stopped = false;
     LvCompileOptions options = {.entry = graph->name, .batch = 1, .device = "cpu", .no_fuse = no_fuse, .no_optimize = no_fuse, .conv = LV_CONV_DIRECT};
     lv_diagnostics_init(&diagnostics, &sources);
-    if (pipeline_run(graph, &options, &diagnostics, &stopped, error)) pipeline_finish(graph, &options, &diagnostics, &plan, error);
+    if (pipeline_run(graph, &options, 0, &diagnostics, &stopped, error)) pipeline_finish(graph, &options, &diagnostics, &plan);
     lv_diagnostics_free(&diagnostics);
     return plan;
 }

@@ -21,6 +21,8 @@ typedef struct {
     LvError error;
     const char *what;
     uint64_t seed;
+    double remat;
+    int64_t bytes;  // of the activations, out
 } Trial;
 
 static void require(Trial *t, bool done) {
@@ -40,8 +42,8 @@ static LvPlan *compile(Trial *t, Graph *graph, const LvCompileOptions *options) 
     LvPlan *plan = NULL;
     bool stopped = false;
     lv_diagnostics_init(&diagnostics, &sources);
-    require(t, pipeline_run(graph, options, &diagnostics, &stopped, &t->error));
-    require(t, pipeline_finish(graph, options, &diagnostics, &plan, &t->error));
+    require(t, pipeline_run(graph, options, t->remat, &diagnostics, &stopped, &t->error));
+    pipeline_finish(graph, options, &diagnostics, &plan);
     lv_diagnostics_free(&diagnostics);
     lv_sources_free(&sources);
     return plan;
@@ -175,6 +177,7 @@ static void train_once(Trial *t, const LvCompileOptions *options, int64_t width,
     EvaluationHooks hooks = {&want, net_input, net_variable, net_write, net_result};
     graph_evaluate(derived, false, &hooks, t->arena);
     LvPlan *plan = compile(t, graph, options);
+    t->bytes = plan->arena_bytes[LV_ARENA_ACTIVATIONS];
     if (report) {
         LvText text = {0};
         dump_explain(plan, &text);
@@ -238,6 +241,10 @@ static void a_network_trains_as_the_reference(void **state) {
     bool report = getenv("LV_TEST_EXPLAIN") != NULL;
     for (int i = 0; i < 3; i++) train_once(&(Trial){.device = *state, .what = names[i]}, &options[i], 16, 2e-5, report && i == 0);
     train_once(&(Trial){.device = *state, .what = "narrow net"}, &options[0], 8, 2e-5, false);
+    Trial kept = {.device = *state, .what = "kept"}, again = {.device = *state, .what = "made again", .remat = 1};
+    train_once(&kept, &options[0], 32, 2e-5, false);
+    train_once(&again, &options[0], 32, 2e-5, false);
+    assert_true(again.bytes < kept.bytes);
     LvCompileOptions bf16 = {.batch = 2, .conv = LV_CONV_DIRECT, .device = "cpu", .precision = LV_PRECISION_BF16};
     train_once(&(Trial){.device = *state, .what = "bf16 net"}, &bf16, 16, 2e-2, false);
 }
