@@ -14,6 +14,7 @@ const char *shape_softmax(Graph *graph, Node *node) {
     if (!lv_dtype_is_float(x->dtype)) return refuse(graph, "softmax is of floats, not of %s", lv_dtype_name(x->dtype));
     if (axis < 0 || axis >= x->shape.rank)
         return refuse(graph, "softmax: %s has no dimension %lld", shape_text(graph, x->shape), (long long)node_int(node, ATTR_axis, -1));
+    if (x->shape.dim[axis] == 0) return refuse(graph, "softmax along an empty dimension of %s", shape_text(graph, x->shape));
     set_result(node, 0, x->dtype, x->shape);
     return NULL;
 }

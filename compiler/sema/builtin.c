@@ -506,10 +506,18 @@ static Val rule_gradient(Elaborator *e, const Arguments *a) { return rule_gather
 
 // ---- making tensors
 
+// Whether an element type holds the number: reported at argument `i` if not.
+static bool fits_dtype(Elaborator *e, const Arguments *a, int i, double value, LvDType dtype) {
+    double limit = dtype == LV_BOOL ? 1 : dtype == LV_I32 ? 2147483647 : 9e15;
+    if (lv_dtype_is_float(dtype) || (value == floor(value) && value <= limit && value >= (dtype == LV_BOOL ? 0 : -limit - 1))) return true;
+    fail(e, a->span[i], "%.10g is no %s", value, lv_dtype_name(dtype));
+    return false;
+}
+
 static Val filled(Elaborator *e, const Arguments *a, double value, int dtype_at) {
     LvShape shape;
     LvDType dtype;
-    if (!want_shape(e, a, 0, &shape) || !want_dtype(e, a, dtype_at, LV_F32, &dtype)) return VAL_BAD;
+    if (!want_shape(e, a, 0, &shape) || !want_dtype(e, a, dtype_at, LV_F32, &dtype) || !fits_dtype(e, a, 1, value, dtype)) return VAL_BAD;
     mark(e, a->call);
     return val_tensor(build_constant(e->graph, value, dtype, shape));
 }
@@ -527,6 +535,7 @@ static Val rule_iota(Elaborator *e, const Arguments *a) {
     LvDType dtype;
     int64_t axis;
     if (!want_shape(e, a, 0, &shape) || !want_dtype(e, a, 2, LV_I32, &dtype) || !want_axis(e, a, 1, shape.rank, -1, &axis)) return VAL_BAD;
+    if (dtype == LV_BOOL) return fail(e, a->span[2], "iota counts in numbers, not in bool");
     Attrs attrs = {0};
     attrs_int(&attrs, ATTR_axis, axis);
     mark(e, a->call);
@@ -578,6 +587,8 @@ static Val rule_constant(Elaborator *e, const Arguments *a) {
     double *numbers = LV_NEW_ARRAY(e->arena, double, count + 1);
     count = 0;
     collect(e, a->at[0], 0, &shape, numbers, &count, &whole, a->span[0]);
+    for (int64_t i = 0; i < count; i++)
+        if (!fits_dtype(e, a, 0, numbers[i], dtype)) return VAL_BAD;
     char *data = lv_arena_alloc(e->graph->arena, (size_t)(count + 1) * lv_dtype_size(dtype));
     for (int64_t i = 0; i < count; i++) lv_element_set(data, dtype, i, numbers[i]);
     Attrs attrs = {0};

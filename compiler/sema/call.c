@@ -117,7 +117,7 @@ static Val wrong_shape(Elaborator *e, const Value *tensor, const TypeRef *type, 
 // Binds or checks each dimension of a signature against a tensor.
 static Val check_dims(Elaborator *e, Value *tensor, const TypeRef *type, const char *what, LvSpan span) {
     LvDType dtype = LV_F32;
-    if (type->name.text && !lv_dtype_parse(type->name.text, &dtype)) return fail(e, type->span, "'%s' is no element type", type->name.text);
+    if (type->name.text && !dtype_find(type->name.text, &dtype)) return fail(e, type->span, "'%s' is no element type", type->name.text);
     if (tensor->dtype != dtype || tensor->shape.rank != type->dims.count) return wrong_shape(e, tensor, type, what, span);
     for (int i = 0; i < type->dims.count; i++) {
         const Expr *dim = type->dims.data[i];
@@ -148,7 +148,7 @@ static Val convert_scalar(Elaborator *e, Val v, const char *name, const TypeRef 
     else if (!strcmp(name, "dtype")) fits = v.kind == VAL_DTYPE;
     else if (!strcmp(name, "module")) fits = v.kind == VAL_INSTANCE || v.kind == VAL_NONE;
     else if (!strcmp(name, "tensor")) fits = is_tensor(v) || val_is_number(v) || v.kind == VAL_NONE;
-    else if (lv_dtype_parse(name, &dtype)) return fail(e, type->span, "a tensor's type has a shape: %s[] for one number", name);
+    else if (dtype_find(name, &dtype)) return fail(e, type->span, "a tensor's type has a shape: %s[] for one number", name);
     else {
         static const char *const names[] = {"int", "float", "bool", "string", "dtype", "module", "tensor", "f32", "i32"};
         LvText hint = {0};

@@ -120,7 +120,7 @@ static bool is_local(const Checker *c, const char *name) {
 static bool is_known(const Checker *c, const char *name) {
     LvDType dtype;
     return is_local(c, name) || file_find(c->file, name) || find_import(c->file, name) || file_find(c->model->prelude, name) ||
-           builtin_find(name) >= 0 || lv_dtype_parse(name, &dtype) || !strcmp(name, "training") || !strcmp(name, "parameter_elements");
+           builtin_find(name) >= 0 || dtype_find(name, &dtype) || !strcmp(name, "training") || !strcmp(name, "parameter_elements");
 }
 
 typedef LV_VEC(const char *) Words;
@@ -208,7 +208,7 @@ static void check_type(Checker *c, const TypeRef *type) {
     LvDType dtype;
     if (!type || full(c)) return;
     for (int i = 0; i < type->types.count; i++) check_type(c, type->types.data[i]);
-    if (type->name.text && !lv_dtype_parse(type->name.text, &dtype)) {
+    if (type->name.text && !dtype_find(type->name.text, &dtype)) {
         bool found = false;
         for (size_t i = 0; i < sizeof names / sizeof *names; i++) found |= !strcmp(names[i], type->name.text);
         if (found && type->has_dims) lv_report(c->diagnostics, LV_SEVERE, type->span, "'%s' is no element type; a list is written [%s]", type->name.text, type->name.text);

@@ -97,7 +97,7 @@ bool entry_trains(const Stmt *entry) { return block_minimizes(&entry->function->
 // The shape of an entry's input; the first name that nothing binds is the batch: `batch`, or -1 left open.
 bool entry_input(Elaborator *e, const Param *param, int64_t batch, LvDType *dtype, LvShape *shape) {
     *dtype = LV_F32;
-    if (!param->type || !param->type->has_dims || (param->type->name.text && !lv_dtype_parse(param->type->name.text, dtype))) {
+    if (!param->type || !param->type->has_dims || (param->type->name.text && !dtype_find(param->type->name.text, dtype))) {
         fail(e, param->span, "an entry's input is a tensor, such as %s: f32[B, 3]", param->name.text);
         return false;
     }

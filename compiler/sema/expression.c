@@ -3,8 +3,8 @@
 
 enum {
     MAX_DEPTH = 900,        // of nested evaluation: C frames of some hundred bytes, a few each, on a stack of 8 MiB
-    MAX_NODES = 1000000,
-    MAX_MEMORY = 768 << 20, // bytes of compile-time values; the largest network here takes 10 MiB
+    MAX_NODES = 300000,
+    MAX_MEMORY = 256 << 20, // bytes of compile-time values; the largest network here takes 10 MiB
 };
 
 bool enter(Elaborator *e, LvSpan span) {
@@ -52,7 +52,7 @@ static bool special_name(Elaborator *e, const char *name, Val *out) {
     LvDType dtype;
     if (!strcmp(name, "training")) *out = val_bool(e->training);
     else if (!strcmp(name, "parameter_elements") && e->parameter_elements >= 0) *out = val_int(e->parameter_elements);
-    else if (lv_dtype_parse(name, &dtype)) *out = (Val){.kind = VAL_DTYPE, .i = dtype};
+    else if (dtype_find(name, &dtype)) *out = (Val){.kind = VAL_DTYPE, .i = dtype};
     else return false;
     return true;
 }

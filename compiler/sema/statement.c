@@ -85,7 +85,7 @@ static void run_variable(Elaborator *e, const Stmt *stmt) {
     LvShape shape;
     LvDType dtype = LV_F32;
     scope_set(e, e->scope, stmt->name.text, VAL_BAD);
-    if (stmt->type->name.text && !lv_dtype_parse(stmt->type->name.text, &dtype)) {
+    if (stmt->type->name.text && !dtype_find(stmt->type->name.text, &dtype)) {
         fail(e, stmt->type->span, "'%s' is no element type", stmt->type->name.text);
         return;
     }

@@ -54,6 +54,10 @@ bool val_equal(Elaborator *e, Val a, Val b) {
     }
 }
 
+bool dtype_find(const char *name, LvDType *dtype) {
+    return lv_dtype_parse(name, dtype) && (*dtype == LV_F32 || *dtype == LV_I32 || *dtype == LV_I64 || *dtype == LV_BOOL);
+}
+
 const char *val_kind_name(Val v) {
     static const char *const names[] = {
         [VAL_POISON] = "an error", [VAL_NONE] = "none",          [VAL_INT] = "an int",         [VAL_FLOAT] = "a float",

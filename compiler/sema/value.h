@@ -128,6 +128,7 @@ Val list_done(Elaborator *e, Val list, LvSpan span);  // when its items are set:
 bool val_is_number(Val v);                   // int or float
 double val_number(Val v);
 bool val_equal(Elaborator *e, Val a, Val b);  // counts as work: lists may share their insides many times over
+bool dtype_find(const char *name, LvDType *dtype);  // f32 i32 i64 bool: the element types of the language
 const char *val_kind_name(Val v);            // "an int", "a tensor f32[B, 3]"
 const char *val_text(Elaborator *e, Val v);  // as it would be written
 Val *scope_find(Scope *scope, const char *name);
@@ -144,7 +145,7 @@ Val evaluate(Elaborator *e, const Expr *expr);
 bool evaluate_quietly(Elaborator *e, const Expr *expr, Val *out);  // for messages: no error is reported
 Val evaluate_named(Elaborator *e, const Expr *expr, const char *path);  // instances made in it are named `path`, `path.0` …
 Val name_lookup(Elaborator *e, const char *name);  // VAL_POISON silently if there is none
-enum { MAX_WORK = 20000000 };             // steps: a second or two
+enum { MAX_WORK = 4000000 };              // steps: a second or two; the largest network here takes some 50,000
 bool enter(Elaborator *e, LvSpan span);   // one more step, one deeper; false (reported once): too much
 void leave(Elaborator *e);
 bool truth(Elaborator *e, const Expr *expr, bool *value);

@@ -97,6 +97,24 @@ static Val run_optimizer(Elaborator *e, Val optimizer, Value *p, Value *g, LvSpa
     return result;
 }
 
+// Whether some param reaches the loss, and not only through stop_gradient.
+static bool reaches_param(Elaborator *e, const Value *loss) {
+    bool *seen = LV_NEW_ARRAY(e->arena, bool, e->graph->next_value + 1), found = false;
+    const Node **stack = LV_NEW_ARRAY(e->arena, const Node *, e->graph->node_count + 1);
+    int depth = 0;
+    stack[depth++] = loss->node;
+    seen[loss->node->results[0].id] = true;
+    while (depth && !found) {
+        const Node *node = stack[--depth];
+        if (node->op == OP_state_read) found = e->graph->variables.data[node_int(node, ATTR_variable, 0)].kind == LV_VARIABLE_PARAM;
+        for (int i = 0; i < node->input_count && node->op != OP_stop_gradient; i++) {
+            const Node *input = node->inputs[i]->node;
+            if (!seen[input->results[0].id]) seen[input->results[0].id] = true, stack[depth++] = input;
+        }
+    }
+    return found;
+}
+
 // The flat vector of gradients, in the order of the flat parameters.
 static Value *gradients(Elaborator *e, Value *loss, LvSpan span) {
     int count = 0;
@@ -124,6 +142,7 @@ Val minimize(Elaborator *e, const Expr *call) {
     if (optimizer.kind != VAL_INSTANCE) return fail(e, call->items.data[2]->span, "an optimizer is an instance, such as optim.AdamW(), not %s", val_kind_name(optimizer));
     Value *value = tensor_of(e, loss, NULL, call->span);
     if (value->shape.rank != 0 || value->dtype != LV_F32) return fail(e, call->items.data[1]->span, "the loss is one number, f32[], not %s", tensor_text(e, value));
+    if (!reaches_param(e, value)) return fail(e, call->items.data[1]->span, "the loss depends on no param: there is nothing to train");
     Value *g = gradients(e, value, call->span), *p = variable_read(e, e->pack);
     e->optimizing = true;
     Val updated = run_optimizer(e, optimizer, p, g, call->span);
