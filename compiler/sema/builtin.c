@@ -485,7 +485,8 @@ static Val rule_attention(Elaborator *e, const Arguments *a) {
     Value *q = real_tensor(e, a, 0);
     double scale;
     bool causal;
-    if (!q || q->shape.rank < 1) return VAL_BAD;
+    if (!q) return VAL_BAD;
+    if (q->shape.rank < 1) return fail(e, a->span[0], "attention: q is [B, heads, positions, channels], not one number");
     double width = (double)q->shape.dim[q->shape.rank - 1];
     if (!want_bool(e, a, 3, &causal) || !want_number(e, a, 4, 1 / sqrt(width > 0 ? width : 1), &scale)) return VAL_BAD;
     Attrs attrs = {0};

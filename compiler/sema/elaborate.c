@@ -144,6 +144,7 @@ static void run_entry(Elaborator *e, const Stmt *entry, Instance *instance) {
     e->in_entry = true;
     Val result = call_function(e, function, e->model->root, instance, count, values, NULL, NULL, function->span,
                                lv_arena_printf(e->arena, "entry '%s'", entry->name.text));
+    if (result.kind == VAL_POISON && e->diagnostics->errors == 0) lv_internal_error("sema: entry '%s' failed without a message", entry->name.text);
     add_results(e, result, function->span);
     e->in_entry = false;
 }
