@@ -7,6 +7,7 @@
 
 #include "autodiff/autodiff.h"
 #include "base/error.h"
+#include "passes/update.h"
 
 #ifndef LV_VERIFY
 #define LV_VERIFY 0
@@ -128,6 +129,8 @@ static bool emit_graph_if(const char *stage, const Graph *graph, const LvCompile
 bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, bool *stopped,
                   LvError *error) {
     verify(graph, "elaborate");
+    update_extend(graph, options->accumulate, options->clip);
+    verify(graph, "update");
     *stopped = emit_graph_if("graph", graph, options);
     bool shown = false;
     for (size_t i = 0; i < sizeof PIPELINE / sizeof *PIPELINE && !*stopped; i++) {

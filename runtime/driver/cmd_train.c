@@ -114,6 +114,8 @@ static bool train(Options *options, OpenModel *open, LvError *error) {
     t.title = t.out;
     t.stop = &stop_asked;
     listen_to_signals();
+    source.compile.accumulate = t.accumulate;
+    source.compile.clip = t.clip > 0;
     LvTrainView shown = view_open(&view);
     bool good = lv_train(device, &plans, &t, &shown, &summary, error);
     view_close(&view);

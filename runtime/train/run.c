@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -68,6 +69,19 @@ static bool our_file(const char *name) {
     return starts(name, "log.jsonl") || starts(name, "events.out.tfevents.") || starts(name, "curve.png");
 }
 
+// One run a folder. A run that was just killed may hold the lock for a moment more: it is waited for.
+static bool lock_folder(Run *run, const char *path, LvError *error) {
+    run->lock = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int tries = 0; run->lock >= 0 && flock(run->lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; tries++) {
+        if (tries == 60) {
+            lv_error_set(error, LV_ERROR_IO, "another run is at work in '%s'", run->options->out);
+            return lv_error_hint(error, "wait for it, or name another folder by --out");
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    }
+    return true;
+}
+
 static bool open_folder(Run *run, LvError *error) {
     static const char *const parts[] = {"", "/checkpoints", "/images"};
     static bool (*const ours[])(const char *) = {our_file, our_checkpoint, our_picture};
@@ -78,11 +92,7 @@ static bool open_folder(Run *run, LvError *error) {
         lv_text_printf(&path, "%s%s", run->options->out, parts[i]);
         good = make_folder(path.data, error);
         if (good && i == 0) {
-            run->lock = open(path.data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-            if (run->lock >= 0 && flock(run->lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-                good = lv_error_set(error, LV_ERROR_IO, "another run is at work in '%s'", run->options->out);
-                lv_error_hint(error, "wait for it, or name another folder by --out");
-            }
+            good = lock_folder(run, path.data, error);
         }
         if (good && run->options->fresh) clear_folder(path.data, ours[i]);
     }
@@ -233,8 +243,8 @@ static void tell_memory(Run *run) {
         if (p->variables[i].kind == LV_VARIABLE_PARAM) parameters += lv_shape_elements(p->variables[i].shape);
     }
     run->bytes = lv_plan_bytes(p);
-    run_note(run, "%s: %.2f million parameters; training takes %.1f MB: weights %.1f, moments %.1f, gradients %.1f, activations %.1f",
-             p->model, (double)parameters / 1e6, (double)run->bytes * mb,
+    run_note(run, "%s: %" PRId64 " parameters; training takes %.1f MB: weights %.1f, moments %.1f, gradients %.1f, activations %.1f",
+             p->model, parameters, (double)run->bytes * mb,
              (double)(p->arena_bytes[LV_ARENA_PARAMS] + p->arena_bytes[LV_ARENA_STATE]) * mb, (double)p->arena_bytes[LV_ARENA_MOMENTS] * mb,
              (double)p->arena_bytes[LV_ARENA_GRADIENTS] * mb, (double)p->arena_bytes[LV_ARENA_ACTIVATIONS] * mb);
 }
@@ -268,7 +278,7 @@ bool run_open(Run *run, LvError *error) {
     LvProgramInfo info = lv_program_info(run->program);
     run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
              info.kernels_compiled + info.kernels_cached, info.kernels_compiled, info.compile_seconds);
-    run_note(run, "%s: %zu pictures; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
+    if (run->state.step < run->steps) run_note(run, "%s: %zu pictures; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
              lv_dataset_count(run->data), run->state.step + 1, run->steps, run->options->batch * run->options->accumulate);
     return (run->state.step >= run->steps && !run->state.pending) ||
            lv_journal_open(run->options->out, run->state.step, run->options->tensorboard, &run->journal, error);
