@@ -45,6 +45,32 @@ static const char *beside(LvArena *arena, const char *importer, const char *name
     return folder ? lv_arena_printf(arena, "%s/%s", folder, name) : name;
 }
 
+// "a/./b/../c" as "a/c": one file has one name, however it is reached. Leading ".." stay; symbolic links are not looked at.
+static const char *tidy(LvArena *arena, const char *path) {
+    char *out = lv_arena_alloc(arena, strlen(path) + 2);
+    size_t length = 0;
+    int names = 0;  // parts in `out` that a ".." may take back
+    bool absolute = path[0] == '/';
+    if (absolute) out[length++] = '/';
+    for (const char *at = path; *at;) {
+        size_t part = strcspn(at, "/");
+        bool dots = part == 2 && at[0] == '.' && at[1] == '.';
+        if (dots && names > 0) {
+            while (length && out[length - 1] != '/') length--;
+            if (length > (size_t)absolute) length--;
+            names--;
+        } else if (part && !(part == 1 && at[0] == '.') && !(dots && absolute)) {
+            if (length && out[length - 1] != '/') out[length++] = '/';
+            memcpy(out + length, at, part);
+            length += part;
+            names += !dots;
+        }
+        at += part + (at[part] == '/');
+    }
+    out[length] = 0;
+    return out;
+}
+
 static const LvBundledSource *bundled(const LvModel *model, const char *path) {
     for (int i = 0; i < model->bundle_count; i++)
         if (!strcmp(model->bundle[i].path, path)) return &model->bundle[i];
@@ -57,7 +83,7 @@ typedef struct {
 } Place;
 
 static bool find_file(LvModel *model, const char *importer, const char *name, Place *place) {
-    const char *near = importer ? beside(model->arena, importer, name) : NULL;
+    const char *near = importer ? tidy(model->arena, beside(model->arena, importer, name)) : NULL;
     const char *library = lv_arena_printf(model->arena, "stdlib/%s", name);
     if (model->bundle) {
         place->real = NULL;
@@ -133,6 +159,7 @@ static SourceFile *load(LvModel *model, Place place, LvDiagnostics *diagnostics,
 }
 
 bool imports_load(LvModel *model, const char *path, LvDiagnostics *diagnostics, LvError *error) {
+    if (!model->bundle) path = tidy(model->arena, path);
     Place root = {path, path}, prelude;
     model->root = load(model, root, diagnostics, error);
     if (!model->root) return false;
