@@ -6,11 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <xxhash.h>
 
 #include "base/vec.h"
+
+enum { MAX_COPY = 256 << 20 };  // larger files get a second name rather than a second copy: disks and time
 
 static void hash_text(XXH3_state_t *state, const char *text) {
     XXH3_128bits_update(state, text, strlen(text) + 1);
@@ -176,6 +179,8 @@ static bool copy_file(const char *from, const char *to, LvError *error) {
 }
 
 bool lv_checkpoint_link(const char *from, const char *to, LvError *error) {
+    struct stat info;
+    if (stat(from, &info) == 0 && info.st_size <= MAX_COPY) return copy_file(from, to, error);
     LvText temporary = {0};
     lv_text_printf(&temporary, "%s.tmp.%ld", to, (long)getpid());
     unlink(temporary.data);

@@ -20,7 +20,7 @@ bool lv_checkpoint_read(const char *path, bool any, LvTensorFile **file, LvError
 bool lv_checkpoint_find(const char *folder, LvTensorFile **file, LvText *path, LvText *refused, LvError *error);
 // Removes all step-N.safetensors of the folder but the `keep` newest, and temporary files that a killed run left.
 void lv_checkpoint_prune(const char *folder, int keep);
-// `to` becomes a second name of the file `from` (or a copy where the system has no such), at once or not at all.
+// `to` becomes a copy of the file `from`, at once or not at all; a second name of it where it is large.
 bool lv_checkpoint_link(const char *from, const char *to, LvError *error);
 
 #endif

@@ -107,6 +107,7 @@ static void on_broken(void *user, const char *name, const char *message) {
     run_note(run, "warning: picture '%s' is passed over: %s", name, message);
 }
 
+// Before anything is made or compiled: what is wrong with the data is said at once, and leaves nothing behind.
 static bool open_data(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
     if (!lv_dataset_open(&run->data, o->train_data, error)) return false;
@@ -121,6 +122,11 @@ static bool open_data(Run *run, LvError *error) {
         if (!lv_dataset_open(&validation, o->val_data, error)) return false;
         lv_dataset_close(validation);
     }
+    return true;
+}
+
+static bool open_loader(Run *run, LvError *error) {
+    const LvTrainOptions *o = run->options;
     LvLoaderOptions loader = lv_loader_options_training();
     loader.batch = (int)o->batch;
     loader.resolution = run->feed.resolution;
@@ -235,18 +241,29 @@ static bool open_variables(Run *run, LvError *error) {
 
 // ---- all together
 
+static void print_bytes(LvText *out, const char *what, int64_t bytes) {
+    double b = (double)bytes;
+    if (b >= 1e9) lv_text_printf(out, "%s %.2f GB", what, b / 1e9);
+    else if (b >= 1e6) lv_text_printf(out, "%s %.1f MB", what, b / 1e6);
+    else lv_text_printf(out, "%s %.1f kB", what, b / 1e3);
+}
+
 static void tell_memory(Run *run) {
     const LvPlan *p = run->plan;
-    double mb = 1.0 / (1 << 20);
+    LvText line = {0};
     int64_t parameters = 0;
     for (int i = 0; i < p->variable_count; i++) {
         if (p->variables[i].kind == LV_VARIABLE_PARAM) parameters += lv_shape_elements(p->variables[i].shape);
     }
     run->bytes = lv_plan_bytes(p);
-    run_note(run, "%s: %" PRId64 " parameters; training takes %.1f MB: weights %.1f, moments %.1f, gradients %.1f, activations %.1f",
-             p->model, parameters, (double)run->bytes * mb,
-             (double)(p->arena_bytes[LV_ARENA_PARAMS] + p->arena_bytes[LV_ARENA_STATE]) * mb, (double)p->arena_bytes[LV_ARENA_MOMENTS] * mb,
-             (double)p->arena_bytes[LV_ARENA_GRADIENTS] * mb, (double)p->arena_bytes[LV_ARENA_ACTIVATIONS] * mb);
+    lv_text_printf(&line, "%s: %" PRId64 " parameters; training takes", p->model, parameters);
+    print_bytes(&line, "", run->bytes);
+    print_bytes(&line, ": weights", p->arena_bytes[LV_ARENA_PARAMS] + p->arena_bytes[LV_ARENA_STATE]);
+    print_bytes(&line, ", moments", p->arena_bytes[LV_ARENA_MOMENTS]);
+    print_bytes(&line, ", gradients", p->arena_bytes[LV_ARENA_GRADIENTS]);
+    print_bytes(&line, ", activations", p->arena_bytes[LV_ARENA_ACTIVATIONS]);
+    run_note(run, "%s", line.data);
+    lv_text_free(&line);
 }
 
 static bool open_program(Run *run, LvError *error) {
@@ -270,7 +287,10 @@ static bool write_config(const Run *run, LvError *error) {
 }
 
 bool run_open(Run *run, LvError *error) {
-    if (!open_folder(run, error) || !open_program(run, error) || !open_data(run, error) || !plan_steps(run, error)) return false;
+    if (!open_data(run, error) || !open_program(run, error) || !open_folder(run, error) || !open_loader(run, error) ||
+        !plan_steps(run, error)) {
+        return false;
+    }
     tell_memory(run);
     if (!open_variables(run, error)) return false;
     if (!write_config(run, error)) return false;

@@ -212,6 +212,7 @@ static bool save(Run *run, bool best, LvError *error) {
     lv_text_printf(&best_name, "%s/checkpoints/best.safetensors", o->out);
     bool good = lv_run_save(run->store, &run->state, o->model, file.data, error) &&
                 (!best || lv_checkpoint_link(file.data, best_name.data, error)) && lv_checkpoint_link(file.data, last.data, error);
+    if (!good && error->kind == LV_ERROR_IO) lv_error_hint(error, "make room; earlier checkpoints are whole, and the same command goes on from them");
     if (good) {
         LvText folder = {0};
         lv_text_printf(&folder, "%s/checkpoints", o->out);
