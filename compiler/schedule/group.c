@@ -35,17 +35,13 @@ static void add_dependency(Grouping *g, int group, int on) {
     }
 }
 
-static Value *owner(const Plan *plan, Value *value) {
-    return plan->place[value->id] == PLACE_ALIAS ? plan->alias_of[value->id] : value;
-}
-
 typedef LV_VEC(Value *) Values;
 typedef LV_VEC(Node *) Nodes;
 
 // Stored values that the expression of `value` reads, and the nodes inside it. `whole`: of its expression though it is stored.
 static void collect(const Plan *plan, Value *value, bool whole, char *seen, Values *reads, Nodes *nodes, Values *touched) {
     if (!whole) {
-        value = owner(plan, value);
+        value = plan_owner(plan, value);
         if (seen[value->id]) return;
         seen[value->id] = 1;
         lv_vec_push(touched, value);
@@ -131,7 +127,8 @@ static bool may_join(Grouping *g, const Group *group, const Group *candidate) {
         Value *read = candidate->reads.data[i];
         int from = g->plan->unit_of[read->id];
         if (from >= 0 && from != group->id && depends_on(g, from, group->id)) return false;
-        if (contains(group->reads.data, group->reads.count, read) && lv_shape_elements(read->shape) * 8 >= elements) shared += elements;
+        if (contains(group->reads.data, group->reads.count, read) && lv_shape_elements(read->shape) * 8 >= elements)
+            shared += elements;
     }
     return shared > 0;
 }
@@ -194,7 +191,7 @@ static void place_whole(Grouping *g, Node *node, Role role) {
     Group *group = new_group(g, node, role);
     lv_vec_push(&group->nodes, node);
     for (int i = 0; i < node->input_count; i++) {
-        Value *read = owner(g->plan, node->inputs[i]);
+        Value *read = plan_owner(g->plan, node->inputs[i]);
         if (!contains(group->reads.data, group->reads.count, read)) lv_vec_push(&group->reads, read);
         int from = g->plan->unit_of[read->id];
         if (from >= 0) add_dependency(g, group->id, from);

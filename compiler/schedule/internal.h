@@ -1,9 +1,9 @@
 // Shared by the files of schedule/: the stages between a graph and its units, in order.
 //   mark.c    which values are stored, which are recomputed inside their consumers; which share another's storage
 //   group.c   which stored values are computed by one kernel
-//   lower.c   one group -> one nest of loop IR
+//   lower.c   one group -> one nest of loop IR; value.c an expression at an index
 //   rows.c    several kernels over the same rows -> one
-//   build.c   kernels and calls -> units; small kernels taken together
+//   build.c   groups -> units, small ones taken together; units.c one unit
 #ifndef LV_SCHEDULE_INTERNAL_H
 #define LV_SCHEDULE_INTERNAL_H
 
@@ -50,6 +50,7 @@ typedef enum {
 Role node_role(const Node *node);
 
 void plan_mark(Plan *plan);
+Value *plan_owner(const Plan *plan, Value *value);  // whose storage the value is read from
 
 typedef struct {
     int id;

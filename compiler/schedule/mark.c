@@ -12,8 +12,13 @@
 #include "schedule/internal.h"
 
 void schedule_internal_error(const char *stage, const Node *node, const char *what) {
-    if (node && node->result_count) lv_internal_error("schedule: %s: %s (%%%d = %s)", stage, what, node->results[0].id, op_name(node->op));
+    if (node && node->result_count)
+        lv_internal_error("schedule: %s: %s (%%%d = %s)", stage, what, node->results[0].id, op_name(node->op));
     lv_internal_error("schedule: %s: %s", stage, what);
+}
+
+Value *plan_owner(const Plan *plan, Value *value) {
+    return plan->place[value->id] == PLACE_ALIAS ? plan->alias_of[value->id] : value;
 }
 
 Role node_role(const Node *node) {
@@ -291,7 +296,8 @@ static void find_reaching(Plan *plan) {
         if (node_role(from->node) != ROLE_POINT || plan->place[from->id] != PLACE_STORED || from->node->op == OP_concat) continue;
         if (lv_shape_elements(node->results[0].shape) * 64 > lv_shape_elements(from->shape)) continue;
         Tree tree = {.plan = plan};
-        for (int i = 0; i < from->node->input_count; i++) tree_walk(&tree, from->node->inputs[i], lv_shape_elements(from->shape), false);
+        for (int i = 0; i < from->node->input_count; i++)
+            tree_walk(&tree, from->node->inputs[i], lv_shape_elements(from->shape), false);
         plan->reaches[node->results[0].id] = tree.count <= 24;
     }
 }

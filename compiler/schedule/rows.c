@@ -67,7 +67,8 @@ static bool writes_in_row(const Kernel *kernel, int buffer, int64_t rows) {
         const Nest *nest = &kernel->nests.data[n];
         for (size_t i = 0; i < nest->outputs.count; i++) {
             const Output *output = &nest->outputs.data[i];
-            if (output->buffer == buffer && !in_row(nest, &output->index, rows, kernel->buffers.data[buffer].elements)) return false;
+            if (output->buffer == buffer && !in_row(nest, &output->index, rows, kernel->buffers.data[buffer].elements))
+                return false;
         }
     }
     return true;
@@ -135,7 +136,8 @@ void rows_make_local(Kernel *kernel, int buffer) {
     for (size_t n = 0; n < kernel->nests.count; n++) {
         Nest *nest = &kernel->nests.data[n];
         for (size_t i = 0; i < nest->body.count; i++) {
-            if (nest->body.data[i].kind == INSTR_LOAD && nest->body.data[i].buffer == buffer) affine_drop(&nest->body.data[i].index, row_var(nest));
+            if (nest->body.data[i].kind == INSTR_LOAD && nest->body.data[i].buffer == buffer)
+                affine_drop(&nest->body.data[i].index, row_var(nest));
         }
         for (size_t i = 0; i < nest->outputs.count; i++) {
             if (nest->outputs.data[i].buffer == buffer) affine_drop(&nest->outputs.data[i].index, row_var(nest));

@@ -29,11 +29,14 @@ void kernels_compile(KernelSet *set, const char *flags) {
         FILE *file = fopen(path, "w");
         if (!file) abort();
         fputs(set->prelude, file);
-        for (size_t i = (size_t)f; i < set->texts.count; i += FILES) fprintf(file, "\n%s", (const char *)set->texts.entries[i].value);
+        for (size_t i = (size_t)f; i < set->texts.count; i += FILES)
+            fprintf(file, "\n%s", (const char *)set->texts.entries[i].value);
         fclose(file);
     }
     snprintf(command, sizeof command,
-             "cd %s && for f in 0 1 2 3; do cc -std=gnu11 -w -fPIC %s -c k$f.c & done; wait; cc -shared -fopenmp k?.o -o k.so -lm", set->path, flags);
+             "cd %s && for f in 0 1 2 3; do cc -std=gnu11 -w -fPIC %s -c k$f.c & done; wait; cc -shared -fopenmp k?.o -o "
+             "k.so -lm",
+             set->path, flags);
     if (system(command) != 0) {
         fprintf(stderr, "cc refused the kernels in %s\n", set->path);
         abort();
@@ -119,7 +122,8 @@ static void run_call(Run *run, const Unit *unit) {
     const Tensor **inputs = LV_NEW_ARRAY(run->arena, const Tensor *, node->input_count + 1);
     Tensor *results = LV_NEW_ARRAY(run->arena, Tensor, node->result_count + 1);
     for (int i = 0; i < node->input_count; i++) inputs[i] = load(run, node->inputs[i]);
-    for (int i = 0; i < node->result_count; i++) results[i] = *tensor_new(run->arena, node->results[i].dtype, node->results[i].shape);
+    for (int i = 0; i < node->result_count; i++)
+        results[i] = *tensor_new(run->arena, node->results[i].dtype, node->results[i].shape);
     op_info(node->op)->evaluate(&(Evaluation){.round = true, .arena = run->arena}, node, inputs, results);
     for (int i = 0; i < node->result_count; i++) store(run, &node->results[i], &results[i]);
 }
@@ -145,7 +149,8 @@ static void run_unit(Run *run, const KernelSet *set, const Unit *unit) {
     // Two outputs may be allowed the same operand; then each has a copy of it: read from the first.
     for (int i = 0; i < unit->operand_count; i++) {
         int read = unit->operands[i].in_place;
-        if (unit->operands[i].written && read >= 0 && !run->schedule->alias_of[unit->operands[i].value->id]) buffers[read] = buffers[i];
+        if (unit->operands[i].written && read >= 0 && !run->schedule->alias_of[unit->operands[i].value->id])
+            buffers[read] = buffers[i];
     }
     kernel(buffers, unit->scalars);
 }

@@ -85,7 +85,8 @@ static void run_jobs(Jobs *jobs, KernelSet *set) {
             for (int r = 0; r < want.count; r++) {
                 if (close_to(set_find(&got, want.at[r].name), want.at[r].tensor, job->tolerance)) continue;
                 double apart = tensor_distance(set_find(&got, want.at[r].name), want.at[r].tensor);
-                fprintf(stderr, "%s (%s): result %s is off by %g\n", job->text, f ? "each node a kernel" : "fused", want.at[r].name, apart);
+                fprintf(stderr, "%s (%s): result %s is off by %g\n", job->text, f ? "each node a kernel" : "fused",
+                        want.at[r].name, apart);
                 if (wrong++ < 2) {
                     LvText text = {0};
                     graph_print(job->graph, &text);
@@ -181,12 +182,22 @@ static void test_gradients(void **state) {
 
 // Large enough for threads, rows, tiles and chunks.
 static const char *const large_cases[] = {
-    "softmax {axis = 1} f32[64, 700]", "softmax {axis = 0} f32[300, 200]", "softmax {axis = 2} f32[5, 40, 131]",
-    "layer_norm {eps = 1e-5} f32[96, 513] f32[513] f32[513]", "layer_norm {eps = 1e-5} f32[2, 50, 300] f32[300] f32[300]",
-    "cross_entropy {ignore = -1} f32[64, 1000] i32[64]:0:1000", "group_norm {groups = 8, eps = 1e-6} f32[2, 32, 33, 31] f32[32] f32[32]",
-    "reduce_sum {axes = [0]} f32[3000, 37]", "reduce_sum {axes = [0]} f32[70, 1400]", "reduce_sum {axes = [0]} f32[70, 1409]",
-    "reduce_sum {axes = [0, 1]} f32[301, 307]", "reduce_sum {axes = [0, 2, 3]} f32[8, 16, 40, 30]", "reduce_max {axes = [0]} f32[100000]",
-    "reduce_min {axes = [1]} f32[3, 50000]", "argmax {axis = 1} f32[60, 2000]:-90:90", "argmin {axis = 0} f32[900, 130]:-90:90",
+    "softmax {axis = 1} f32[64, 700]",
+    "softmax {axis = 0} f32[300, 200]",
+    "softmax {axis = 2} f32[5, 40, 131]",
+    "layer_norm {eps = 1e-5} f32[96, 513] f32[513] f32[513]",
+    "layer_norm {eps = 1e-5} f32[2, 50, 300] f32[300] f32[300]",
+    "cross_entropy {ignore = -1} f32[64, 1000] i32[64]:0:1000",
+    "group_norm {groups = 8, eps = 1e-6} f32[2, 32, 33, 31] f32[32] f32[32]",
+    "reduce_sum {axes = [0]} f32[3000, 37]",
+    "reduce_sum {axes = [0]} f32[70, 1400]",
+    "reduce_sum {axes = [0]} f32[70, 1409]",
+    "reduce_sum {axes = [0, 1]} f32[301, 307]",
+    "reduce_sum {axes = [0, 2, 3]} f32[8, 16, 40, 30]",
+    "reduce_max {axes = [0]} f32[100000]",
+    "reduce_min {axes = [1]} f32[3, 50000]",
+    "argmax {axis = 1} f32[60, 2000]:-90:90",
+    "argmin {axis = 0} f32[900, 130]:-90:90",
 };
 
 static void test_large(void **state) {
@@ -232,7 +243,9 @@ static Value *pick_shape(Maker *m, LvShape shape) {
 }
 
 // The same values in a bounded range, whatever came before.
-static Value *tame(Maker *m, Value *v) { return draw(m, 2) ? build_unary(m->graph, OP_tanh, v) : build_unary(m->graph, OP_sin, v); }
+static Value *tame(Maker *m, Value *v) {
+    return draw(m, 2) ? build_unary(m->graph, OP_tanh, v) : build_unary(m->graph, OP_sin, v);
+}
 
 static Value *random_movement(Maker *m, Value *x) {
     Graph *g = m->graph;
@@ -360,7 +373,8 @@ static void make_random(Job *job, uint64_t seed) {
         const char *name = lv_arena_printf(job->arena, "x%d", i);
         m.pool[m.count++] = graph_add_input(m.graph, name, LV_F32, shape);
         Tensor *t = tensor_new(job->arena, LV_F32, shape);
-        for (int64_t k = 0, n = lv_shape_elements(shape); k < n; k++) t->f[k] = (float)(hash_uniform(seed + 9 + (uint64_t)i, (uint64_t)k) * 2 - 0.9);
+        for (int64_t k = 0, n = lv_shape_elements(shape); k < n; k++)
+            t->f[k] = (float)(hash_uniform(seed + 9 + (uint64_t)i, (uint64_t)k) * 2 - 0.9);
         set_add(&job->inputs, name, t);
     }
     int nodes = 3 + draw(&m, 14);
@@ -385,7 +399,8 @@ static void test_random(void **state) {
     (void)state;
     Jobs jobs = {0};
     KernelSet set = {0};
-    int count = getenv("LV_RANDOM_GRAPHS") ? atoi(getenv("LV_RANDOM_GRAPHS")) : 100, first = getenv("LV_RANDOM_SEED") ? atoi(getenv("LV_RANDOM_SEED")) : 1;
+    int count = getenv("LV_RANDOM_GRAPHS") ? atoi(getenv("LV_RANDOM_GRAPHS")) : 100,
+        first = getenv("LV_RANDOM_SEED") ? atoi(getenv("LV_RANDOM_SEED")) : 1;
     for (int i = 0; i < count; i++) {
         Job job = {.text = "", .arena = lv_arena_create(), .tolerance = 1e-4};
         make_random(&job, (uint64_t)(first + i));

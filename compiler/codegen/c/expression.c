@@ -59,9 +59,15 @@ void c_put_extreme(LvDType dtype, bool most, LvText *out) {
 static const struct {
     const char *name, *f32, *f64;
 } functions[] = {
-    {"exp", "lv_exp", "__builtin_exp"},       {"log", "lv_log", "__builtin_log"},    {"sqrt", "__builtin_sqrtf", "__builtin_sqrt"},
-    {"fabs", "__builtin_fabsf", "__builtin_fabs"}, {"sin", "lv_sin", "__builtin_sin"}, {"cos", "lv_cos", "__builtin_cos"},
-    {"tanh", "lv_tanh", "__builtin_tanh"},    {"erf", "lv_erf", "__builtin_erf"},    {"floor", "__builtin_floorf", "__builtin_floor"},
+    {"exp", "lv_exp", "__builtin_exp"},
+    {"log", "lv_log", "__builtin_log"},
+    {"sqrt", "__builtin_sqrtf", "__builtin_sqrt"},
+    {"fabs", "__builtin_fabsf", "__builtin_fabs"},
+    {"sin", "lv_sin", "__builtin_sin"},
+    {"cos", "lv_cos", "__builtin_cos"},
+    {"tanh", "lv_tanh", "__builtin_tanh"},
+    {"erf", "lv_erf", "__builtin_erf"},
+    {"floor", "__builtin_floorf", "__builtin_floor"},
     {"pow", "__builtin_powf", "__builtin_pow"},
 };
 
@@ -112,6 +118,7 @@ void c_put_cast(LvDType from, LvDType to, const char *arg, LvText *out) {
     if (to == LV_BOOL) lv_text_printf(out, "%s!=0", arg);
     else if (to == LV_BF16) lv_text_printf(out, "lv_round_bf16((float)%s)", arg);
     else if (to == LV_F16) lv_text_printf(out, "(float)(_Float16)%s", arg);
-    else if (c_is_float(from) && !c_is_float(to)) lv_text_printf(out, "lv_%s_of_%s(%s)", lv_dtype_name(to), from == LV_F64 ? "f64" : "f32", arg);
+    else if (c_is_float(from) && !c_is_float(to))
+        lv_text_printf(out, "lv_%s_of_%s(%s)", lv_dtype_name(to), from == LV_F64 ? "f64" : "f32", arg);
     else lv_text_printf(out, "(%s)%s", c_type(to), arg);
 }
