@@ -112,10 +112,9 @@ static void test_recovery(void **state) {
     (void)state;
     // each line that is wrong is reported once, and what is right around it is read
     static const char text[] = "module A(n: int) {\n"
-                               "    a = [1, 2\n"
+                               "    a = 1 2\n"
                                "    b = 3\n"
-                               "    c = 1 *\n"
-                               "    ]\n"
+                               "    c = (1 *)\n"
                                "    fn f(x: tensor { return x }\n"
                                "    fn g(x: tensor) { retrun x }\n"
                                "    d = 4\n"
