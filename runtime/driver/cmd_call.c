@@ -50,6 +50,20 @@ static bool read_options(Call *call, int argc, char **argv, LvError *error) {
            options_number(&call->options, "lr", &call->lr, error);
 }
 
+static bool refuse_shape(const LvPort *port, const LvTensor *tensor, LvError *error) {
+    LvText text = {0};
+    lv_shape_print(&text, tensor->shape);
+    lv_text_puts(&text, " in the file, ");
+    for (int d = 0; d < port->shape.rank; d++) {
+        if (port->shape.dim[d] < 0) lv_text_puts(&text, d ? ", B" : "[B");
+        else lv_text_printf(&text, "%s%" PRId64, d ? ", " : "[", port->shape.dim[d]);
+    }
+    lv_text_puts(&text, port->shape.rank ? "]" : "[]");
+    lv_error_set(error, LV_ERROR_USAGE, "the input '%s' is %s in the entry", port->name, text.data);
+    lv_text_free(&text);
+    return lv_error_hint(error, "the model's parameters (--config, --set) decide the sizes");
+}
+
 // The batch is the extent that the file's tensors have where the entry leaves it free.
 static bool find_batch(Call *call, const LvModelEntry *entry, LvError *error) {
     for (int i = 0; i < entry->input_count; i++) {
@@ -61,10 +75,9 @@ static bool find_batch(Call *call, const LvModelEntry *entry, LvError *error) {
             return lv_error_hint(error, "--input takes a safetensors file with a tensor of that name");
         }
         bool free_batch = port->shape.rank > 0 && port->shape.dim[0] < 0;
-        if (tensor->shape.rank != port->shape.rank) {
-            return lv_error_set(error, LV_ERROR_USAGE, "the input '%s' has %d dimensions; the entry takes %d", port->name,
-                                tensor->shape.rank, port->shape.rank);
-        }
+        bool fits = tensor->shape.rank == port->shape.rank;
+        for (int d = 0; fits && d < port->shape.rank; d++) fits = port->shape.dim[d] < 0 || port->shape.dim[d] == tensor->shape.dim[d];
+        if (!fits) return refuse_shape(port, tensor, error);
         if (free_batch && call->batch == 0) call->batch = tensor->shape.dim[0];
         if (free_batch && call->batch != tensor->shape.dim[0]) {
             return lv_error_set(error, LV_ERROR_USAGE, "the input '%s' has batch %" PRId64 ", another has %" PRId64, port->name,
@@ -83,13 +96,7 @@ static bool set_inputs(Call *call, LvError *error) {
         size_t bytes;
         if (!tensor) return lv_error_set(error, LV_ERROR_USAGE, "the input '%s' is missing", port->name);
         if (!lv_shape_equal(tensor->shape, port->shape) || !lv_shape_bytes(port->shape, port->dtype, &bytes)) {
-            LvText text = {0};
-            lv_shape_print(&text, tensor->shape);
-            lv_text_puts(&text, " in the file, ");
-            lv_shape_print(&text, port->shape);
-            lv_error_set(error, LV_ERROR_USAGE, "the input '%s' is %s in the entry", port->name, text.data);
-            lv_text_free(&text);
-            return false;
+            return refuse_shape(port, tensor, error);
         }
         void *data = lv_malloc(bytes + 1);
         bool good = lv_elements_convert(data, port->dtype, tensor->data, tensor->dtype, lv_shape_elements(port->shape));
