@@ -104,7 +104,7 @@ static Value *real_tensor(Elaborator *e, const Arguments *a, int i) {
 
 static void mark(Elaborator *e, LvSpan span) {
     e->graph->span = span;
-    e->graph->scope = e->instance ? e->instance->path : "";
+    e->graph->scope = e->path;
 }
 
 static Val add(Elaborator *e, const Arguments *a, int count, Value *const *inputs, const Attrs *attrs) {

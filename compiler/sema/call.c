@@ -8,15 +8,16 @@ enum { MAX_FRAMES = 120 };  // a network is some ten deep; more is recursion wit
 typedef struct {
     SourceFile *file;
     Instance *instance;
+    const char *path;
     const Function *function;
     Scope *scope;
     const Frame *frame;
 } Context;
 
-static Context context_take(Elaborator *e) { return (Context){e->file, e->instance, e->function, e->scope, e->frame}; }
+static Context context_take(Elaborator *e) { return (Context){e->file, e->instance, e->path, e->function, e->scope, e->frame}; }
 
 static void context_put(Elaborator *e, Context c) {
-    e->file = c.file, e->instance = c.instance, e->function = c.function, e->scope = c.scope, e->frame = c.frame;
+    e->file = c.file, e->instance = c.instance, e->path = c.path, e->function = c.function, e->scope = c.scope, e->frame = c.frame;
 }
 
 // ---- types
@@ -268,6 +269,7 @@ Val call_function(Elaborator *e, const Function *function, SourceFile *file, Ins
     const char *where = lv_arena_printf(e->arena, "in %s", what);
     Frame frame = frame_make(e, span, where);
     e->file = file, e->instance = self, e->function = function, e->scope = &locals, e->frame = &frame;
+    if (self) e->path = self->path;
     Val result = VAL_BAD;
     if (bind_arguments(e, &function->params, count, values, names, spans, span, what, false, caller.frame)) {
         bool returned = false;
@@ -303,7 +305,7 @@ Val instantiate(Elaborator *e, const Item *item, SourceFile *file, const char *p
     instance->path = path;
     Frame frame = frame_make(e, span, path[0] ? lv_arena_printf(e->arena, "in %s (%s)", path_text(e, path), item->name.text)
                                               : lv_arena_printf(e->arena, "in model %s", item->name.text));
-    e->file = file, e->instance = instance, e->function = NULL, e->scope = &instance->scope, e->frame = &frame, e->in_entry = false;
+    e->file = file, e->instance = instance, e->path = path, e->function = NULL, e->scope = &instance->scope, e->frame = &frame, e->in_entry = false;
     Val result = {.kind = VAL_INSTANCE, .instance = instance};
     if (bind_arguments(e, &item->params, count, values, names, spans, span, what, true, caller.frame)) {
         bool returned = false;

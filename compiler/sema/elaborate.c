@@ -7,7 +7,7 @@
 // ---- an elaboration
 
 static void begin(Elaborator *e, LvModel *model, const char *name, int64_t batch, LvDiagnostics *diagnostics) {
-    *e = (Elaborator){.model = model, .diagnostics = diagnostics, .batch = batch, .parameter_elements = -1, .pack = -1};
+    *e = (Elaborator){.model = model, .diagnostics = diagnostics, .batch = batch, .parameter_elements = -1, .pack = -1, .path = ""};
     e->arena = lv_arena_create();
     e->graph = graph_create(name);
     e->file = model->root;
@@ -32,6 +32,7 @@ static Graph *end(Elaborator *e, bool keep) {
     else graph_destroy(graph), graph = NULL;
     lv_vec_free(&e->variables);
     lv_map_free(&e->paths);
+    lv_map_free(&e->streams);
     lv_arena_destroy(e->arena);
     return graph;
 }
@@ -97,6 +98,10 @@ bool entry_trains(const Stmt *entry) { return block_minimizes(&entry->function->
 // The shape of an entry's input; the first name that nothing binds is the batch: `batch`, or -1 left open.
 bool entry_input(Elaborator *e, const Param *param, int64_t batch, LvDType *dtype, LvShape *shape) {
     *dtype = LV_F32;
+    if (param->value) {
+        fail(e, param->value->span, "an entry's input has no default");
+        return false;
+    }
     if (!param->type || !param->type->has_dims || (param->type->name.text && !dtype_find(param->type->name.text, dtype))) {
         fail(e, param->span, "an entry's input is a tensor, such as %s: f32[B, 3]", param->name.text);
         return false;

@@ -7,7 +7,7 @@ bool is_tensor(Val v) { return v.kind == VAL_TENSOR || v.kind == VAL_VARIABLE; }
 
 static void place_nodes(Elaborator *e, LvSpan span) {
     e->graph->span = span;
-    e->graph->scope = e->instance ? e->instance->path : "";
+    e->graph->scope = e->path;
 }
 
 Value *add_checked(Elaborator *e, Op op, int count, Value *const *inputs, const Attrs *attrs, LvSpan span) {

@@ -103,11 +103,13 @@ struct Elaborator {
     // where code is being run
     SourceFile *file;
     Instance *instance;      // NULL in free functions
+    const char *path;        // of the innermost instance, also in the free functions that it calls: the scope of nodes
     const Function *function; // being run, NULL in a module's body
     Scope *scope;            // locals
     const char *naming;      // path for an instance created right here, NULL: none may be
-    const char *stream_base; // name that random streams count from
+    const char *stream_base; // of initial values: the variable, whose name the random streams have
     int stream_count;
+    LvMap streams;           // else: how many there are so far at each path
     int depth;               // of C recursion
     int64_t work;            // steps of evaluation; bounded
     bool stopped;            // a limit was hit: one error, then silence

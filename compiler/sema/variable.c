@@ -71,11 +71,20 @@ Value *builtin_input(Elaborator *e, const char *name, LvDType dtype) {
     return found ? found : graph_add_input(e->graph, name, dtype, (LvShape){0});
 }
 
-// A stream is the hash of where the number is drawn: an initializer's variable, or the instance and a count over the entry.
+// A stream is the hash of where the number is drawn: an initializer's variable, or the instance and a count over its calls. So
+// a layer added elsewhere changes nobody else's numbers.
+static const char *stream_name(Elaborator *e) {
+    if (e->stream_base) {
+        int count = e->stream_count++;
+        return count == 0 ? e->stream_base : lv_arena_printf(e->arena, "%s#%d", e->stream_base, count);
+    }
+    intptr_t count = (intptr_t)lv_map_get(&e->streams, e->path);
+    lv_map_set(&e->streams, e->path, (void *)(count + 1));
+    return lv_arena_printf(e->arena, "%s#%d", e->path, (int)count);
+}
+
 Value *random_node(Elaborator *e, Op op, LvShape shape) {
-    const char *base = e->stream_base ? e->stream_base : e->instance ? e->instance->path : "";
-    const char *name = e->stream_base && e->stream_count == 0 ? base : lv_arena_printf(e->arena, "%s#%d", base, e->stream_count);
-    e->stream_count++;
+    const char *name = stream_name(e);
     Attrs attrs = {0};
     attrs_int(&attrs, ATTR_stream, (int64_t)(lv_hash_name(name) & 0xFFFFFFFFu));
     Value *seed = builtin_input(e, "$seed", LV_I64);
