@@ -19,6 +19,10 @@ typedef struct {
     int chunk_axis;      // -1: none
 } Shape;
 
+#define EACH_REDUCTION(p, o) \
+    for (size_t o = 0; o < (p)->nest->outputs.count; o++) \
+        if ((p)->nest->outputs.data[o].kind == OUTPUT_REDUCE)
+
 static bool is_search(const Output *output) { return output->op == OP_argmax || output->op == OP_argmin; }
 
 static const char *accumulator_type(const Printer *p, const Output *output) {
@@ -38,17 +42,13 @@ static Shape find_shape(const Printer *p) {
     const Nest *nest = p->nest;
     Shape s = {.axes = nest->axis_count, .width = 1, .items = 1, .chunks = 1, .chunk_axis = -1};
     bool search = false;
-    for (size_t i = 0; i < nest->outputs.count; i++)
-        search |= nest->outputs.data[i].kind == OUTPUT_REDUCE && is_search(&nest->outputs.data[i]);
+    int64_t sums = 0;
+    EACH_REDUCTION(p, o) search |= is_search(&nest->outputs.data[o]), sums++;
     s.kept = p->base;
     while (s.kept < s.axes && !nest->axes[s.kept].reduced) s.items *= printer_axis_extent(nest, s.kept++);
-    if (s.axes == p->base) return s;
+    if (s.kept == s.axes) return s;  // nothing is reduced: extents of 1, or a single element
     int last = s.axes - 1;
     int64_t inner = printer_axis_extent(nest, last);
-    if (s.kept == s.axes) {  // nothing is reduced (extents of 1): keep the innermost as lanes
-        s.kept--, s.items /= inner ? inner : 1;
-        if (!inner) s.items = 0;
-    }
     s.inner_kept = !nest->axes[last].reduced;
     s.lanes = !s.inner_kept && !search && inner <= 64 && s.kept < last;
     if (s.inner_kept || s.lanes) s.width = inner;
@@ -61,14 +61,10 @@ static Shape find_shape(const Printer *p) {
     if (s.chunk_axis < 0 || s.items < 1 || s.width < 1) return s;
     s.chunks = (PARALLEL_ITEMS + s.items - 1) / s.items;
     if (s.chunks > longest) s.chunks = longest;
-    while (s.chunks > 1 && s.chunks * s.items * s.width > MAX_PARTIALS) s.chunks /= 2;
+    while (s.chunks > 1 && s.chunks * s.items * s.width * sums > MAX_PARTIALS) s.chunks /= 2;
     if (s.chunks <= 1) s.chunk_axis = -1, s.chunks = 1;
     return s;
 }
-
-#define EACH_REDUCTION(p, o) \
-    for (size_t o = 0; o < (p)->nest->outputs.count; o++) \
-        if ((p)->nest->outputs.data[o].kind == OUTPUT_REDUCE)
 
 static void put_fold(Printer *p, const Output *output, const char *accumulator, const char *value, const char *at,
                      const char *position) {
