@@ -135,9 +135,9 @@ bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, L
     bool shown = false;
     for (size_t i = 0; i < sizeof PIPELINE / sizeof *PIPELINE && !*stopped; i++) {
         const Step *step = &PIPELINE[i];
-        if (step->when == OPTIMIZING && options->no_optimize) continue;
-        if (step->when == IN_BF16 && options->precision != LV_PRECISION_BF16) continue;
-        if (!run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;
+        bool skipped = (step->when == OPTIMIZING && options->no_optimize) ||
+                       (step->when == IN_BF16 && options->precision != LV_PRECISION_BF16);
+        if (!skipped && !run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;
         shown |= emit_graph_if(step->pass, graph, options);
         *stopped = emit_graph_if(step->stage, graph, options);
     }

@@ -85,7 +85,7 @@ static Value *rule_select(Graph *g, Node *node) {
     if (a == b) return a;
     if (made_by(c, OP_not)) return build_select(g, c->node->inputs[0], b, a);
     // x > 0 ? x : 0 is max(x, 0), NaN included: a > b ? a : b
-    if (made_by(c, OP_gt) && c->node->inputs[0] == a && value_is_constant(b) && value_is_constant(c->node->inputs[1]) &&
+    if (a->dtype != LV_BOOL && made_by(c, OP_gt) && c->node->inputs[0] == a && value_is_constant(b) && value_is_constant(c->node->inputs[1]) &&
         value_number(b) == value_number(c->node->inputs[1])) {
         return build_binary(g, OP_max, a, b);
     }

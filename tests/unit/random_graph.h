@@ -156,6 +156,36 @@ static Value *make_cast(Maker *m, Value *x) {
     return build_cast(m->graph, build_cast(m->graph, x, LV_F64), LV_F32);
 }
 
+// Through integers and back. The factors keep what is cut off away from whole numbers, so that rounding decides nothing.
+static Value *make_integers(Maker *m, Value *x) {
+    static const Op ops[] = {OP_add, OP_sub, OP_mul, OP_max, OP_min, OP_mod, OP_div};
+    Graph *g = m->graph;
+    Value *scaled = build_binary(g, OP_add, build_binary(g, OP_mul, x, build_like(g, 7.3, x)), build_like(g, 0.37, x));
+    Value *a = build_cast(g, scaled, LV_I32), *b = build_like(g, roll(m, 5), a);
+    for (int i = 0; i < 3; i++) {
+        if (roll(m, 4) == 0) b = build_unary(g, roll(m, 2) ? OP_neg : OP_abs, a);
+        a = build_binary(g, ops[roll(m, 7)], roll(m, 4) ? a : b, roll(m, 4) ? b : a);
+        if (roll(m, 4) == 0) a = build_cast(g, build_cast(g, a, LV_I64), LV_I32);
+    }
+    if (roll(m, 3) == 0) return build_cast(g, build_binary(g, roll(m, 2) ? OP_le : OP_eq, a, b), LV_F32);
+    Value *small = build_binary(g, OP_mod, a, build_like(g, 9, a));  // a product of a few would leave f32's whole numbers
+    if (roll(m, 3) == 0 && a->shape.rank) {
+        int64_t axes[LV_MAX_RANK] = {0};
+        small = build_reduce(g, roll(m, 2) ? OP_reduce_sum : OP_reduce_max, small, lv_shape_elements(a->shape) ? 1 : 0, axes);
+    }
+    return build_cast(g, small, LV_F32);
+}
+
+static Value *make_logic(Maker *m, Value *x) {
+    Graph *g = m->graph;
+    Value *a = build_binary(g, OP_gt, x, build_like(g, 0.1234, x)), *b = build_binary(g, OP_lt, x, build_like(g, 0.4321, x));
+    if (roll(m, 3) == 0) b = build_like(g, roll(m, 2), a);
+    a = build_binary(g, roll(m, 2) ? OP_and : OP_or, a, b);
+    if (roll(m, 3) == 0) a = build_unary(g, OP_not, a);
+    if (roll(m, 3) == 0) a = build_select(g, b, a, build_like(g, 0, a));
+    return roll(m, 2) ? build_cast(g, a, LV_F32) : build_select(g, a, x, partner(m, x));
+}
+
 static Value *make_composite(Maker *m, Value *x) {
     Graph *g = m->graph;
     Attrs attrs = {0};
@@ -221,7 +251,7 @@ static Graph *make_graph(uint64_t seed, bool differentiate) {
     add_value(&m, state);
     static Value *(*const makers[])(Maker *, Value *) = {make_unary, make_binary, make_binary, make_binary, make_select, make_reduction,
         make_reduction, make_reshape, make_reshape, make_transpose, make_expand, make_expand, make_slice, make_pad, make_concat,
-        make_reverse, make_cast, make_composite, make_matmul, make_conv};
+        make_reverse, make_cast, make_integers, make_logic, make_composite, make_matmul, make_conv};
     int count = 12 + (int)roll(&m, 24);
     for (int i = 0; i < count; i++) add_value(&m, makers[roll(&m, sizeof makers / sizeof *makers)](&m, pick(&m)));
     for (int i = 0; i < 3; i++) {
