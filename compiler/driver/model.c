@@ -104,7 +104,8 @@ static void apply_config(Elaborator *e, const Load *load, const Item *config, bo
     e->scope = &scope;
     for (int i = 0; i < config->body.count; i++) {
         const Stmt *stmt = config->body.data[i];
-        bool plain = stmt->kind == STMT_ASSIGN && stmt->targets.count == 1 && stmt->values.count == 1 && stmt->targets.data[0]->kind == EXPR_NAME;
+        bool plain = stmt->kind == STMT_ASSIGN && stmt->targets.count == 1 && stmt->values.count == 1 &&
+                     stmt->targets.data[0]->kind == EXPR_NAME;
         if (!plain) {
             fail(e, stmt->span, "a config has lines `parameter = value` and nothing else");
             continue;
@@ -113,30 +114,31 @@ static void apply_config(Elaborator *e, const Load *load, const Item *config, bo
         int index = find_parameter(model, name->text);
         if (index < 0) {
             const char *near = nearest_parameter(model, name->text);
-            fail(e, name->span, "model %s has no parameter '%s'%s%s%s", model->item->name.text, name->text, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+            fail(e, name->span, "model %s has no parameter '%s'%s%s%s", model->item->name.text, name->text,
+                 near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
             continue;
         }
-        Val v = convert(e, evaluate(e, stmt->values.data[0]), model->item->params.data[index].type, lv_arena_printf(e->arena, "parameter '%s'", name->text), stmt->span);
-        if (v.kind != VAL_POISON && take) set_parameter(model, index, v, lv_arena_printf(model->arena, "config %s", config->name.text));
+        Val v = convert(e, evaluate(e, stmt->values.data[0]), model->item->params.data[index].type,
+                        lv_arena_printf(e->arena, "parameter '%s'", name->text), stmt->span);
+        if (v.kind != VAL_POISON && take)
+            set_parameter(model, index, v, lv_arena_printf(model->arena, "config %s", config->name.text));
     }
     e->scope = NULL;
 }
 
 // "[1, 2]" and "true" as JSON; anything that is no JSON is a string. A string parameter takes the text as it is.
-static bool parse_setting(Elaborator *e, const LvSetting *setting, const TypeRef *type, Val *out) {
+static Val parse_setting(Elaborator *e, const LvSetting *setting, const TypeRef *type) {
     bool wants_string = type && type->name.text && !strcmp(type->name.text, "string");
     json_error_t wrong;
-    json_t *json = json_loads(setting->value, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL * 0, &wrong);
+    json_t *json = json_loads(setting->value, JSON_DECODE_ANY, &wrong);
     if (json && wants_string && !json_is_string(json)) json_decref(json), json = NULL;
-    *out = json ? from_json(e, json) : val_string(lv_arena_strdup(e->model->arena, setting->value));
+    Val out = json ? from_json(e, json) : val_string(lv_arena_strdup(e->model->arena, setting->value));
     json_decref(json);
-    return true;
+    return out;
 }
 
 static bool fits_quietly(Elaborator *e, Val value, const TypeRef *type, Val *out) {
-    LvSources none = {0};
     LvDiagnostics quiet, *loud = e->diagnostics;
-    (void)none;
     lv_diagnostics_init(&quiet, loud->sources);
     e->diagnostics = &quiet;
     *out = convert(e, value, type, "value", LV_NO_SPAN);
@@ -151,16 +153,20 @@ static bool apply_setting(Elaborator *e, const Load *load, const LvSetting *sett
     int index = find_parameter(model, setting->name);
     if (index < 0) {
         const char *near = nearest_parameter(model, setting->name);
-        lv_error_set(load->error, LV_ERROR_USAGE, "%s: model %s has no parameter '%s'", setting->origin, model->item->name.text, setting->name);
-        return near ? lv_error_hint(load->error, "did you mean '%s'?", near) : lv_error_hint(load->error, "`lvc --help` and the model's file list them");
+        lv_error_set(load->error, LV_ERROR_USAGE, "%s: model %s has no parameter '%s'", setting->origin,
+                     model->item->name.text, setting->name);
+        return near ? lv_error_hint(load->error, "did you mean '%s'?", near)
+                    : lv_error_hint(load->error, "`lvc --help` and the model's file list them");
     }
     const TypeRef *type = model->item->params.data[index].type;
-    Val v, fitted;
-    parse_setting(e, setting, type, &v);
+    Val v = parse_setting(e, setting, type), fitted;
     // 1e-3 written as 0.001 is a real; 64.0 where an int is wanted is the int
-    if (v.kind == VAL_FLOAT && type && type->name.text && !strcmp(type->name.text, "int") && v.f == floor(v.f) && fabs(v.f) < 1e15) v = val_int((int64_t)v.f);
+    if (v.kind == VAL_FLOAT && type && type->name.text && !strcmp(type->name.text, "int") && v.f == floor(v.f) &&
+        fabs(v.f) < 1e15)
+        v = val_int((int64_t)v.f);
     if (!fits_quietly(e, v, type, &fitted)) {
-        return lv_error_set(load->error, LV_ERROR_USAGE, "%s: parameter '%s' is %s, and '%s' is not", setting->origin, setting->name, type ? type_text(e, type) : "something else", setting->value);
+        return lv_error_set(load->error, LV_ERROR_USAGE, "%s: parameter '%s' is %s, and '%s' is not", setting->origin,
+                            setting->name, type ? type_text(e, type) : "something else", setting->value);
     }
     set_parameter(model, index, fitted, setting->origin);
     return true;
@@ -175,9 +181,13 @@ static void describe_parameters(Elaborator *e, LvModel *model) {
     for (int i = 0; i < item->params.count; i++) {
         const Param *param = &item->params.data[i];
         LvModelParameter *out = &model->parameters[i];
-        Val standard = param->value ? convert(e, evaluate(e, param->value), param->type, lv_arena_printf(e->arena, "the default of '%s'", param->name.text), param->value->span) : val_none();
+        Val standard = param->value ? convert(e, evaluate(e, param->value), param->type,
+                                              lv_arena_printf(e->arena, "the default of '%s'", param->name.text),
+                                              param->value->span)
+                                    : val_none();
         Val value = model->settings[i].value ? *model->settings[i].value : standard;
-        if (!param->value && !model->settings[i].value) fail(e, param->span, "parameter '%s' has no default and no config or --set gives it", param->name.text);
+        if (!param->value && !model->settings[i].value)
+            fail(e, param->span, "parameter '%s' has no default and no config or --set gives it", param->name.text);
         out->name = param->name.text;
         out->type = param->type ? lv_arena_strdup(model->arena, type_text(e, param->type)) : "";
         out->default_value = param->value ? json_text(model->arena, standard) : "null";
@@ -253,7 +263,10 @@ static bool pick_model(LvModel *model, LvDiagnostics *diagnostics) {
         if (count++) lv_report(diagnostics, LV_SEVERE, item->name.span, "a second model in one file; a file has one");
         else model->item = item;
     }
-    if (count == 0) lv_report(diagnostics, LV_SEVERE, (LvSpan){model->root->source, 0, 0}, "this file has no model, so there is nothing to compile; modules are imported by the files of models");
+    if (count == 0)
+        lv_report(
+            diagnostics, LV_SEVERE, (LvSpan){model->root->source, 0, 0},
+            "this file has no model, so there is nothing to compile; modules are imported by the files of models");
     return count == 1;
 }
 
@@ -261,11 +274,14 @@ static void bundle_sources(LvModel *model, const LvSources *sources) {
     model->source_count = (int)model->files.count;
     model->sources = LV_NEW_ARRAY(model->arena, LvBundledSource, model->source_count + 1);
     for (int i = 0; i < model->source_count; i++)
-        model->sources[i] = (LvBundledSource){model->files.data[i]->path, lv_arena_strdup(model->arena, sources->files.data[model->files.data[i]->source].text)};
+        model->sources[i] =
+            (LvBundledSource){model->files.data[i]->path,
+                              lv_arena_strdup(model->arena, sources->files.data[model->files.data[i]->source].text)};
 }
 
-bool lv_model_load(const char *path, const LvBundledSource *bundle, int bundle_count, const char *config, const LvSetting *settings,
-                   int setting_count, LvDiagnostics *diagnostics, LvModel **out, LvError *error) {
+bool lv_model_load(const char *path, const LvBundledSource *bundle, int bundle_count, const char *config,
+                   const LvSetting *settings, int setting_count, LvDiagnostics *diagnostics, LvModel **out,
+                   LvError *error) {
     LvArena *arena = lv_arena_create();
     LvModel *model = LV_NEW(arena, LvModel);
     model->arena = arena;
@@ -284,7 +300,9 @@ bool lv_model_load(const char *path, const LvBundledSource *bundle, int bundle_c
     }
     fine = fine && diagnostics->errors == 0 && error->kind == LV_OK;
     if (!fine) {
-        if (error->kind == LV_OK) lv_error_set(error, LV_ERROR_SOURCE, "%s has %zu error%s", path, diagnostics->errors, diagnostics->errors == 1 ? "" : "s");
+        if (error->kind == LV_OK)
+            lv_error_set(error, LV_ERROR_SOURCE, "%s has %zu error%s", path, diagnostics->errors,
+                         diagnostics->errors == 1 ? "" : "s");
         lv_model_destroy(model);
         return false;
     }

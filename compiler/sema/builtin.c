@@ -63,7 +63,8 @@ bool want_axis(Elaborator *e, const Arguments *a, int i, int rank, int64_t other
     if (!want_int(e, a, i, otherwise, axis)) return false;
     if (*axis < 0) *axis += rank;
     if (*axis >= 0 && *axis < rank) return true;
-    fail(e, a->at[i].kind == VAL_NONE ? a->call : a->span[i], "there is no dimension %lld in a tensor of rank %d", (long long)(*axis < 0 ? *axis - rank : *axis), rank);
+    fail(e, a->at[i].kind == VAL_NONE ? a->call : a->span[i], "there is no dimension %lld in a tensor of rank %d",
+         (long long)(*axis < 0 ? *axis - rank : *axis), rank);
     return false;
 }
 
@@ -212,7 +213,8 @@ static bool place_argument(Elaborator *e, const Builtin *builtin, const Paramete
     *place = i;
     if (!name->text) {
         if (i < p->count) return true;
-        fail(e, call->items.data[i + 1]->span, "'%s' takes %d argument%s, this is one more", builtin->name, p->count, p->count == 1 ? "" : "s");
+        fail(e, call->items.data[i + 1]->span, "'%s' takes %d argument%s, this is one more", builtin->name, p->count,
+             p->count == 1 ? "" : "s");
         return false;
     }
     for (*place = 0; *place < p->count; ++*place)
@@ -245,6 +247,7 @@ Val builtin_call(Elaborator *e, int index, const Expr *call) {
         a.span[place] = call->items.data[i + 1]->span;
     }
     for (int i = 0; fine && i < p.count; i++)
-        if (!given[i] && !p.optional[i]) fail(e, call->span, "'%s' needs an argument '%s'", builtin->name, p.name[i]), fine = false;
+        if (!given[i] && !p.optional[i])
+            fail(e, call->span, "'%s' needs an argument '%s'", builtin->name, p.name[i]), fine = false;
     return fine ? builtin->rule(e, &a) : VAL_BAD;
 }

@@ -4,7 +4,9 @@
 // Whether an element type holds the number: reported at argument `i` if not.
 static bool fits_dtype(Elaborator *e, const Arguments *a, int i, double value, LvDType dtype) {
     double limit = dtype == LV_BOOL ? 1 : dtype == LV_I32 ? 2147483647 : 9e15;
-    if (lv_dtype_is_float(dtype) || (value == floor(value) && value <= limit && value >= (dtype == LV_BOOL ? 0 : -limit - 1))) return true;
+    if (lv_dtype_is_float(dtype) ||
+        (value == floor(value) && value <= limit && value >= (dtype == LV_BOOL ? 0 : -limit - 1)))
+        return true;
     fail(e, a->span[i], "%.10g is no %s", value, lv_dtype_name(dtype));
     return false;
 }
@@ -12,7 +14,9 @@ static bool fits_dtype(Elaborator *e, const Arguments *a, int i, double value, L
 static Val filled(Elaborator *e, const Arguments *a, double value, int dtype_at) {
     LvShape shape;
     LvDType dtype;
-    if (!want_shape(e, a, 0, &shape) || !want_dtype(e, a, dtype_at, LV_F32, &dtype) || !fits_dtype(e, a, 1, value, dtype)) return VAL_BAD;
+    if (!want_shape(e, a, 0, &shape) || !want_dtype(e, a, dtype_at, LV_F32, &dtype) ||
+        !fits_dtype(e, a, 1, value, dtype))
+        return VAL_BAD;
     mark_nodes(e, a->call);
     return val_tensor(build_constant(e->graph, value, dtype, shape));
 }
@@ -29,7 +33,9 @@ Val rule_iota(Elaborator *e, const Arguments *a) {
     LvShape shape;
     LvDType dtype;
     int64_t axis;
-    if (!want_shape(e, a, 0, &shape) || !want_dtype(e, a, 2, LV_I32, &dtype) || !want_axis(e, a, 1, shape.rank, -1, &axis)) return VAL_BAD;
+    if (!want_shape(e, a, 0, &shape) || !want_dtype(e, a, 2, LV_I32, &dtype) ||
+        !want_axis(e, a, 1, shape.rank, -1, &axis))
+        return VAL_BAD;
     if (dtype == LV_BOOL) return fail(e, a->span[2], "iota counts in numbers, not in bool");
     Attrs attrs = {0};
     attrs_int(&attrs, ATTR_axis, axis);

@@ -32,8 +32,11 @@ static Val extreme(Elaborator *e, const Arguments *a, Operator op) {
         while (count < MAX_ARGUMENTS && a->at[count].kind != VAL_NONE) count++;
     if (count == 0) return fail(e, a->call, "%s of nothing", a->self->name);
     for (int i = 0; i < count; i++) {
-        if (is_tensor(items[i])) return fail(e, a->call, "%s is of compile-time numbers; for tensors there are %simum and reduce_%s", a->self->name, a->self->name, a->self->name);
-        if (!val_is_number(items[i])) return fail(e, a->call, "%s is of numbers, not of %s", a->self->name, val_kind_name(items[i]));
+        if (is_tensor(items[i]))
+            return fail(e, a->call, "%s is of compile-time numbers; for tensors there are %simum and reduce_%s",
+                        a->self->name, a->self->name, a->self->name);
+        if (!val_is_number(items[i]))
+            return fail(e, a->call, "%s is of numbers, not of %s", a->self->name, val_kind_name(items[i]));
         Val better = i ? operate(e, op, items[i], best, a->call) : val_bool(true);
         if (better.kind == VAL_BOOL && better.i) best = items[i];
     }
@@ -44,8 +47,10 @@ Val rule_min(Elaborator *e, const Arguments *a) { return extreme(e, a, OPERATOR_
 Val rule_max(Elaborator *e, const Arguments *a) { return extreme(e, a, OPERATOR_GT); }
 
 static Val fold(Elaborator *e, const Arguments *a, Operator op, Val start) {
-    if (a->at[0].kind != VAL_LIST) return fail(e, a->span[0], "%s is of a list, not of %s", a->self->name, val_kind_name(a->at[0]));
-    for (int i = 0; i < a->at[0].list->count; i++) start = i ? operate(e, op, start, a->at[0].list->at[i], a->call) : a->at[0].list->at[i];
+    if (a->at[0].kind != VAL_LIST)
+        return fail(e, a->span[0], "%s is of a list, not of %s", a->self->name, val_kind_name(a->at[0]));
+    for (int i = 0; i < a->at[0].list->count; i++)
+        start = i ? operate(e, op, start, a->at[0].list->at[i], a->call) : a->at[0].list->at[i];
     return start;
 }
 
@@ -69,7 +74,8 @@ static Val pair(Elaborator *e, Val a, Val b, LvSpan span) {
 
 Val rule_zip(Elaborator *e, const Arguments *a) {
     if (a->at[0].kind != VAL_LIST || a->at[1].kind != VAL_LIST) return fail(e, a->call, "zip is of two lists");
-    if (a->at[0].list->count != a->at[1].list->count) return fail(e, a->call, "zip of lists of %d and %d items", a->at[0].list->count, a->at[1].list->count);
+    if (a->at[0].list->count != a->at[1].list->count)
+        return fail(e, a->call, "zip of lists of %d and %d items", a->at[0].list->count, a->at[1].list->count);
     Val out = val_list(e, a->at[0].list->count);
     for (int i = 0; i < out.list->count; i++) out.list->at[i] = pair(e, a->at[0].list->at[i], a->at[1].list->at[i], a->call);
     e->work += out.list->count;
@@ -98,7 +104,8 @@ Val rule_float(Elaborator *e, const Arguments *a) {
 }
 
 Val rule_assert(Elaborator *e, const Arguments *a) {
-    if (a->at[0].kind != VAL_BOOL) return fail(e, a->span[0], "assert checks a bool when compiling, not %s", val_kind_name(a->at[0]));
+    if (a->at[0].kind != VAL_BOOL)
+        return fail(e, a->span[0], "assert checks a bool when compiling, not %s", val_kind_name(a->at[0]));
     if (a->at[0].i) return val_none();
     return fail(e, a->call, "%s", a->at[1].kind == VAL_STRING ? a->at[1].s : "this does not hold");
 }

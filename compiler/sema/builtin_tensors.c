@@ -22,7 +22,8 @@ Val rule_binary(Elaborator *e, const Arguments *a) {
     if (!x) x = tensor_of(e, a->at[0], y, a->span[0]);
     if (!y) y = tensor_of(e, a->at[1], x, a->span[1]);
     if (!x || !y) return VAL_BAD;
-    if (!broadcast_shapes(x->shape, y->shape, &shape)) return fail(e, a->call, "the shapes do not go together: %s and %s", tensor_text(e, x), tensor_text(e, y));
+    if (!broadcast_shapes(x->shape, y->shape, &shape))
+        return fail(e, a->call, "the shapes do not go together: %s and %s", tensor_text(e, x), tensor_text(e, y));
     mark_nodes(e, a->call);
     return add_builtin(e, a, 2, (Value *[]){broadcast(e, x, shape), broadcast(e, y, shape)}, NULL);
 }
@@ -37,7 +38,8 @@ Val rule_select(Elaborator *e, const Arguments *a) {
     if (!y) y = tensor_of(e, a->at[2], x ? &(Value){.dtype = x->dtype} : &like, a->span[2]);
     if (!c || !x || !y) return VAL_BAD;
     if (!broadcast_shapes(x->shape, y->shape, &shape) || !broadcast_shapes(shape, c->shape, &shape))
-        return fail(e, a->call, "the shapes do not go together: %s, %s and %s", tensor_text(e, c), tensor_text(e, x), tensor_text(e, y));
+        return fail(e, a->call, "the shapes do not go together: %s, %s and %s", tensor_text(e, c), tensor_text(e, x),
+                    tensor_text(e, y));
     mark_nodes(e, a->call);
     return add_builtin(e, a, 3, (Value *[]){broadcast(e, c, shape), broadcast(e, x, shape), broadcast(e, y, shape)}, NULL);
 }
@@ -72,7 +74,10 @@ Val rule_reduce(Elaborator *e, const Arguments *a) {
     for (int i = 0; i < count; i++) {
         int64_t axis = given[i] < 0 ? given[i] + x->shape.rank : given[i];
         if (axis < 0 || axis >= x->shape.rank || reduced[axis])
-            return fail(e, a->span[1], axis < 0 || axis >= x->shape.rank ? "there is no dimension %lld in %s" : "dimension %lld of %s is named twice", (long long)given[i], tensor_text(e, x));
+            return fail(e, a->span[1],
+                        axis < 0 || axis >= x->shape.rank ? "there is no dimension %lld in %s"
+                                                          : "dimension %lld of %s is named twice",
+                        (long long)given[i], tensor_text(e, x));
         reduced[axis] = true;
     }
     LvShape shape = x->shape;
@@ -104,11 +109,13 @@ Val rule_reshape(Elaborator *e, const Arguments *a) {
     if (!x || !want_ints(e, a, 1, LV_MAX_RANK, &shape.rank, shape.dim)) return VAL_BAD;
     for (int i = 0; i < shape.rank; i++) {
         if (shape.dim[i] == -1 && open < 0) open = i;
-        else if (shape.dim[i] < 0 || __builtin_mul_overflow(known, shape.dim[i], &known)) return fail(e, a->span[1], "no shape: %s", val_text(e, a->at[1]));
+        else if (shape.dim[i] < 0 || __builtin_mul_overflow(known, shape.dim[i], &known))
+            return fail(e, a->span[1], "no shape: %s", val_text(e, a->at[1]));
     }
     int64_t all = lv_shape_elements(x->shape);
     if (open >= 0) {
-        if (known == 0 || all % known) return fail(e, a->span[1], "%s does not divide into %s", tensor_text(e, x), val_text(e, a->at[1]));
+        if (known == 0 || all % known)
+            return fail(e, a->span[1], "%s does not divide into %s", tensor_text(e, x), val_text(e, a->at[1]));
         shape.dim[open] = all / known;
     }
     if (lv_shape_equal(shape, x->shape)) return val_tensor(x);
@@ -131,7 +138,8 @@ Val rule_expand(Elaborator *e, const Arguments *a) {
     Value *x = tensor_at(e, a, 0);
     LvShape shape, both;
     if (!x || !want_shape(e, a, 1, &shape)) return VAL_BAD;
-    if (!broadcast_shapes(x->shape, shape, &both) || !lv_shape_equal(both, shape)) return fail(e, a->call, "%s does not expand to %s", tensor_text(e, x), val_text(e, a->at[1]));
+    if (!broadcast_shapes(x->shape, shape, &both) || !lv_shape_equal(both, shape))
+        return fail(e, a->call, "%s does not expand to %s", tensor_text(e, x), val_text(e, a->at[1]));
     mark_nodes(e, a->call);
     return val_tensor(broadcast(e, x, shape));
 }
@@ -156,7 +164,9 @@ Val rule_pad(Elaborator *e, const Arguments *a) {
     int64_t low[LV_MAX_RANK], high[LV_MAX_RANK];
     int count_low, count_high;
     double value;
-    if (!x || !want_ints(e, a, 1, LV_MAX_RANK, &count_low, low) || !want_ints(e, a, 2, LV_MAX_RANK, &count_high, high) || !want_number(e, a, 3, 0, &value)) return VAL_BAD;
+    if (!x || !want_ints(e, a, 1, LV_MAX_RANK, &count_low, low) ||
+        !want_ints(e, a, 2, LV_MAX_RANK, &count_high, high) || !want_number(e, a, 3, 0, &value))
+        return VAL_BAD;
     Attrs attrs = {0};
     attrs_list(&attrs, ATTR_low, count_low, low);
     attrs_list(&attrs, ATTR_high, count_high, high);
@@ -229,8 +239,10 @@ Val rule_matmul(Elaborator *e, const Arguments *a) {
 Val rule_conv2d(Elaborator *e, const Arguments *a) {
     int64_t stride[2] = {1, 1}, pad[4] = {0};
     int count;
-    if (a->at[2].kind != VAL_NONE && (!want_ints(e, a, 2, 2, &count, stride) || count != 2)) return fail(e, a->span[2], "stride is [rows, columns]");
-    if (a->at[3].kind != VAL_NONE && (!want_ints(e, a, 3, 4, &count, pad) || count != 4)) return fail(e, a->span[3], "pad is [left, right, top, bottom]");
+    if (a->at[2].kind != VAL_NONE && (!want_ints(e, a, 2, 2, &count, stride) || count != 2))
+        return fail(e, a->span[2], "stride is [rows, columns]");
+    if (a->at[3].kind != VAL_NONE && (!want_ints(e, a, 3, 4, &count, pad) || count != 4))
+        return fail(e, a->span[3], "pad is [left, right, top, bottom]");
     Attrs attrs = {0};
     attrs_list(&attrs, ATTR_stride, 2, stride);
     attrs_list(&attrs, ATTR_pad, 4, pad);

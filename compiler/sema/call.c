@@ -17,7 +17,8 @@ typedef struct {
 static Context context_take(Elaborator *e) { return (Context){e->file, e->instance, e->path, e->function, e->scope, e->frame}; }
 
 static void context_put(Elaborator *e, Context c) {
-    e->file = c.file, e->instance = c.instance, e->path = c.path, e->function = c.function, e->scope = c.scope, e->frame = c.frame;
+    e->file = c.file, e->instance = c.instance, e->path = c.path, e->function = c.function, e->scope = c.scope,
+    e->frame = c.frame;
 }
 
 // ---- types
@@ -112,13 +113,15 @@ const char *operand_text(Elaborator *e, const Expr *expr, const Value *v) {
 }
 
 static Val wrong_shape(Elaborator *e, const Value *tensor, const TypeRef *type, const char *what, LvSpan span) {
-    return fail_at(e, type->span, "declared here", span, "%s is %s, not %s", what, tensor_text(e, tensor), signature_text(e, type));
+    return fail_at(e, type->span, "declared here", span, "%s is %s, not %s", what, tensor_text(e, tensor),
+                   signature_text(e, type));
 }
 
 // Binds or checks each dimension of a signature against a tensor.
 static Val check_dims(Elaborator *e, Value *tensor, const TypeRef *type, const char *what, LvSpan span) {
     LvDType dtype = LV_F32;
-    if (type->name.text && !dtype_find(type->name.text, &dtype)) return fail(e, type->span, "'%s' is no element type", type->name.text);
+    if (type->name.text && !dtype_find(type->name.text, &dtype))
+        return fail(e, type->span, "'%s' is no element type", type->name.text);
     if (tensor->dtype != dtype || tensor->shape.rank != type->dims.count) return wrong_shape(e, tensor, type, what, span);
     for (int i = 0; i < type->dims.count; i++) {
         const Expr *dim = type->dims.data[i];
@@ -179,7 +182,8 @@ Val convert(Elaborator *e, Val v, const TypeRef *type, const char *what, LvSpan 
         return tensor ? check_dims(e, tensor, type, what, span) : VAL_BAD;
     }
     if (type->is_tuple) {
-        if (v.kind != VAL_TUPLE || v.list->count != type->types.count) return fail(e, span, "%s is %s, not %d values", what, val_kind_name(v), type->types.count);
+        if (v.kind != VAL_TUPLE || v.list->count != type->types.count)
+            return fail(e, span, "%s is %s, not %d values", what, val_kind_name(v), type->types.count);
         for (int i = 0; i < v.list->count; i++) v.list->at[i] = convert(e, v.list->at[i], type->types.data[i], what, span);
         return v;
     }
@@ -190,7 +194,8 @@ Val convert(Elaborator *e, Val v, const TypeRef *type, const char *what, LvSpan 
             for (int i = 0; i < v.list->count; i++)
                 if (!strcmp(v.list->names[i].text, type->fields.data[f].text)) found = i;
             if (found < 0) return fail(e, span, "%s lacks '%s'", what, type->fields.data[f].text);
-            v.list->at[found] = convert(e, v.list->at[found], type->types.data[f], lv_arena_printf(e->arena, "result '%s'", v.list->names[found].text), span);
+            v.list->at[found] = convert(e, v.list->at[found], type->types.data[f],
+                                        lv_arena_printf(e->arena, "result '%s'", v.list->names[found].text), span);
         }
         if (v.list->count > type->fields.count) return fail(e, span, "%s has results that its type does not name", what);
         return v;
@@ -212,8 +217,9 @@ static bool find_argument(const ParamList *params, int index, int count, const N
 static void report_argument(void *user, LvSpan span, const char *message) { fail(user, span, "%s", message); }
 
 // Into e->scope, in order, so that a default may use the parameters before it.
-static bool bind_arguments(Elaborator *e, const ParamList *params, int count, const Val *values, const Name *names, const LvSpan *spans,
-                           LvSpan span, const char *what, bool keep_variables, const Frame *caller) {
+static bool bind_arguments(Elaborator *e, const ParamList *params, int count, const Val *values, const Name *names,
+                           const LvSpan *spans, LvSpan span, const char *what, bool keep_variables,
+                           const Frame *caller) {
     bool fine = true;
     for (int i = 0; i < params->count; i++) {
         const Param *param = &params->data[i];
@@ -229,7 +235,8 @@ static bool bind_arguments(Elaborator *e, const ParamList *params, int count, co
             const Frame *own = e->frame;
             e->frame = caller;
             bool plain = v.kind == VAL_VARIABLE;  // keeps being one after its type is checked
-            Val checked = convert(e, v, param->type, lv_arena_printf(e->arena, "argument '%s' of %s", param->name.text, what), where);
+            Val checked = convert(e, v, param->type,
+                                  lv_arena_printf(e->arena, "argument '%s' of %s", param->name.text, what), where);
             v = plain && checked.kind != VAL_POISON ? v : checked;
             e->frame = own;
         }
@@ -277,7 +284,8 @@ Val call_function(Elaborator *e, const Function *function, SourceFile *file, Ins
         if (!run_block(e, &function->body, false, &result, &returned)) result = VAL_BAD;
         if (function->result && !returned && result.kind != VAL_POISON && !e->stopped) result = no_return(e, function);
         if (function->result && result.kind != VAL_POISON)
-            result = convert(e, result, function->result, lv_arena_printf(e->arena, "the result of %s", what), function->result->span);
+            result = convert(e, result, function->result, lv_arena_printf(e->arena, "the result of %s", what),
+                             function->result->span);
     }
     context_put(e, caller);
     return result;
@@ -289,12 +297,14 @@ static void bind_functions(Elaborator *e, Instance *instance, const StmtList *bo
     for (int i = 0; i < body->count; i++) {
         const Stmt *stmt = body->data[i];
         if (stmt->kind != STMT_FN) continue;
-        scope_set(e, &instance->scope, stmt->name.text, (Val){.kind = VAL_FUNCTION, .function = stmt->function, .file = instance->file, .instance = instance});
+        scope_set(
+            e, &instance->scope, stmt->name.text,
+            (Val){.kind = VAL_FUNCTION, .function = stmt->function, .file = instance->file, .instance = instance});
     }
 }
 
-Val instantiate(Elaborator *e, const Item *item, SourceFile *file, const char *path, int count, const Val *values, const Name *names,
-                const LvSpan *spans, LvSpan span) {
+Val instantiate(Elaborator *e, const Item *item, SourceFile *file, const char *path, int count, const Val *values,
+                const Name *names, const LvSpan *spans, LvSpan span) {
     const char *what = lv_arena_printf(e->arena, "module %s", item->name.text);
     if (deep(e, span) || !check_call(&item->params, count, names, spans, span, what, report_argument, e)) return VAL_BAD;
     Context caller = context_take(e);
@@ -305,7 +315,8 @@ Val instantiate(Elaborator *e, const Item *item, SourceFile *file, const char *p
     instance->path = path;
     Frame frame = frame_make(e, span, path[0] ? lv_arena_printf(e->arena, "in %s (%s)", path_text(e, path), item->name.text)
                                               : lv_arena_printf(e->arena, "in model %s", item->name.text));
-    e->file = file, e->instance = instance, e->path = path, e->function = NULL, e->scope = &instance->scope, e->frame = &frame, e->in_entry = false;
+    e->file = file, e->instance = instance, e->path = path, e->function = NULL, e->scope = &instance->scope,
+    e->frame = &frame, e->in_entry = false;
     Val result = {.kind = VAL_INSTANCE, .instance = instance};
     if (bind_arguments(e, &item->params, count, values, names, spans, span, what, true, caller.frame)) {
         bool returned = false;
@@ -337,15 +348,18 @@ static Val call_arguments(Elaborator *e, Val callee, const Expr *call, const cha
         bad |= values[i].kind == VAL_POISON;
     }
     if (bad) return VAL_BAD;
-    if (callee.kind == VAL_MODULE) return instantiate(e, callee.item, callee.file, naming, count, values, call->names.data, spans, call->span);
-    return call_function(e, callee.function, callee.file, callee.instance, count, values, call->names.data, spans, call->span, what);
+    if (callee.kind == VAL_MODULE)
+        return instantiate(e, callee.item, callee.file, naming, count, values, call->names.data, spans, call->span);
+    return call_function(e, callee.function, callee.file, callee.instance, count, values, call->names.data, spans,
+                         call->span, what);
 }
 
 // "'forward' of encoders.0 (Encoder)"
 static const char *function_text(Elaborator *e, Val function) {
     const Instance *self = function.instance;
     if (!self || !self->path[0]) return lv_arena_printf(e->arena, "'%s'", function.function->name.text);
-    return lv_arena_printf(e->arena, "'%s' of %s (%s)", function.function->name.text, path_text(e, self->path), self->item->name.text);
+    return lv_arena_printf(e->arena, "'%s' of %s (%s)", function.function->name.text, path_text(e, self->path),
+                           self->item->name.text);
 }
 
 Val call_value(Elaborator *e, Val callee, const Expr *call, const Expr *callee_expr) {
@@ -360,10 +374,12 @@ Val call_value(Elaborator *e, Val callee, const Expr *call, const Expr *callee_e
     case VAL_MODULE:
         if (callee.item->kind == ITEM_MODEL) return fail(e, call->span, "a model is not part of another; make it a module");
         if (naming) return call_arguments(e, callee, call, naming, NULL);
-        return fail(e, call->span, "an instance of %s needs a name: bind it in the body of a module, as in `x = %s(…)`", callee.item->name.text, callee.item->name.text);
+        return fail(e, call->span, "an instance of %s needs a name: bind it in the body of a module, as in `x = %s(…)`",
+                    callee.item->name.text, callee.item->name.text);
     case VAL_INSTANCE: {
         Val *forward = scope_find(&callee.instance->scope, "forward");
-        if (!forward || forward->kind != VAL_FUNCTION) return fail(e, callee_expr->span, "module %s has no fn forward", callee.instance->item->name.text);
+        if (!forward || forward->kind != VAL_FUNCTION)
+            return fail(e, callee_expr->span, "module %s has no fn forward", callee.instance->item->name.text);
         return call_arguments(e, *forward, call, NULL, function_text(e, *forward));
     }
     default: return fail(e, callee_expr->span, "%s cannot be called", val_kind_name(callee));

@@ -54,7 +54,8 @@ bool check_call(const ParamList *params, int count, const Name *names, const LvS
         if (named && at < 0) report_unknown(params, &names[i], what, report, user), fine = false;
         else if (!named && at < 0) {
             if (++positional == 1)
-                report_text(report, user, where, "%s takes %d argument%s, this is one more", what, params->count, params->count == 1 ? "" : "s");
+                report_text(report, user, where, "%s takes %d argument%s, this is one more", what, params->count,
+                            params->count == 1 ? "" : "s");
             fine = false;
         } else if (given[at]) report_text(report, user, where, "'%s' is given twice", params->data[at].name.text), fine = false;
         else given[at] = true;
@@ -72,7 +73,8 @@ bool check_call(const ParamList *params, int count, const Name *names, const LvS
 
 static void collect_expr(LvMap *names, const Expr *expr) {
     if (!expr) return;
-    for (int i = 0; expr->kind == EXPR_COMPREHENSION && i < expr->names.count; i++) lv_map_set(names, expr->names.data[i].text, names);
+    for (int i = 0; expr->kind == EXPR_COMPREHENSION && i < expr->names.count; i++)
+        lv_map_set(names, expr->names.data[i].text, names);
     for (int i = 0; i < expr->items.count; i++) collect_expr(names, expr->items.data[i]);
 }
 
@@ -80,7 +82,8 @@ static void collect_block(LvMap *names, const StmtList *block) {
     for (int i = 0; i < block->count; i++) {
         const Stmt *stmt = block->data[i];
         for (int k = 0; k < stmt->targets.count; k++)
-            if (stmt->targets.data[k]->kind == EXPR_NAME && stmt->kind != STMT_UPDATE) lv_map_set(names, stmt->targets.data[k]->name.text, names);
+            if (stmt->targets.data[k]->kind == EXPR_NAME && stmt->kind != STMT_UPDATE)
+                lv_map_set(names, stmt->targets.data[k]->name.text, names);
         for (int k = 0; k < stmt->names.count; k++) lv_map_set(names, stmt->names.data[k].text, names);
         if (stmt->name.text) lv_map_set(names, stmt->name.text, names);
         for (int k = 0; k < stmt->values.count; k++) collect_expr(names, stmt->values.data[k]);
@@ -119,8 +122,9 @@ static bool is_local(const Checker *c, const char *name) {
 
 static bool is_known(const Checker *c, const char *name) {
     LvDType dtype;
-    return is_local(c, name) || file_find(c->file, name) || find_import(c->file, name) || file_find(c->model->prelude, name) ||
-           builtin_find(name) >= 0 || dtype_find(name, &dtype) || !strcmp(name, "training") || !strcmp(name, "parameter_elements");
+    return is_local(c, name) || file_find(c->file, name) || find_import(c->file, name) ||
+           file_find(c->model->prelude, name) || builtin_find(name) >= 0 || dtype_find(name, &dtype) ||
+           !strcmp(name, "training") || !strcmp(name, "parameter_elements");
 }
 
 typedef LV_VEC(const char *) Words;
@@ -136,7 +140,8 @@ static void add_items(Words *words, const SourceFile *file) {
 
 static void report_near(Checker *c, LvSpan span, const char *word, Words *words, const char *what) {
     const char *near = lv_nearest_name(word, words->data, words->count);
-    lv_report(c->diagnostics, LV_SEVERE, span, "%s '%s'%s%s%s", what, word, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    lv_report(c->diagnostics, LV_SEVERE, span, "%s '%s'%s%s%s", what, word, near ? "; did you mean '" : "",
+              near ? near : "", near ? "'?" : "");
     lv_vec_free(words);
 }
 
@@ -189,7 +194,8 @@ static void check_callee(Checker *c, const Expr *call) {
     for (int i = 0; i < count; i++) spans[i] = call->items.data[i + 1]->span;
     const char *what = item->kind == ITEM_FN ? lv_arena_printf(c->model->arena, "'%s'", item->name.text)
                                              : lv_arena_printf(c->model->arena, "module %s", item->name.text);
-    check_call(item->kind == ITEM_FN ? &item->function->params : &item->params, count, call->names.data, spans, call->span, what, report_argument, c);
+    check_call(item->kind == ITEM_FN ? &item->function->params : &item->params, count, call->names.data, spans,
+               call->span, what, report_argument, c);
     free(spans);
 }
 
@@ -211,13 +217,16 @@ static void check_type(Checker *c, const TypeRef *type) {
     if (type->name.text && !dtype_find(type->name.text, &dtype)) {
         bool found = false;
         for (size_t i = 0; i < sizeof names / sizeof *names; i++) found |= !strcmp(names[i], type->name.text);
-        if (found && type->has_dims) lv_report(c->diagnostics, LV_SEVERE, type->span, "'%s' is no element type; a list is written [%s]", type->name.text, type->name.text);
+        if (found && type->has_dims)
+            lv_report(c->diagnostics, LV_SEVERE, type->span, "'%s' is no element type; a list is written [%s]",
+                      type->name.text, type->name.text);
         if (found) return;
         Words words = {0};
         for (size_t i = 0; i < sizeof names / sizeof *names; i++) lv_vec_push(&words, names[i]);
         report_near(c, type->name.span, type->name.text, &words, type->has_dims ? "unknown element type" : "unknown type");
     }
-    if (type->has_dims && type->dims.count == 1 && !type->name.text && type->dims.data[0]->kind == EXPR_NAME) return;  // maybe [int]
+    if (type->has_dims && type->dims.count == 1 && !type->name.text && type->dims.data[0]->kind == EXPR_NAME)
+        return;  // maybe [int]
     for (int i = 0; i < type->dims.count; i++) check_expr(c, type->dims.data[i]);
 }
 
@@ -277,8 +286,10 @@ static void check_block(Checker *c, const StmtList *block, bool is_body, bool is
         const Stmt *stmt = block->data[i];
         bool defines = stmt->kind == STMT_FN || stmt->kind == STMT_ENTRY;
         if (defines && (!is_body || (stmt->kind == STMT_ENTRY && !is_model)))
-            lv_report(c->diagnostics, LV_SEVERE, stmt->span, stmt->kind == STMT_FN ? "a function stands in a file or in a module's body, not inside of other statements"
-                                                                                 : "an entry stands in the body of a model");
+            lv_report(c->diagnostics, LV_SEVERE, stmt->span,
+                      stmt->kind == STMT_FN
+                          ? "a function stands in a file or in a module's body, not inside of other statements"
+                          : "an entry stands in the body of a model");
         for (int k = 0; k < stmt->values.count; k++) check_expr(c, stmt->values.data[k]);
         for (int k = 0; k < stmt->targets.count; k++)
             if (stmt->targets.data[k]->kind != EXPR_NAME || stmt->kind == STMT_UPDATE) check_expr(c, stmt->targets.data[k]);
@@ -314,7 +325,8 @@ static void check_module(Checker *c, const Item *item) {
     check_params(c, &item->params);
     for (int i = 0; i < item->params.count && item->kind == ITEM_MODEL; i++)
         if (!item->params.data[i].type && !full(c))
-            lv_report(c->diagnostics, LV_SEVERE, item->params.data[i].span, "a model's parameter has a type, such as %s: int", item->params.data[i].name.text);
+            lv_report(c->diagnostics, LV_SEVERE, item->params.data[i].span,
+                      "a model's parameter has a type, such as %s: int", item->params.data[i].name.text);
     check_definitions(c, &item->body);
     check_block(c, &item->body, true, item->kind == ITEM_MODEL);
     c->body = NULL;

@@ -7,7 +7,8 @@
 // ---- an elaboration
 
 static void begin(Elaborator *e, LvModel *model, const char *name, int64_t batch, LvDiagnostics *diagnostics) {
-    *e = (Elaborator){.model = model, .diagnostics = diagnostics, .batch = batch, .parameter_elements = -1, .pack = -1, .path = ""};
+    *e = (Elaborator){
+        .model = model, .diagnostics = diagnostics, .batch = batch, .parameter_elements = -1, .pack = -1, .path = ""};
     e->arena = lv_arena_create();
     e->graph = graph_create(name);
     e->file = model->root;
@@ -120,7 +121,8 @@ static void add_results(Elaborator *e, Val result, LvSpan span) {
         for (int i = 0; i < result.list->count; i++) {
             Value *value = tensor_of(e, result.list->at[i], NULL, result.list->names[i].span);
             for (int k = 0; k < i; k++)
-                if (!strcmp(result.list->names[k].text, result.list->names[i].text)) fail(e, result.list->names[i].span, "two results are called '%s'", result.list->names[i].text);
+                if (!strcmp(result.list->names[k].text, result.list->names[i].text))
+                    fail(e, result.list->names[i].span, "two results are called '%s'", result.list->names[i].text);
             if (value) graph_add_result(e->graph, result.list->names[i].text, value);
         }
     } else if (is_tensor(result) || val_is_number(result)) {
@@ -149,7 +151,8 @@ static void run_entry(Elaborator *e, const Stmt *entry, Instance *instance) {
     e->in_entry = true;
     Val result = call_function(e, function, e->model->root, instance, count, values, NULL, NULL, function->span,
                                lv_arena_printf(e->arena, "entry '%s'", entry->name.text));
-    if (result.kind == VAL_POISON && e->diagnostics->errors == 0) lv_internal_error("sema: entry '%s' failed without a message", entry->name.text);
+    if (result.kind == VAL_POISON && e->diagnostics->errors == 0)
+        lv_internal_error("sema: entry '%s' failed without a message", entry->name.text);
     add_results(e, result, function->span);
     e->in_entry = false;
 }

@@ -10,7 +10,8 @@ enum {
 bool enter(Elaborator *e, LvSpan span) {
     if (e->stopped) return false;
     if (++e->work > MAX_WORK || e->graph->node_count > MAX_NODES || lv_arena_used(e->arena) > (size_t)MAX_MEMORY) {
-        fail(e, span, "this program does not come to an end: it was given up after %lld steps and %d operations", (long long)e->work, e->graph->node_count);
+        fail(e, span, "this program does not come to an end: it was given up after %lld steps and %d operations",
+             (long long)e->work, e->graph->node_count);
         e->stopped = true;
         return false;
     }
@@ -174,7 +175,9 @@ static Val binary(Elaborator *e, const Expr *expr) {
     const Val operands[] = {a, b};
     for (int i = 0; i < 2; i++) {
         Value *tensor = tensor_of(e, operands[i], NULL, expr->span);
-        if (tensor) lv_report(e->diagnostics, LV_NOTE, expr->items.data[i]->span, "this is %s", operand_text(e, expr->items.data[i], tensor));
+        if (tensor)
+            lv_report(e->diagnostics, LV_NOTE, expr->items.data[i]->span, "this is %s",
+                      operand_text(e, expr->items.data[i], tensor));
     }
     return out;
 }
@@ -199,7 +202,10 @@ static bool bind_names(Elaborator *e, const NameList *names, Val item, LvSpan sp
         return true;
     }
     if ((item.kind != VAL_LIST && item.kind != VAL_TUPLE) || item.list->count != names->count) {
-        if (item.kind != VAL_POISON) fail(e, span, "%d names for %s", names->count, item.kind == VAL_LIST ? lv_arena_printf(e->arena, "a list of %d", item.list->count) : val_kind_name(item));
+        if (item.kind != VAL_POISON)
+            fail(e, span, "%d names for %s", names->count,
+                 item.kind == VAL_LIST ? lv_arena_printf(e->arena, "a list of %d", item.list->count)
+                                       : val_kind_name(item));
         return false;
     }
     for (int i = 0; i < names->count; i++) scope_set(e, e->scope, names->data[i].text, item.list->at[i]);
@@ -208,7 +214,8 @@ static bool bind_names(Elaborator *e, const NameList *names, Val item, LvSpan sp
 
 // The items of a comprehension, its names bound for their time.
 static Val comprehension(Elaborator *e, const Expr *expr, const char *path) {
-    const Expr *body = expr->items.data[0], *over = expr->items.data[1], *filter = expr->items.count > 2 ? expr->items.data[2] : NULL;
+    const Expr *body = expr->items.data[0], *over = expr->items.data[1],
+               *filter = expr->items.count > 2 ? expr->items.data[2] : NULL;
     Val list = evaluate(e, over);
     if (list.kind == VAL_POISON) return list;
     if (list.kind != VAL_LIST) return fail(e, over->span, "a comprehension goes over a list, not over %s", val_kind_name(list));

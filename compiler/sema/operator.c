@@ -32,7 +32,7 @@ Value *tensor_of(Elaborator *e, Val v, const Value *like, LvSpan span) {
     case VAL_VARIABLE: return variable_read(e, (int)v.i);
     case VAL_INT:
     case VAL_FLOAT: {
-        LvDType dtype = like ? like->dtype : v.kind == VAL_INT && !like ? LV_F32 : LV_F32;
+        LvDType dtype = like ? like->dtype : LV_F32;
         double number = val_number(v);
         if (dtype == LV_BOOL || (lv_dtype_is_int(dtype) && (number != floor(number) || fabs(number) > 9e15))) {
             fail(e, span, "%s does not go with a tensor of %s", val_text(e, v), lv_dtype_name(dtype));
@@ -234,9 +234,11 @@ Val operate(Elaborator *e, Operator op, Val a, Val b, LvSpan span) {
     if (a.kind == VAL_POISON || b.kind == VAL_POISON) return VAL_BAD;
     if (op == OPERATOR_IN || op == OPERATOR_NOT_IN) return contains(e, op, a, b, span);
     bool none = a.kind == VAL_NONE || b.kind == VAL_NONE;
-    if ((op == OPERATOR_EQ || op == OPERATOR_NE) && (none || (!is_tensor(a) && !is_tensor(b)))) return val_bool(val_equal(e, a, b) == (op == OPERATOR_EQ));
+    if ((op == OPERATOR_EQ || op == OPERATOR_NE) && (none || (!is_tensor(a) && !is_tensor(b))))
+        return val_bool(val_equal(e, a, b) == (op == OPERATOR_EQ));
     if (is_tensor(a) || is_tensor(b)) {
-        bool fits = (is_tensor(a) || val_is_number(a) || a.kind == VAL_BOOL) && (is_tensor(b) || val_is_number(b) || b.kind == VAL_BOOL);
+        bool fits = (is_tensor(a) || val_is_number(a) || a.kind == VAL_BOOL) &&
+                    (is_tensor(b) || val_is_number(b) || b.kind == VAL_BOOL);
         if (fits) return operate_tensors(e, op, a, b, span);
     }
     if (val_is_number(a) && val_is_number(b)) {
@@ -281,7 +283,9 @@ static bool index_int(Elaborator *e, const Expr *expr, int64_t otherwise, int64_
 // start, count and step of `a:b:c` over `extent` elements, as Python cuts
 static bool slice_range(Elaborator *e, const Expr *expr, int64_t extent, int64_t *start, int64_t *count, int64_t *step) {
     int64_t stop;
-    if (!index_int(e, expr->items.data[0], 0, start) || !index_int(e, expr->items.data[1], extent, &stop) || !index_int(e, expr->items.data[2], 1, step)) return false;
+    if (!index_int(e, expr->items.data[0], 0, start) || !index_int(e, expr->items.data[1], extent, &stop) ||
+        !index_int(e, expr->items.data[2], 1, step))
+        return false;
     if (*step < 1) {
         fail(e, expr->span, "the step of a slice is at least 1; use reverse");
         return false;
@@ -307,7 +311,8 @@ static Val index_list(Elaborator *e, Val base, const Expr *expr) {
         return list_done(e, out, expr->span);
     }
     if (!index_int(e, what, 0, &start)) return VAL_BAD;
-    if (start < -extent || start >= extent) return fail(e, what->span, "index %lld of a list of %lld items", (long long)start, (long long)extent);
+    if (start < -extent || start >= extent)
+        return fail(e, what->span, "index %lld of a list of %lld items", (long long)start, (long long)extent);
     return base.list->at[start < 0 ? start + extent : start];
 }
 
@@ -334,7 +339,8 @@ static Val index_tensor(Elaborator *e, Val base, const Expr *expr) {
             if (!index_int(e, what, 0, &starts[dim])) return VAL_BAD;
             if (starts[dim] < 0) starts[dim] += x->shape.dim[dim];
             if (starts[dim] < 0 || starts[dim] >= x->shape.dim[dim])
-                return fail(e, what->span, "index %lld of a dimension of %lld in %s", (long long)(starts[dim]), (long long)x->shape.dim[dim], tensor_text(e, x));
+                return fail(e, what->span, "index %lld of a dimension of %lld in %s", (long long)(starts[dim]),
+                            (long long)x->shape.dim[dim], tensor_text(e, x));
             cut.dim[dim] = 1;
             dropped[dim] = true;
         }

@@ -12,9 +12,11 @@ static Val snapshot(Elaborator *e, Val v, bool module_body, LvSpan span) {
 
 static void bind(Elaborator *e, const Expr *target, Val value) {
     if (target->kind != EXPR_NAME) {
-        fail(e, target->span, target->kind == EXPR_MEMBER || target->kind == EXPR_INDEX
-                                  ? "only names are bound by '='; a state is changed by '<-', and tensors and instances are not changed in place"
-                                  : "'=' needs a name on its left");
+        fail(e, target->span,
+             target->kind == EXPR_MEMBER || target->kind == EXPR_INDEX
+                 ? "only names are bound by '='; a state is changed by '<-', and tensors and instances are not changed "
+                   "in place"
+                 : "'=' needs a name on its left");
         return;
     }
     scope_set(e, e->scope, target->name.text, value);
@@ -36,7 +38,8 @@ static void run_assign(Elaborator *e, const Stmt *stmt, bool module_body) {
     Val all = values == 1 ? evaluate(e, stmt->values.data[0]) : VAL_BAD;
     bool fits = (all.kind == VAL_TUPLE || all.kind == VAL_LIST) && all.list->count == targets;
     if (!fits && (all.kind != VAL_POISON || values != 1)) {
-        if (all.kind == VAL_TUPLE || all.kind == VAL_LIST) fail(e, stmt->span, "%d names for %d values", targets, all.list->count);
+        if (all.kind == VAL_TUPLE || all.kind == VAL_LIST)
+            fail(e, stmt->span, "%d names for %d values", targets, all.list->count);
         else fail(e, stmt->span, "%d names for %d value%s", targets, values, values == 1 ? "" : "s");
     }
     for (int i = 0; i < targets; i++) bind(e, stmt->targets.data[i], fits ? all.list->at[i] : VAL_BAD);
@@ -55,7 +58,8 @@ static void run_append(Elaborator *e, const Stmt *stmt, bool module_body) {
         more = val_list(e, items->items.count);  // paths go on counting
         const char *path = join(e, e->instance->path, target->name.text);
         for (int i = 0; i < items->items.count; i++)
-            more.list->at[i] = evaluate_named(e, items->items.data[i], lv_arena_printf(e->arena, "%s.%d", path, old.list->count + i));
+            more.list->at[i] =
+                evaluate_named(e, items->items.data[i], lv_arena_printf(e->arena, "%s.%d", path, old.list->count + i));
         more = list_done(e, more, items->span);
     } else more = evaluate(e, items);
     scope_set(e, e->scope, target->name.text, operate(e, OPERATOR_ADD, old, more, stmt->span));
@@ -191,12 +195,14 @@ static void run_statement(Elaborator *e, const Stmt *stmt, bool module_body, Val
             break;
         }
         e->frozen = true;
-        scope_set(e, e->scope, stmt->name.text, evaluate_named(e, stmt->values.data[0], join(e, e->instance->path, stmt->name.text)));
+        scope_set(e, e->scope, stmt->name.text,
+                  evaluate_named(e, stmt->values.data[0], join(e, e->instance->path, stmt->name.text)));
         e->frozen = old;
         break;
     }
     case STMT_IF:
-        if (truth(e, stmt->values.data[0], &yes)) run_block(e, yes ? &stmt->body : &stmt->otherwise, module_body, returned, has_returned);
+        if (truth(e, stmt->values.data[0], &yes))
+            run_block(e, yes ? &stmt->body : &stmt->otherwise, module_body, returned, has_returned);
         break;
     case STMT_FOR: run_for(e, stmt, module_body, returned, has_returned); break;
     case STMT_RETURN:

@@ -34,7 +34,8 @@ Val list_done(Elaborator *e, Val list, LvSpan span) {
 }
 
 bool val_equal(Elaborator *e, Val a, Val b) {
-    if (val_is_number(a) && val_is_number(b)) return a.kind == VAL_INT && b.kind == VAL_INT ? a.i == b.i : val_number(a) == val_number(b);
+    if (val_is_number(a) && val_is_number(b))
+        return a.kind == VAL_INT && b.kind == VAL_INT ? a.i == b.i : val_number(a) == val_number(b);
     if (a.kind != b.kind) return false;
     switch (a.kind) {
     case VAL_NONE: return true;

@@ -138,8 +138,10 @@ void scope_set(Elaborator *e, Scope *scope, const char *name, Val value);
 
 // ---- errors
 // An error whose first note is at `place`.
-Val fail_at(Elaborator *e, LvSpan place, const char *note, LvSpan span, const char *format, ...) __attribute__((format(printf, 5, 6)));
-Val fail(Elaborator *e, LvSpan span, const char *format, ...) __attribute__((format(printf, 3, 4)));  // with the notes of the frames
+Val fail_at(Elaborator *e, LvSpan place, const char *note, LvSpan span, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+Val fail(Elaborator *e, LvSpan span, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));  // with the notes of the frames
 void suggest(Elaborator *e, const char *word, const char *const *names, size_t count, LvText *out);   // "; did you mean 'x'?"
 
 // ---- evaluation (expression.c, statement.c, call.c, operator.c, builtin.c)
@@ -181,7 +183,8 @@ int builtin_count(void);
 Val builtin_call(Elaborator *e, int index, const Expr *call);
 
 // ---- variables
-int declare_variable(Elaborator *e, const char *path, LvVariableKind kind, LvDType dtype, LvShape shape, LvSpan span);  // -1: reported
+int declare_variable(Elaborator *e, const char *path, LvVariableKind kind, LvDType dtype, LvShape shape,
+                     LvSpan span);  // -1: reported
 Value *variable_read(Elaborator *e, int variable);
 void variable_update(Elaborator *e, int variable, Val value, LvSpan span);
 void finish_writes(Elaborator *e);

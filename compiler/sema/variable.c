@@ -96,13 +96,17 @@ Value *random_node(Elaborator *e, Op op, LvShape shape) {
 
 static Val run_optimizer(Elaborator *e, Val optimizer, Value *p, Value *g, LvSpan span) {
     Val *update = scope_find(&optimizer.instance->scope, "update");
-    if (!update || update->kind != VAL_FUNCTION) return fail(e, span, "module %s is no optimizer: it has no fn update(p, g)", optimizer.instance->item->name.text);
+    if (!update || update->kind != VAL_FUNCTION)
+        return fail(e, span, "module %s is no optimizer: it has no fn update(p, g)",
+                    optimizer.instance->item->name.text);
     Val arguments[] = {val_tensor(p), val_tensor(g)};
     Val result = call_function(e, update->function, update->file, update->instance, 2, arguments, NULL, NULL, span,
-                               lv_arena_printf(e->arena, "'update' of %s (%s)", optimizer.instance->path, optimizer.instance->item->name.text));
+                               lv_arena_printf(e->arena, "'update' of %s (%s)", optimizer.instance->path,
+                                               optimizer.instance->item->name.text));
     if (result.kind == VAL_POISON) return result;
     if (result.kind != VAL_TENSOR || !lv_shape_equal(result.tensor->shape, p->shape) || result.tensor->dtype != LV_F32)
-        return fail(e, span, "update gives the new parameters, f32[%lld], not %s", (long long)p->shape.dim[0], val_text(e, result));
+        return fail(e, span, "update gives the new parameters, f32[%lld], not %s", (long long)p->shape.dim[0],
+                    val_text(e, result));
     return result;
 }
 
@@ -115,7 +119,8 @@ static bool reaches_param(Elaborator *e, const Value *loss) {
     seen[loss->node->results[0].id] = true;
     while (depth && !found) {
         const Node *node = stack[--depth];
-        if (node->op == OP_state_read) found = e->graph->variables.data[node_int(node, ATTR_variable, 0)].kind == LV_VARIABLE_PARAM;
+        if (node->op == OP_state_read)
+            found = e->graph->variables.data[node_int(node, ATTR_variable, 0)].kind == LV_VARIABLE_PARAM;
         for (int i = 0; i < node->input_count && node->op != OP_stop_gradient; i++) {
             const Node *input = node->inputs[i]->node;
             if (!seen[input->results[0].id]) seen[input->results[0].id] = true, stack[depth++] = input;
@@ -148,10 +153,14 @@ Val minimize(Elaborator *e, const Expr *call) {
     e->optimizing = false;
     if (loss.kind == VAL_POISON || optimizer.kind == VAL_POISON) return VAL_BAD;
     if (!is_tensor(loss)) return fail(e, call->items.data[1]->span, "the loss is a tensor, not %s", val_kind_name(loss));
-    if (optimizer.kind != VAL_INSTANCE) return fail(e, call->items.data[2]->span, "an optimizer is an instance, such as optim.AdamW(), not %s", val_kind_name(optimizer));
+    if (optimizer.kind != VAL_INSTANCE)
+        return fail(e, call->items.data[2]->span, "an optimizer is an instance, such as optim.AdamW(), not %s",
+                    val_kind_name(optimizer));
     Value *value = tensor_of(e, loss, NULL, call->span);
-    if (value->shape.rank != 0 || value->dtype != LV_F32) return fail(e, call->items.data[1]->span, "the loss is one number, f32[], not %s", tensor_text(e, value));
-    if (!reaches_param(e, value)) return fail(e, call->items.data[1]->span, "the loss depends on no param: there is nothing to train");
+    if (value->shape.rank != 0 || value->dtype != LV_F32)
+        return fail(e, call->items.data[1]->span, "the loss is one number, f32[], not %s", tensor_text(e, value));
+    if (!reaches_param(e, value))
+        return fail(e, call->items.data[1]->span, "the loss depends on no param: there is nothing to train");
     Value *g = gradients(e, value, call->span), *p = variable_read(e, e->pack);
     e->optimizing = true;
     Val updated = run_optimizer(e, optimizer, p, g, call->span);

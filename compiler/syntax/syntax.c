@@ -181,6 +181,7 @@ const char *syntax_doc(const SyntaxTree *tree, const LvSources *sources, LvSpan 
 }
 
 const char *operator_text(Operator op) {
-    static const char *const texts[] = {"+", "-", "*", "/", "%", "**", "@", "==", "!=", "<", "<=", ">", ">=", "in", "not in", "and", "or", "not", "-"};
+    static const char *const texts[] = {"+",  "-", "*",  "/",  "%",      "**",  "@",  "==",  "!=", "<",
+                                        "<=", ">", ">=", "in", "not in", "and", "or", "not", "-"};
     return texts[op];
 }
