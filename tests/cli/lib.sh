@@ -2,7 +2,7 @@
 
 export LC_ALL=C
 model=$here/small.lv
-quick=(--steps 12 --batch-size 4 --lr 1e-3 --val-every 6 --save-every 4 --num-workers 1)
+quick=(--steps 12 --batch-size 4 --lr 1e-3 --val-every 6 --save-every 4 --num-workers 1 --threads 1)
 
 # Pictures, as noise of digits: picture FILE WIDTH HEIGHT SEED
 picture() {

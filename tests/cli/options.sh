@@ -32,7 +32,7 @@ lvrun train "$model" --fake-data --steps 1 --precision f8; said precision
 lvrun train "$model" --train-dir train --batch-size 4 --steps 1 --out out.d; said too_few_pictures
 
 # `-` and `_` are alike, `=` and a space too; a parameter of the model is an option of its own name
-lvrun train "$model" --fake_data --batch_size=4 --steps 2 --lr=1e-3 --num-workers=1 --hidden 4 --out a; succeeds spelling
-lvrun train "$model" --fake-data --batch-size 4 --steps 2 --lr 1e-3 --num_workers 1 --set hidden=4 --out b; succeeds other_spelling
+lvrun train "$model" --fake_data --batch_size=4 --steps 2 --lr=1e-3 --num-workers=1 --threads 1 --hidden 4 --out a; succeeds spelling
+lvrun train "$model" --fake-data --batch-size 4 --steps 2 --lr 1e-3 --num_workers 1 --threads 1 --set hidden=4 --out b; succeeds other_spelling
 holds spelling_same cmp a/checkpoints/last.safetensors b/checkpoints/last.safetensors
 holds config_resolved grep -qx 'hidden: 4' a/config.yaml

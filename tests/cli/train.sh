@@ -30,7 +30,7 @@ train "${quick[@]}" --out run --fresh; succeeds fresh
 is fresh_same_bits "$(cksum <run/checkpoints/last.safetensors)" "$before"
 
 # It learns
-train --steps 300 --batch-size 8 --lr 5e-3 --schedule cosine --warmup 10 --out learns; succeeds learns
+train --steps 300 --batch-size 8 --lr 5e-3 --schedule cosine --warmup 10 --val-every 150 --save-every 150 --threads 1 --out learns; succeeds learns
 holds loss_falls awk -F'"loss": ' '/"loss"/ { split($2, a, ","); if (!n++) first = a[1]; last = a[1] } END { exit !(last < 0.7 * first) }' learns/log.jsonl
 
 # A change of the model's source is a matter of running it
