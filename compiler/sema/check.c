@@ -45,12 +45,18 @@ static void report_unknown(const ParamList *params, const Name *name, const char
 
 bool check_call(const ParamList *params, int count, const Name *names, const LvSpan *spans, LvSpan call, const char *what,
                 ArgumentReport *report, void *user) {
-    bool fine = true, *given = lv_calloc((size_t)params->count + 1, sizeof *given);
+    bool fine = true, any_named = false, *given = lv_calloc((size_t)params->count + 1, sizeof *given);
     int positional = 0;
     for (int i = 0; i < count; i++) {
         bool named = names && names[i].text;
         int at = named ? parameter_index(params, names[i].text) : i < params->count ? i : -1;
         LvSpan where = named ? names[i].span : spans ? spans[i] : call;
+        any_named |= named;
+        if (!named && any_named) {
+            report_text(report, user, where, "arguments by place stand before those by name");
+            fine = false;
+            break;
+        }
         if (named && at < 0) report_unknown(params, &names[i], what, report, user), fine = false;
         else if (!named && at < 0) {
             if (++positional == 1)

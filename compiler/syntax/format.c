@@ -39,7 +39,7 @@ static bool is(Piece piece, const char *text) {
 }
 
 static bool is_keyword(Piece piece) {
-    static const char *const words[] = {"if", "else", "for", "in", "return", "and", "or", "not", "import", "as"};
+    static const char *const words[] = {"if", "else", "for", "in", "return", "and", "or", "not"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
         if (is(piece, words[i])) return true;
     }

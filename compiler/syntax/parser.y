@@ -339,6 +339,8 @@ static void write_expected(const yysymbol_kind_t *symbols, int count, LvText *ou
     const char *words[MOST + 1];
     int n = 0;
     bool expression = holds(symbols, count, YYSYMBOL_INT), name = holds(symbols, count, YYSYMBOL_NAME);
+    if (!name && holds(symbols, count, YYSYMBOL_MODULE))
+        return (void)lv_text_puts(out, "expected import, module, model, fn, config or const");
     if (expression && holds(symbols, count, YYSYMBOL_FOR)) return (void)lv_text_puts(out, "expected a statement");
     if (expression) words[n++] = "an expression";
     else if (name) words[n++] = "a name";

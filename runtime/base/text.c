@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -161,11 +162,10 @@ static size_t edit_distance(const char *a, const char *b) {
 
 const char *lv_nearest_name(const char *word, const char *const *names, size_t count) {
     const char *best = NULL;
-    size_t length = strlen(word), least = length / 3 + 2;
-    if (length < 3) least = 2;
+    size_t length = strlen(word), least = (length + 1) / 3 + 1;  // one letter is near no other; `wdith` is two from `width`
     for (size_t i = 0; i < count; i++) {
-        size_t distance = edit_distance(word, names[i]);
-        if (distance > 0 && distance < least) {
+        size_t distance = strcasecmp(word, names[i]) == 0 ? 1 : edit_distance(word, names[i]);
+        if (strcmp(word, names[i]) != 0 && (distance < least || (!best && strcasecmp(word, names[i]) == 0))) {
             least = distance;
             best = names[i];
         }
