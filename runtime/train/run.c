@@ -181,23 +181,29 @@ static bool check_frozen(const Run *run, const bool *taken, LvError *error) {
     return true;
 }
 
-static bool start_anew(Run *run, LvError *error) {
+// Takes the tensors of all --init files. Done before the initial values are made, so that files that do not fit are told
+// of at once, and again after it.
+static bool take_files(Run *run, bool tell, LvError *error) {
     const LvTrainOptions *o = run->options;
-    bool *taken = lv_calloc((size_t)lv_store_count(run->store) + 1, sizeof *taken);
-    bool good = run_init(run, error);
+    bool *taken = lv_calloc((size_t)lv_store_count(run->store) + 1, sizeof *taken), good = true;
     for (int i = 0; good && i < o->init_count; i++) {
         LvTensorFile *file = NULL;
         LvText report = {0};
         good = lv_checkpoint_read(o->init[i].path, true, &file, error) &&
                (lv_weights_take(run->store, file, o->init[i].prefix, taken, &report, error) || lv_error_prefix(error, "%s", o->init[i].path));
-        if (good) run_note(run, "%s: %s", o->init[i].path, report.data);
+        if (good && tell) run_note(run, "%s: %s", o->init[i].path, report.data);
         lv_text_free(&report);
         lv_safetensors_free(file);
     }
     good = good && check_frozen(run, taken, error);
     free(taken);
-    run->state = (LvRunState){.seed = o->seed, .data = lv_dataset_fingerprint(run->data), .plateau = lv_plateau_start(), .best_loss = NAN};
     return good;
+}
+
+static bool start_anew(Run *run, LvError *error) {
+    const LvTrainOptions *o = run->options;
+    run->state = (LvRunState){.seed = o->seed, .data = lv_dataset_fingerprint(run->data), .plateau = lv_plateau_start(), .best_loss = NAN};
+    return take_files(run, true, error) && run_init(run, error) && (o->init_count == 0 || take_files(run, false, error));
 }
 
 static bool go_on(Run *run, const LvTensorFile *file, const char *path, LvError *error) {
@@ -266,15 +272,15 @@ static void tell_memory(Run *run) {
     lv_text_free(&line);
 }
 
-static bool open_program(Run *run, LvError *error) {
+// The plan alone: kernels are compiled last, when nothing else can be wrong any more.
+static bool open_plan(Run *run, LvError *error) {
     if (!run->source->plan(run->source->user, "train", run->options->batch, &run->plan, error)) return false;
     if (!run->plan) {
         lv_error_set(error, LV_ERROR_USAGE, "the model has no entry 'train'");
         return lv_error_hint(error, "entry train(image: f32[B, 3, R, R]) { …; minimize(loss, optim.AdamW()); return {loss} }");
     }
     run->results = lv_calloc((size_t)run->plan->result_count + 1, sizeof *run->results);
-    return lv_feed_bind(&run->feed, run->plan, error) && lv_store_create(run->device, run->plan, &run->store, error) &&
-           lv_program_create(run->device, run->plan, run->store, &run->program, error);
+    return lv_feed_bind(&run->feed, run->plan, error) && lv_store_create(run->device, run->plan, &run->store, error);
 }
 
 static bool write_config(const Run *run, LvError *error) {
@@ -287,21 +293,21 @@ static bool write_config(const Run *run, LvError *error) {
 }
 
 bool run_open(Run *run, LvError *error) {
-    if (!open_data(run, error) || !open_program(run, error) || !open_folder(run, error) || !open_loader(run, error) ||
+    if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !open_loader(run, error) ||
         !plan_steps(run, error)) {
         return false;
     }
     tell_memory(run);
-    if (!open_variables(run, error)) return false;
-    if (!write_config(run, error)) return false;
+    if (!open_variables(run, error) || !write_config(run, error)) return false;
     run->epoch = run->state.position.epoch;
+    if (run->state.step >= run->steps && !run->state.pending) return true;
+    if (!lv_program_create(run->device, run->plan, run->store, &run->program, error)) return false;
     LvProgramInfo info = lv_program_info(run->program);
     run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
              info.kernels_compiled + info.kernels_cached, info.kernels_compiled, info.compile_seconds);
-    if (run->state.step < run->steps) run_note(run, "%s: %zu pictures; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
+    run_note(run, "%s: %zu pictures; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
              lv_dataset_count(run->data), run->state.step + 1, run->steps, run->options->batch * run->options->accumulate);
-    return (run->state.step >= run->steps && !run->state.pending) ||
-           lv_journal_open(run->options->out, run->state.step, run->options->tensorboard, &run->journal, error);
+    return lv_journal_open(run->options->out, run->state.step, run->options->tensorboard, &run->journal, error);
 }
 
 void run_close(Run *run) {
