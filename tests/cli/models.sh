@@ -1,0 +1,41 @@
+# The complete models: AugVAE trained, fine-tuned to one map, run from an artifact; sums of several batches, clipping, bf16.
+pictures train 8 && pictures val 4
+small=(--num-tokens 16 --hidden-dim 8 --norm-groups 4 --num-res-blocks 1 --z-channels 8 --codebook-dim 8)
+ml=(--resolution 32 --ch-mult "[1, 2]" --attn-resolutions "[16, 8]" "${small[@]}")
+quick=(--steps 2 --batch-size 2 --lr 1e-4 --val-every 2 --num-workers 1 --threads 1)
+models=$root/models
+
+lvrun train "$models/augvae.lv" "${ml[@]}" --train-dir train --val-dir val "${quick[@]}" --out ml; succeeds augvae || return 0
+holds augvae_results grep -q '"perplexity"' ml/log.jsonl
+lvrun train "$models/augvae.lv" "${ml[@]}" --train-dir train --val-dir val "${quick[@]}" --out frozen --loss-type lpips_l1
+said lpips_without_weights
+
+"$bin/lvc" "$models/augvae.lv" "${ml[@]}" --batch 2 -o small.lvm >out 2>err; status=$?; succeeds artifact
+rm -rf elsewhere && mkdir elsewhere && mv small.lvm elsewhere
+(unset LV_ROOT; cd elsewhere && lvrun train small.lvm --train-dir ../train --val-dir ../val "${quick[@]}" --out ../lvm; echo $status >../code)
+status=$(cat code); succeeds artifact_trains
+holds artifact_same_bits bash -c 'diff <(tail -c 5000 ml/checkpoints/last.safetensors) <(tail -c 5000 lvm/checkpoints/last.safetensors)'
+
+# Sums over batches: two of 2 are one of 4 where nothing depends on the batch as a whole
+train --steps 3 --batch-size 4 --lr 1e-3 --crop center --num-workers 1 --threads 1 --out one; succeeds batch_of_four
+train --steps 3 --batch-size 2 --accumulate 2 --lr 1e-3 --crop center --num-workers 1 --threads 1 --out two; succeeds two_of_two
+losses() { sed -nE 's/.*"rec_loss": ([0-9.e+-]+).*/\1/p' "$1/log.jsonl"; }
+holds accumulated_alike awk 'NR == FNR { a[FNR] = $1; next } { d = a[FNR] - $1; if (d < 0) d = -d; if (d > 0.02 * a[FNR]) bad = 1; n++ } END { exit bad || n < 3 }' \
+    <(losses one) <(losses two)
+train --steps 3 --batch-size 4 --lr 1e-3 --clip 1e-3 --num-workers 1 --threads 1 --out clip; succeeds clipped
+train --steps 3 --batch-size 4 --lr 1e-3 --precision bf16 --num-workers 1 --threads 1 --out bf16; succeeds bf16
+
+# A wrong word in a command that starts anew throws nothing away
+before=$(cksum <one/checkpoints/last.safetensors)
+lvrun train "$model" --train-dir nowhere --fresh --out one; is fresh_of_nothing "$status $(cksum <one/checkpoints/last.safetensors)" "1 $before"
+lvrun train "$model" --train-dir nowhere --out new; holds nothing_made test ! -e new
+
+# The one-map network from the many-map one's checkpoint: its decoders' numbers differ, and so do what is kept and what is new
+lvrun train "$models/augvae_sl.lv" --resolution 32 --ch-mult "[1, 2]" --attn-resolutions "[8]" "${small[@]}" --init ml/checkpoints/best.safetensors \
+    --train-dir train --val-dir val "${quick[@]}" --out sl
+succeeds sl
+grep 'best.safetensors: ' out | sed "s#$work/##g" >sl.report
+holds sl_report grep -qE 'best.safetensors: [0-9]+ ' sl.report
+lvrun eval sl/checkpoints/last.safetensors --val-dir val; succeeds sl_eval
+lvrun reconstruct sl/checkpoints/last.safetensors val --out sl_pictures; succeeds sl_reconstruct
+cat sl.report | sed 's/^/# /'
