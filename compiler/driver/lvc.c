@@ -14,7 +14,7 @@
 #include "../../runtime/driver/options.h"
 
 static const OptionSpec specs[] = {
-    {"config", OPTION_VALUE, "NAME", "a config block of the model"},
+    {"config", OPTION_VALUE, "NAME|FILE.yaml", "a config block of the model, or a YAML file of its parameters"},
     {"entry", OPTION_VALUE, "NAME", "entry to compile (default: the one that trains, else the first)"},
     {"batch", OPTION_VALUE, "N", "batch size (default 8)"},
     {"device", OPTION_VALUE, "DEVICE", "cpu or auto (default cpu)"},
