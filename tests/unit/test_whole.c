@@ -136,14 +136,14 @@ static const Tensor *net_input(void *user, const Node *node) {
     return given(&training->outputs, node, 5);
 }
 
-// Variables around 0 with a spread that keeps activations near 1; the norms' weights around 1.
+// Variables around 0 with a spread that keeps activations near 1. Momentum starts at 0: it ends as the gradient.
 static const Tensor *net_variable(void *user, const Node *node, int variable) {
     Training *training = user;
     const Variable *v = &training->graph->variables.data[variable];
     Tensor *tensor = (Tensor *)given(&training->outputs, node, 100 + (uint64_t)variable);
     double fan = v->shape.rank == 4 ? (double)(v->shape.dim[1] * v->shape.dim[2] * v->shape.dim[3]) : 4;
     for (int64_t i = 0; i < lv_shape_elements(v->shape); i++) tensor->f[i] = (float)(tensor->f[i] / sqrt(fan));
-    if (!v->is_pack) return tensor;
+    if (!v->is_pack && v->kind != LV_VARIABLE_OPTIMIZER) return tensor;
     memset(tensor->f, 0, (size_t)lv_shape_elements(v->shape) * sizeof *tensor->f);
     for (size_t k = 0; k < training->graph->variables.count; k++) {
         const Variable *member = &training->graph->variables.data[k];
