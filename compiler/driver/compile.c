@@ -39,8 +39,8 @@ static bool refuse_limit(const LvCompileOptions *options, int64_t least, LvError
     LvText need = {0}, have = {0};
     dump_bytes(least, &need);
     dump_bytes(options->memory_limit, &have);
-    lv_error_set(error, LV_ERROR_MEMORY, "entry '%s' at batch %lld needs at least %s (%lld bytes); the limit is %s", options->entry,
-                 (long long)options->batch, lv_text_get(&need), (long long)least, lv_text_get(&have));
+    lv_error_set(error, LV_ERROR_MEMORY, "entry '%s' at batch %lld needs at least %s (%lld bytes); the limit is %s",
+                 options->entry, (long long)options->batch, lv_text_get(&need), (long long)least, lv_text_get(&have));
     lv_error_hint(error, "use a smaller batch, or allow more memory");
     lv_text_free(&need);
     lv_text_free(&have);
@@ -48,7 +48,8 @@ static bool refuse_limit(const LvCompileOptions *options, int64_t least, LvError
 }
 
 // Recomputes no more than the limit asks for: each share costs passes over memory.
-static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan, LvError *error) {
+static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
+                           LvError *error) {
     static const double shares[] = {0, 0.125, 0.25, 0.5, 0.75, 1};
     int64_t least = INT64_MAX;
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {

@@ -90,7 +90,7 @@ static void verify(const Graph *graph, const char *pass) {
 
 static bool run_pass(const Pass *pass, Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics,
                      LvError *error) {
-    PassContext context = {.precision = options->precision, .conv = options->conv, .remat = remat,
+    PassContext context = {.precision = options->precision, .remat = remat,
                            .diagnostics = diagnostics, .error = error, .arena = lv_arena_create()};
     bool done = pass->run(graph, &context);
     lv_arena_destroy(context.arena);

@@ -288,8 +288,8 @@ static void place_results(Planner *p) {
         place_given(p);
         LvPlace place = p->plan->result_places[i];
         const Storage *s = storage_at(p, storage);
-        bool direct = !s->given && !p->pinned[storage] && p->merged[storage] < 0 && s->writer >= 0 && is_whole_row_major(p, value);
-        if (direct) pin(p, storage, place);
+        bool free_to_go = !s->given && !p->pinned[storage] && p->merged[storage] < 0 && s->writer >= 0;
+        if (free_to_go && is_whole_row_major(p, value)) pin(p, storage, place);
         else copy_at_end(p, value, storage, place);
     }
 }
@@ -302,7 +302,8 @@ static bool may_take_over(const Planner *p, int at, int writes, int reads) {
     const Storage *s = storage_at(p, to->storage), *r = storage_at(p, from->storage);
     if (s->given || r->given || to->storage == from->storage || p->pinned[to->storage] || p->pinned[from->storage]) return false;
     if (to->offset || from->offset || s->bytes != r->bytes || s->writer != at || s->first != at || r->last != at) return false;
-    if (value_bytes(unit->operands[writes].value) != s->bytes || value_bytes(unit->operands[reads].value) != r->bytes) return false;
+    if (value_bytes(unit->operands[writes].value) != s->bytes) return false;
+    if (value_bytes(unit->operands[reads].value) != r->bytes) return false;
     if (s->in_place_of >= 0) return false;
     for (int i = 0; i < unit->operand_count; i++) {
         if (i != reads && home_of(p, unit->operands[i].value)->storage == from->storage) return false;

@@ -48,7 +48,7 @@ bool pass_algebra(Graph *graph, PassContext *context) {
     for (int round = 0; round < ROUNDS; round++) {
         Algebra algebra = {.uses = graph_count_uses(graph, context->arena), .use_count = graph->next_value,
                            .differentiated = !graph_has_op(graph, OP_gradient)};
-        if (!rewrite_walk(graph, algebra_rule, &algebra, context->arena)) break;
+        if (!rewrite_walk(graph, algebra_rule, &algebra)) break;
         pass_dce(graph, context);  // so that uses are counted right
     }
     return true;

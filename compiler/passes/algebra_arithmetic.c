@@ -85,11 +85,10 @@ static Value *rule_select(Graph *g, Node *node) {
     if (a == b) return a;
     if (made_by(c, OP_not)) return build_select(g, c->node->inputs[0], b, a);
     // x > 0 ? x : 0 is max(x, 0), NaN included: a > b ? a : b
-    if (a->dtype != LV_BOOL && made_by(c, OP_gt) && c->node->inputs[0] == a && value_is_constant(b) && value_is_constant(c->node->inputs[1]) &&
-        value_number(b) == value_number(c->node->inputs[1])) {
-        return build_binary(g, OP_max, a, b);
-    }
-    return NULL;
+    if (a->dtype == LV_BOOL || !made_by(c, OP_gt) || c->node->inputs[0] != a) return NULL;
+    const Value *bound = c->node->inputs[1];
+    bool same = value_is_constant(b) && value_is_constant(bound) && value_number(b) == value_number(bound);
+    return same ? build_binary(g, OP_max, a, b) : NULL;
 }
 
 static Value *rule_logic(Graph *g, Node *node) {
@@ -144,7 +143,8 @@ static Value *rule_sink_expand(Graph *g, Node *node) {
     Value *inputs[3];
     for (int i = 0; i < node->input_count; i++) {
         Value *input = node->inputs[i];
-        inputs[i] = value_is_constant(input) ? build_constant(g, value_number(input), input->dtype, small) : input->node->inputs[0];
+        if (value_is_constant(input)) inputs[i] = build_constant(g, value_number(input), input->dtype, small);
+        else inputs[i] = input->node->inputs[0];
     }
     Value *result = &node_add_like(g, node, inputs)->results[0];
     return build_expand(g, result, node->results[0].shape, node_list(expand, ATTR_axes, NULL));

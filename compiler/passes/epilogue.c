@@ -113,7 +113,8 @@ static Value *take_rectifier(Graph *g, Node *max, const Epilogue *e) {
 
 static Value *take_scale(Graph *g, Node *mul, const Epilogue *e) {
     Node *cast, *host = host_of(e, mul->inputs[0], &cast);
-    if (!value_is_constant(mul->inputs[1]) || !host || cast || host->op != OP_matmul || host->input_count != 2 || has_activation(host)) return NULL;
+    if (!value_is_constant(mul->inputs[1]) || !host || cast || host->op != OP_matmul) return NULL;
+    if (host->input_count != 2 || has_activation(host)) return NULL;
     Attrs attrs = {0};
     for (int i = 0; i < host->attrs.count; i++) {
         if (host->attrs.at[i].name != ATTR_scale) attrs.at[attrs.count++] = host->attrs.at[i];
@@ -148,7 +149,9 @@ static void ask_results_of_rectifiers(Graph *graph, LvArena *arena) {
     Value **with = LV_NEW_ARRAY(arena, Value *, graph->next_value + 1);
     int count = graph->next_value;
     for GRAPH_EACH(graph, node) {
-        if (node->op == OP_max && value_is_number(node->inputs[1], 0) && !rectifier[node->inputs[0]->id]) rectifier[node->inputs[0]->id] = node;
+        if (node->op != OP_max || !value_is_number(node->inputs[1], 0)) continue;
+        Node **first = &rectifier[node->inputs[0]->id];
+        if (!*first) *first = node;
     }
     for GRAPH_EACH(graph, node) {
         if (node->op != OP_gt || node->inputs[0]->id >= count || !value_is_number(node->inputs[1], 0)) continue;
@@ -171,7 +174,7 @@ bool pass_epilogue(Graph *graph, PassContext *context) {
     for (int round = 0; round < ROUNDS; round++) {
         pass_dce(graph, context);
         Epilogue e = {.uses = graph_count_uses(graph, context->arena), .use_count = graph->next_value};
-        if (!rewrite_walk(graph, epilogue_rule, &e, context->arena)) break;
+        if (!rewrite_walk(graph, epilogue_rule, &e)) break;
     }
     return pass_dce(graph, context);
 }

@@ -151,6 +151,6 @@ static Value *fold_rule(Graph *graph, Node *node, void *user) {
 }
 
 bool pass_fold(Graph *graph, PassContext *context) {
-    rewrite_walk(graph, fold_rule, context->arena, context->arena);
+    rewrite_walk(graph, fold_rule, context->arena);
     return true;
 }

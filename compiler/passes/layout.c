@@ -39,10 +39,13 @@ static bool is_given(const Value *value) {
     return op == OP_input || op == OP_state_read || op == OP_literal;
 }
 
-static bool is_eligible(const Layouts *l, const Value *value) {
-    if (value->shape.rank < 3 || is_given(value)) return false;
+static bool channels_fit(const Layouts *l, const Value *value) {
     int64_t channels = value->shape.dim[1];
     return channels > 0 && channels % (l->channels_last ? 8 : l->block) == 0;
+}
+
+static bool is_eligible(const Layouts *l, const Value *value) {
+    return value->shape.rank >= 3 && !is_given(value) && channels_fit(l, value);
 }
 
 static void join(Layouts *l, const Value *a, const Value *b) {
@@ -161,7 +164,7 @@ static bool wants(const Layouts *l, const Node *node, int input, LvLayout *layou
     *layout = lv_layout_row_major();
     if (is_convolution(node) && is_picture(node, input)) {
         if (node->op == OP_conv2d && input > 0) *layout = node->results[0].layout;  // the residual: as the result
-        else if (value->shape.dim[1] > 0 && value->shape.dim[1] % (l->channels_last ? 8 : l->block) == 0) *layout = layout_for(l, 4);
+        else if (channels_fit(l, value)) *layout = layout_for(l, 4);
         return true;
     }
     return kind == OP_KIND_CONTRACTION || kind == OP_KIND_INDEXED || kind == OP_KIND_COMPOSITE || kind == OP_KIND_EFFECT ||
@@ -171,10 +174,11 @@ static bool wants(const Layouts *l, const Node *node, int input, LvLayout *layou
 static void convert(Layouts *l) {
     for GRAPH_EACH(l->graph, node) {
         for (int i = 0; i < node->input_count; i++) {
+            Value *input = node->inputs[i];
             LvLayout layout;
-            if (!wants(l, node, i, &layout) || lv_layout_equal(node->inputs[i]->layout, layout, node->inputs[i]->shape.rank)) continue;
+            if (!wants(l, node, i, &layout) || lv_layout_equal(input->layout, layout, input->shape.rank)) continue;
             rewrite_at(l->graph, node);
-            node->inputs[i] = relayout(l->graph, node->inputs[i], layout);
+            node->inputs[i] = relayout(l->graph, input, layout);
         }
     }
     rewrite_end(l->graph);

@@ -20,7 +20,8 @@ static int64_t bytes_of(const Value *value) {
 
 static bool is_fixed(const Node *node) {
     OpKind kind = op_info(node->op)->kind;
-    return kind == OP_KIND_EFFECT || kind == OP_KIND_EFFECT_VALUE || node->op == OP_input || node->op == OP_pack || node->result_count == 0;
+    if (kind == OP_KIND_EFFECT || kind == OP_KIND_EFFECT_VALUE) return true;
+    return node->op == OP_input || node->op == OP_pack || node->result_count == 0;
 }
 
 static double *rank_of(const Node *node) { return node->note; }

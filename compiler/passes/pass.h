@@ -8,7 +8,6 @@
 // What a pass may know besides the graph. Every pass gets a scratch arena of its own.
 typedef struct {
     LvPrecision precision;
-    LvConvAlgorithm conv;
     double remat;          // share of the cheap waiting values to make again, 0 to 1
     LvArena *arena;        // scratch, freed after the pass
     LvDiagnostics *diagnostics;
@@ -38,7 +37,7 @@ const Pass *pass_table(int *count);
 typedef Value *(*RewriteRule)(Graph *graph, Node *node, void *user);
 
 // One walk in order, over nodes with one result. True: something was replaced. The nodes replaced stay, unused, for dce.
-bool rewrite_walk(Graph *graph, RewriteRule rule, void *user, LvArena *arena);
+bool rewrite_walk(Graph *graph, RewriteRule rule, void *user);
 // New nodes are marked with the source place of `node` and go before it.
 void rewrite_at(Graph *graph, Node *node);
 void rewrite_end(Graph *graph);

@@ -78,7 +78,9 @@ static void find_uses(Remat *r, LvArena *arena) {
     r->nodes = position;
 }
 
-static int use_position(const Remat *r, const Value *value, int use) { return r->user_position[r->uses[value->id] + use - r->all]; }
+static int use_position(const Remat *r, const Value *value, int use) {
+    return r->user_position[r->uses[value->id] + use - r->all];
+}
 
 // Something outside kernels reads it, so it is in memory.
 static bool is_stored(const Remat *r, const Value *value) {
@@ -161,8 +163,9 @@ static void make_again(Remat *r, const Candidate *candidate) {
         for (int k = 0; k < node->input_count; k++) inputs[k] = copy_of(r, node->inputs[k]);
         r->graph->span = node->span;
         r->graph->scope = node->scope;
-        r->copies[i] = graph_add_typed(r->graph, node->op, node->input_count, inputs, &node->attrs, r->cone[i]->dtype, r->cone[i]->shape);
-        r->copies[i]->layout = r->cone[i]->layout;
+        const Value *from = r->cone[i];
+        r->copies[i] = graph_add_typed(r->graph, node->op, node->input_count, inputs, &node->attrs, from->dtype, from->shape);
+        r->copies[i]->layout = from->layout;
     }
     rewrite_end(r->graph);
     for (int i = candidate->first_late; i < r->use_count[candidate->value->id]; i++) {

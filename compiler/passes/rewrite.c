@@ -28,8 +28,7 @@ static void replace(Replacements *with, int id, Value *value) {
     with->data[id] = value;
 }
 
-bool rewrite_walk(Graph *graph, RewriteRule rule, void *user, LvArena *arena) {
-    (void)arena;
+bool rewrite_walk(Graph *graph, RewriteRule rule, void *user) {
     Replacements with = {0};
     bool changed = false;
     int budget = 64 * graph->node_count + 4096;  // a rule that never ends is a bug: stop and say so

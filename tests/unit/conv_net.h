@@ -25,7 +25,8 @@ static Value *net_param(Net *net, LvShape shape) {
 
 static Value *net_conv(Net *net, Value *x, int64_t out, int64_t kernel, int64_t stride, bool pad) {
     Graph *g = net->graph;
-    Value *weight = net_param(net, (LvShape){4, {out, x->shape.dim[1], kernel, kernel}}), *bias = net_param(net, (LvShape){1, {out}});
+    Value *weight = net_param(net, (LvShape){4, {out, x->shape.dim[1], kernel, kernel}});
+    Value *bias = net_param(net, (LvShape){1, {out}});
     int64_t p = pad ? kernel / 2 : 0;
     Attrs attrs = {0};
     attrs_list(&attrs, ATTR_stride, 2, (int64_t[]){stride, stride});

@@ -226,7 +226,8 @@ static Value *make_conv(Maker *m, Value *x) {
     Value *weight = build_expand(g, build_slice(g, x, (int64_t[4]){0}, (LvShape){4, {1, x->shape.dim[1], 1, 1}}, NULL),
                                  (LvShape){4, {outputs, x->shape.dim[1], 2, 2}}, (int64_t[]){0, 1, 2, 3});
     Value *y = build_node(g, OP_conv2d, 2, (Value *[]){x, weight}, &attrs);
-    if (roll(m, 2)) y = build_binary(g, OP_add, y, build_expand(g, build_constant(g, 0.3, LV_F32, (LvShape){1, {outputs}}), y->shape, (int64_t[]){1}));
+    Value *bias = build_constant(g, 0.3, LV_F32, (LvShape){1, {outputs}});
+    if (roll(m, 2)) y = build_binary(g, OP_add, y, build_expand(g, bias, y->shape, (int64_t[]){1}));
     if (roll(m, 2)) y = build_binary(g, OP_max, y, build_like(g, 0, y));
     return y;
 }
@@ -249,9 +250,10 @@ static Graph *make_graph(uint64_t seed, bool differentiate) {
     attrs_int(&read, ATTR_variable, w);
     Value *state = graph_add_typed(g, OP_state_read, 0, NULL, &read, LV_F32, variable.shape);
     add_value(&m, state);
-    static Value *(*const makers[])(Maker *, Value *) = {make_unary, make_binary, make_binary, make_binary, make_select, make_reduction,
-        make_reduction, make_reshape, make_reshape, make_transpose, make_expand, make_expand, make_slice, make_pad, make_concat,
-        make_reverse, make_cast, make_integers, make_logic, make_composite, make_matmul, make_conv};
+    static Value *(*const makers[])(Maker *, Value *) = {
+        make_unary, make_binary, make_binary, make_binary, make_select, make_reduction, make_reduction, make_reshape,
+        make_reshape, make_transpose, make_expand, make_expand, make_slice, make_pad, make_concat, make_reverse,
+        make_cast, make_integers, make_logic, make_composite, make_matmul, make_conv};
     int count = 12 + (int)roll(&m, 24);
     for (int i = 0; i < count; i++) add_value(&m, makers[roll(&m, sizeof makers / sizeof *makers)](&m, pick(&m)));
     for (int i = 0; i < 3; i++) {
@@ -304,7 +306,9 @@ static const Tensor *on_input(void *user, const Node *node) {
     return given(user, node, (uint64_t)(unsigned char)node_attr(node, ATTR_name)->s[0]);
 }
 
-static const Tensor *on_variable(void *user, const Node *node, int variable) { return given(user, node, 77 + (uint64_t)variable); }
+static const Tensor *on_variable(void *user, const Node *node, int variable) {
+    return given(user, node, 77 + (uint64_t)variable);
+}
 
 static void keep(Outputs *outputs, const char *name, const Tensor *value) {
     assert_true(outputs->count < OUTPUTS);
