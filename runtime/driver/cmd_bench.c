@@ -238,10 +238,12 @@ int cmd_bench(int argc, char **argv) {
     int code = 0;
     bool good = read_options(&bench, argc, argv, &error);
     if (good && options_flag(&bench.options, "help", false)) {
-        LvText text = {0};
-        options_print_help(specs, &text);
-        printf("lvrun bench MODEL ENTRY --batch N [options] [--set name=value]...\nTimes an entry; prints one JSON object.\n\n%s", text.data);
-        lv_text_free(&text);
+        code = options_help_page("lvrun bench MODEL ENTRY --batch N [options] [--PARAMETER value]...",
+                                 "Times an entry on random inputs; prints one JSON object: median step, items a second, peak bytes, kernels, library\n"
+                                 "calls, seconds of compiling cold and warm.",
+                                 specs,
+                                 "  lvrun bench models/augvae.lv train --config small --batch 8\n"
+                                 "  lvrun bench models/augvae.lv train --config small --batch 8 --profile --user-cache\n");
     } else {
         if (good && bench.options.words.count != 2) {
             good = lv_error_set(&error, LV_ERROR_USAGE, "bench takes MODEL and ENTRY");

@@ -233,12 +233,13 @@ static bool run(Call *call, LvError *error) {
 }
 
 static int print_help(void) {
-    LvText text = {0};
-    options_print_help(specs, &text);
-    printf("lvrun call MODEL ENTRY [options] [--set name=value]...\n"
-           "Runs an entry on tensors from a file. Inputs and results go by the entry's names.\n\n%s", text.data);
-    lv_text_free(&text);
-    return 0;
+    return options_help_page("lvrun call MODEL ENTRY [options] [--PARAMETER value]...",
+                             "Runs an entry on tensors from a file. Inputs and results go by the entry's names. Of `train`, each step prints a JSON\n"
+                             "line of the results, all steps see the same input.",
+                             specs,
+                             "  lvrun call models/augvae.lv eval --config tiny --weights W.safetensors --input IN.safetensors --output OUT.safetensors\n"
+                             "  lvrun call models/augvae.lv train --config tiny --input IN.safetensors --steps 10 --lr 1e-3 --grads G.safetensors\n"
+                             "  lvrun call runs/augvae/checkpoints/best.safetensors encode --input IN.safetensors --output TOKENS.safetensors\n");
 }
 
 int cmd_call(int argc, char **argv) {

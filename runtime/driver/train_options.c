@@ -133,8 +133,10 @@ static const char *default_out(const Options *options, const OpenModel *open) {
     return lv_arena_printf(options->arena, "runs/%.*s%s%s", length, name, config && *config ? "-" : "", config ? config : "");
 }
 
-static void read_init(const Options *options, LvTrainOptions *t) {
-    LvInitFile *files = LV_NEW_ARRAY(options->arena, LvInitFile, options->given.count + 1);
+// A checkpoint as MODEL gives its weights too; --init files come over them.
+static void read_init(const Options *options, const OpenModel *open, LvTrainOptions *t) {
+    LvInitFile *files = LV_NEW_ARRAY(options->arena, LvInitFile, options->given.count + 2);
+    if (open->checkpoint) files[t->init_count++] = (LvInitFile){"", open->path};
     for (size_t i = 0; i < options->given.count; i++) {
         if (strcmp(options->given.data[i].spec->name, "init")) continue;
         const char *text = options->given.data[i].value, *equals = strchr(text, '=');
@@ -150,6 +152,6 @@ bool train_options_read(Options *options, const OpenModel *open, LvTrainOptions 
     t->tensorboard = options_flag(options, "tensorboard", true);
     t->out = options_get(options, "out", options_get(options, "log-dir", NULL));
     if (!t->out) t->out = default_out(options, open);
-    read_init(options, t);
+    read_init(options, open, t);
     return read_length(options, t, error) && read_rate(options, open, t, error) && read_data(options, t, error);
 }

@@ -158,9 +158,10 @@ bool lv_weights_take(LvStore *store, const LvTensorFile *file, const char *prefi
     LvText differences = {0};
     for (int i = 0; i < lv_store_count(store); i++) {
         const LvVariable *v = lv_store_variable(store, i);
-        if (v->place.offset < 0 || v->kind == LV_VARIABLE_OPTIMIZER || strncmp(v->name, prefix, skip)) continue;
+        if (v->place.offset < 0 || strncmp(v->name, prefix, skip)) continue;
         const LvTensor *t = lv_safetensors_find(file, v->name + skip);
         if (t) present++;
+        if (v->kind == LV_VARIABLE_OPTIMIZER) continue;  // moments start anew, and nobody misses the file's
         if (!t && missing++ == 0) first_missing = v;
         if (t && !same_shape(v, t) && differ++ < 3) print_difference(&differences, v, t);
         if (!t || !same_shape(v, t)) continue;
