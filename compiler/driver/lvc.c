@@ -60,11 +60,14 @@ static int fail(LvError *error) {
     return code ? code : 1;
 }
 
+// Prints what there is so far, once.
 static void print_diagnostics(Command *command) {
     LvText text = {0};
     lv_diagnostics_render(&command->diagnostics, isatty(2), &text);
     fputs(lv_text_get(&text), stderr);
     lv_text_free(&text);
+    lv_diagnostics_free(&command->diagnostics);
+    lv_diagnostics_init(&command->diagnostics, &command->sources);
 }
 
 static void print_help(void) {
@@ -296,7 +299,7 @@ static int compile_model(Command *command) {
     }
     lv_text_free(&emitted);
     lv_text_free(&explain);
-    if (!good) print_diagnostics(command), command->diagnostics.list.count = 0;
+    if (!good) print_diagnostics(command);
     return good ? 0 : fail(&error);
 }
 
