@@ -78,7 +78,10 @@ static bool read_checked(const char *path, char **data, size_t *length) {
         good = !memcmp(footer.magic, footer_magic, 8) && footer.length == *length &&
                footer.hash == XXH3_64bits(*data, *length);
     }
-    if (!good) free(*data);
+    if (!good) {
+        free(*data);
+        *data = NULL;
+    }
     return good;
 }
 
@@ -97,8 +100,8 @@ bool cache_read_text(const char *path, char **text) {
     return true;
 }
 
-// Renamed into place but not synced: what a crash of the machine tears, the footer shows.
-bool cache_write(const char *path, const void *data, size_t length) {
+// Not synced: what a crash of the machine tears, the footer shows. `first`: a file that is there already stays.
+static bool write_file(const char *path, const void *data, size_t length, bool first) {
     Footer footer = {.length = length, .hash = XXH3_64bits(data, length)};
     LvText temporary = {0};
     memcpy(footer.magic, footer_magic, 8);
@@ -106,8 +109,18 @@ bool cache_write(const char *path, const void *data, size_t length) {
     FILE *file = fopen(temporary.data, "we");
     bool good = file && fwrite(data, 1, length, file) == length && fwrite(&footer, sizeof footer, 1, file) == 1;
     if (file && fclose(file) != 0) good = false;
-    good = good && rename(temporary.data, path) == 0;
-    if (!good && file) unlink(temporary.data);
+    if (first) good = good && link(temporary.data, path) == 0;
+    else good = good && rename(temporary.data, path) == 0;
+    if (file && (first || !good)) unlink(temporary.data);
     lv_text_free(&temporary);
     return good;
+}
+
+bool cache_write(const char *path, const void *data, size_t length) {
+    return write_file(path, data, length, false);
+}
+
+bool cache_write_first(const char *path, const void *data, size_t length) {
+    if (access(path, F_OK) == 0 && !cache_verify(path)) unlink(path);
+    return write_file(path, data, length, true);
 }

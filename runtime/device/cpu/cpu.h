@@ -23,6 +23,7 @@ void cache_key(char key[33], const char *const *parts, int count);
 bool cache_verify(const char *path);
 bool cache_read_text(const char *path, char **text);
 bool cache_write(const char *path, const void *data, size_t length);  // temporary name, then rename
+bool cache_write_first(const char *path, const void *data, size_t length);  // false also where another process was faster
 
 // ---- kernels.c
 bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **module, LvLoadInfo *info, LvError *error);

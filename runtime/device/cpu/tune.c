@@ -109,7 +109,12 @@ bool tune_wants_winograd(LvCpu *cpu, const LvStep *step) {
     } else {
         winograd = measure(cpu, step);
         const char *answer = winograd ? "winograd" : "direct";
-        if (cpu->cache_dir) cache_write(path.data, answer, strlen(answer));
+        free(text);
+        text = NULL;
+        // of two processes that measure at the same time, both take what the faster one wrote
+        if (cpu->cache_dir && !cache_write_first(path.data, answer, strlen(answer)) && cache_read_text(path.data, &text)) {
+            winograd = !strcmp(text, "winograd");
+        }
     }
     free(text);
     lv_text_free(&path);
