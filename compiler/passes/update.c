@@ -43,7 +43,11 @@ static Value *chosen(Graph *g, Value *condition, Value *a, Value *b) {
 }
 
 static Value *add_sum(Graph *g, Value *gradient, Value *part, int64_t runs, int *variable) {
-    Variable sum = {.name = "optimizer.accumulated", .kind = LV_VARIABLE_OPTIMIZER, .dtype = LV_F32, .shape = gradient->shape, .pack = -1,
+    Variable sum = {.name = "optimizer.accumulated",
+                    .kind = LV_VARIABLE_OPTIMIZER,
+                    .dtype = LV_F32,
+                    .shape = gradient->shape,
+                    .pack = -1,
                     .span = LV_NO_SPAN};
     *variable = graph_add_variable(g, &sum);
     Value *first = build_binary(g, OP_eq, part, scalar(g, 0, LV_I32)), *old = read_variable(g, *variable);

@@ -32,13 +32,15 @@ static void print_model(const char *text, bool source) {
     const char *name;
     size_t i;
     if (!root) return;
-    const char *config = json_string_value(json_object_get(root, "config")), *model = json_string_value(json_object_get(root, "name"));
+    const char *config = json_string_value(json_object_get(root, "config")),
+               *model = json_string_value(json_object_get(root, "name"));
     printf("model       %s%s%s\n", model ? model : "?", config && *config ? ", config " : "", config ? config : "");
     json_object_foreach(json_object_get(root, "settings"), name, value) {
         printf("  %-20s %s\n", name, json_is_string(value) ? json_string_value(value) : "?");
     }
     json_array_foreach(json_object_get(root, "sources"), i, item) {
-        const char *path = json_string_value(json_object_get(item, "path")), *code = json_string_value(json_object_get(item, "text"));
+        const char *path = json_string_value(json_object_get(item, "path")),
+                   *code = json_string_value(json_object_get(item, "text"));
         if (!path || !code) continue;
         printf("source      %s, %zu bytes\n", path, strlen(code));
         if (source) printf("%s\n", code);
@@ -51,18 +53,22 @@ static bool show_tensors(const char *path, const Options *options, LvError *erro
     if (!lv_checkpoint_read(path, true, &file, error)) return false;
     int64_t elements = 0, bytes = 0;
     int count = lv_safetensors_count(file);
-    for (int i = 0; i < count; i++) elements += lv_shape_elements(lv_safetensors_at(file, i)->shape), bytes += (int64_t)lv_safetensors_at(file, i)->bytes;
+    for (int i = 0; i < count; i++)
+        elements += lv_shape_elements(lv_safetensors_at(file, i)->shape), bytes += (int64_t)lv_safetensors_at(file, i)->bytes;
     printf("%s\ntensors     %d, %" PRId64 " elements, ", path, count, elements);
     print_size(bytes);
     printf("\n");
-    json_t *state = lv_safetensors_metadata(file, "lverse.train") ? json_loads(lv_safetensors_metadata(file, "lverse.train"), 0, NULL) : NULL;
+    json_t *state = lv_safetensors_metadata(file, "lverse.train")
+                        ? json_loads(lv_safetensors_metadata(file, "lverse.train"), 0, NULL)
+                        : NULL;
     if (state) {
         printf("training    step %" JSON_INTEGER_FORMAT ", epoch %" JSON_INTEGER_FORMAT ", seed %" JSON_INTEGER_FORMAT "\n",
                json_integer_value(json_object_get(state, "step")), json_integer_value(json_object_get(state, "epoch")),
                json_integer_value(json_object_get(state, "seed")));
     }
     json_decref(state);
-    if (lv_safetensors_metadata(file, "lverse.hash")) printf("hash        %s, as it should be\n", lv_safetensors_metadata(file, "lverse.hash"));
+    if (lv_safetensors_metadata(file, "lverse.hash"))
+        printf("hash        %s, as it should be\n", lv_safetensors_metadata(file, "lverse.hash"));
     print_model(lv_safetensors_metadata(file, "lverse.model"), options_flag(options, "source", false));
     for (int i = 0; options_flag(options, "tensors", false) && i < count; i++) {
         const LvTensor *t = lv_safetensors_at(file, i);
@@ -82,10 +88,10 @@ static bool show_artifact(const char *path, const Options *options, LvError *err
     if (!lv_plan_read(path, &p, error)) return false;
     int kinds[LV_STEP_KIND_COUNT] = {0};
     for (int i = 0; i < p->step_count; i++) kinds[p->steps[i].kind]++;
-    printf("%s\nmodel       %s%s%s, entry %s, batch %" PRId64 ", %s on %s\n", path, p->model, *p->config ? ", config " : "", p->config,
-           p->entry, p->batch, p->precision, p->device);
-    printf("steps       %d: %d kernels (%d different), %d convolutions, %d matmuls\n", p->step_count, kinds[LV_STEP_KERNEL], p->kernel_count,
-           kinds[LV_STEP_CONV], kinds[LV_STEP_MATMUL]);
+    printf("%s\nmodel       %s%s%s, entry %s, batch %" PRId64 ", %s on %s\n", path, p->model, *p->config ? ", config " : "",
+           p->config, p->entry, p->batch, p->precision, p->device);
+    printf("steps       %d: %d kernels (%d different), %d convolutions, %d matmuls\n", p->step_count, kinds[LV_STEP_KERNEL],
+           p->kernel_count, kinds[LV_STEP_CONV], kinds[LV_STEP_MATMUL]);
     printf("memory      ");
     print_size(lv_plan_bytes(p));
     printf("\n");
@@ -156,11 +162,12 @@ int cmd_info(int argc, char **argv) {
     int code = 0;
     bool good = options_parse(&options, specs, true, argc, argv, &error);
     if (good && options_flag(&options, "help", false)) {
-        code = options_help_page("lvrun info FILE [options]",
-                                 "What a file holds: a model's parameters, entries and configs (.lv), an artifact's plan (.lvm), a checkpoint's\n"
-                                 "training state, model and tensors (.safetensors).",
-                                 specs,
-                                 "  lvrun info models/augvae.lv --config tiny\n  lvrun info runs/augvae/checkpoints/last.safetensors --tensors\n");
+        code = options_help_page(
+            "lvrun info FILE [options]",
+            "What a file holds: a model's parameters, entries and configs (.lv), an artifact's plan (.lvm), a checkpoint's\n"
+            "training state, model and tensors (.safetensors).",
+            specs,
+            "  lvrun info models/augvae.lv --config tiny\n  lvrun info runs/augvae/checkpoints/last.safetensors --tensors\n");
     } else {
         if (good && options.words.count != 1) good = lv_error_set(&error, LV_ERROR_USAGE, "info takes one FILE");
         const char *path = good ? options.words.data[0] : "";

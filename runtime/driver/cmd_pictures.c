@@ -50,7 +50,9 @@ static bool job_open(Job *job, Session *session, const char *entry, size_t pictu
     job->batch = 16;
     if (!options_integer(&session->options, "batch-size", 1, 1 << 20, &job->batch, error)) return false;
     if ((uint64_t)job->batch > pictures) job->batch = (int64_t)pictures;
-    if (!session_program(session, entry, job->batch, &job->plan, &job->program, error) || !lv_feed_bind(&job->feed, job->plan, error)) return false;
+    if (!session_program(session, entry, job->batch, &job->plan, &job->program, error) ||
+        !lv_feed_bind(&job->feed, job->plan, error))
+        return false;
     job->pictures = lv_calloc((size_t)job->batch * floats_of(job), sizeof(float));
     job->taken = lv_calloc((size_t)job->batch, sizeof *job->taken);
     return true;
@@ -110,11 +112,12 @@ static const OptionSpec reconstruct_specs[] = {
     {0},
 };
 
-static bool reconstruct_batch(Job *job, const Pictures *pictures, int64_t count, const char *out, float *made, LvSheet *sheet, double *psnr,
-                              LvError *error) {
+static bool reconstruct_batch(Job *job, const Pictures *pictures, int64_t count, const char *out, float *made, LvSheet *sheet,
+                              double *psnr, LvError *error) {
     size_t floats = floats_of(job);
     LvText name = {0};
-    bool good = job_run(job, error) && lv_program_get_result(job->program, "image", made, floats * (size_t)job->batch * sizeof(float), error);
+    bool good = job_run(job, error) &&
+                lv_program_get_result(job->program, "image", made, floats * (size_t)job->batch * sizeof(float), error);
     for (int64_t i = 0; good && i < count; i++) {
         const float *picture = job->pictures + (size_t)i * floats, *result = made + (size_t)i * floats;
         double each = lv_psnr(picture, result, floats);
@@ -186,11 +189,10 @@ static const OptionSpec encode_specs[] = {
 };
 
 // All codes in one tensor [pictures, codes], the names in the metadata `names`, a JSON list.
-static bool write_codes(const char *path, const LvPort *port, int64_t per_batch, const LvText *codes, json_t *names, LvError *error) {
+static bool write_codes(const char *path, const LvPort *port, const LvText *codes, json_t *names, LvError *error) {
     LvTensorFile *file = lv_tensor_file_create();
     LvShape shape = port->shape;
     shape.dim[0] = (int64_t)json_array_size(names);
-    (void)per_batch;
     void *data = lv_tensor_file_add(file, "tokens", port->dtype, shape);
     memcpy(data, codes->data, codes->length);
     char *list = json_dumps(names, JSON_COMPACT);
@@ -210,7 +212,8 @@ static bool encode(Session *s, LvError *error) {
     size_t next = 0, bytes = 0;
     const LvPort *port = NULL;
     bool good = pictures_open(&pictures, s->options.words.data + 1, s->options.words.count - 1, error) &&
-                job_open(&job, s, "encode", pictures.items.count, error) && (port = result_named(job.plan, "tokens", error)) != NULL;
+                job_open(&job, s, "encode", pictures.items.count, error) &&
+                (port = result_named(job.plan, "tokens", error)) != NULL;
     if (good && (port->shape.rank < 1 || port->shape.dim[0] != job.batch || !lv_shape_bytes(port->shape, port->dtype, &bytes))) {
         good = lv_error_set(error, LV_ERROR_UNSUPPORTED, "the tokens of entry 'encode' do not begin with the batch");
     }
@@ -226,8 +229,10 @@ static bool encode(Session *s, LvError *error) {
         }
     }
     if (good && json_array_size(names) == 0) good = no_pictures(error);
-    good = good && write_codes(out, port, job.batch, &codes, names, error);
-    if (good) printf("%s: %zu pictures, %" PRId64 " codes each\n", out, json_array_size(names), lv_shape_elements(port->shape) / job.batch);
+    good = good && write_codes(out, port, &codes, names, error);
+    if (good)
+        printf("%s: %zu pictures, %" PRId64 " codes each\n", out, json_array_size(names),
+               lv_shape_elements(port->shape) / job.batch);
     free(data);
     json_decref(names);
     lv_text_free(&codes);
@@ -239,8 +244,8 @@ static bool encode(Session *s, LvError *error) {
 int cmd_encode(int argc, char **argv) {
     static const SessionCommand command = {
         "lvrun encode MODEL PICTURES... [options]",
-        "Turns pictures into codes by the model's entry `encode`: a tensor `tokens` [pictures, codes] in a safetensors file, the\n"
-        "pictures' names in its metadata.",
+        "Turns pictures into codes by the model's entry `encode`: a tensor `tokens` [pictures, codes] in a safetensors file,\n"
+        "the pictures' names in its metadata.",
         "  lvrun encode runs/augvae/checkpoints/best.safetensors pictures/val --out val.safetensors\n",
         encode_specs, 1, encode};
     return session_main(&command, argc, argv);
@@ -280,7 +285,8 @@ static bool check_codes(const LvTensor *codes, const LvPort *port, const char *p
     return lv_error_hint(error, "lvrun encode writes such files, by the same model");
 }
 
-static bool decode_all(Session *s, const LvTensorFile *file, const LvTensor *codes, int64_t batch, const char *out, LvError *error) {
+static bool decode_all(Session *s, const LvTensorFile *file, const LvTensor *codes, int64_t batch, const char *out,
+                       LvError *error) {
     LvPlan *plan = NULL;
     LvProgram *program = NULL;
     const LvPort *image = NULL;
@@ -288,7 +294,8 @@ static bool decode_all(Session *s, const LvTensorFile *file, const LvTensor *cod
     const char *list = lv_safetensors_metadata(file, "names");
     json_t *names = list ? json_loads(list, 0, NULL) : NULL;
     LvText name = {0};
-    bool good = session_program(s, "decode", batch, &plan, &program, error) && (image = result_named(plan, "image", error)) != NULL;
+    bool good =
+        session_program(s, "decode", batch, &plan, &program, error) && (image = result_named(plan, "image", error)) != NULL;
     const LvPort *port = NULL;
     for (int i = 0; good && i < plan->input_count; i++) {
         if (!strcmp(plan->inputs[i].name, "tokens")) port = &plan->inputs[i];
@@ -304,12 +311,14 @@ static bool decode_all(Session *s, const LvTensorFile *file, const LvTensor *cod
     int64_t total = codes ? codes->shape.dim[0] : 0, per = good ? lv_shape_elements(port->shape) / batch : 0;
     for (int64_t at = 0; good && at < total; at += batch) {
         int64_t count = total - at < batch ? total - at : batch;
-        lv_elements_convert(input, port->dtype, (const char *)codes->data + (size_t)(at * per) * lv_dtype_size(codes->dtype), codes->dtype, count * per);
+        lv_elements_convert(input, port->dtype, (const char *)codes->data + (size_t)(at * per) * lv_dtype_size(codes->dtype),
+                            codes->dtype, count * per);
         good = lv_program_set_input(program, "tokens", input, in_bytes, error) && lv_program_run(program, error) &&
                lv_program_get_result(program, "image", made, out_bytes, error);
         for (int64_t i = 0; good && i < count; i++) {
             decoded_name(names, at + i, &name);
-            good = save_picture(out, name.data, made + (size_t)i * out_bytes / sizeof(float) / (size_t)batch, (int)image->shape.dim[2], error);
+            good = save_picture(out, name.data, made + (size_t)i * out_bytes / sizeof(float) / (size_t)batch,
+                                (int)image->shape.dim[2], error);
         }
     }
     if (good) printf("%s: %" PRId64 " pictures\n", out, total);
@@ -326,7 +335,8 @@ static bool decode(Session *s, LvError *error) {
     const char *out = options_get(&s->options, "out", "decoded");
     LvTensorFile *file = NULL;
     int64_t batch = 16;
-    if (!options_integer(&s->options, "batch-size", 1, 1 << 20, &batch, error) || !lv_safetensors_read(s->options.words.data[1], &file, error)) {
+    if (!options_integer(&s->options, "batch-size", 1, 1 << 20, &batch, error) ||
+        !lv_safetensors_read(s->options.words.data[1], &file, error)) {
         return false;
     }
     const LvTensor *codes = lv_safetensors_find(file, "tokens");

@@ -64,7 +64,9 @@ static void print_config(const OpenModel *open, const Options *options, LvText *
     }
     for (const OptionSpec *s = options->specs; s->name; s++) {
         const char *value = options_get(options, s->name, NULL);
-        if (!value || !strcmp(s->name, "fresh") || !strcmp(s->name, "config") || !strcmp(s->name, "init") || !strcmp(s->name, "img-size")) continue;
+        if (!value || !strcmp(s->name, "fresh") || !strcmp(s->name, "config") || !strcmp(s->name, "init") ||
+            !strcmp(s->name, "img-size"))
+            continue;
         json_t *text = json_string(value);
         char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY) : NULL;
         bool plain = value[0] && strspn(value, "0123456789.e-+") == strlen(value);
@@ -87,7 +89,8 @@ static void print_summary(const LvTrainOptions *t, const LvTrainSummary *s) {
     }
     if (s->best_step > 0) printf("best validation at step %" PRId64 "\n", s->best_step);
     if (s->broken) printf("%zu broken pictures were passed over\n", s->broken);
-    printf("  %s/checkpoints/last.safetensors\n  %s/log.jsonl, curve.png, images/; tensorboard --logdir %s\n", t->out, t->out, t->out);
+    printf("  %s/checkpoints/last.safetensors\n  %s/log.jsonl, curve.png, images/; tensorboard --logdir %s\n", t->out, t->out,
+           t->out);
     if (s->stopped) printf("the same command goes on from here\n");
 }
 
@@ -133,14 +136,16 @@ int cmd_train(int argc, char **argv) {
     int code = 0;
     bool good = options_parse(&options, train_option_specs, true, argc, argv, &error);
     if (good && options_flag(&options, "help", false)) {
-        code = options_help_page("lvrun train MODEL --train-dir DATA [options] [--PARAMETER value]...",
-                                 "Trains a model's entry `train`. Flags beat the YAML file, which beats the model's defaults. Saves and stops on\n"
-                                 "SIGINT and SIGTERM; the same command goes on from the last checkpoint, to the same bits as never stopped.",
-                                 train_option_specs, examples);
+        code = options_help_page(
+            "lvrun train MODEL --train-dir DATA [options] [--PARAMETER value]...",
+            "Trains a model's entry `train`. Flags beat the YAML file, which beats the model's defaults. Saves and stops on\n"
+            "SIGINT and SIGTERM; the same command goes on from the last checkpoint, to the same bits as never stopped.",
+            train_option_specs, examples);
     } else {
         if (good && options.words.count != 1) {
-            good = options.words.count ? lv_error_set(&error, LV_ERROR_USAGE, "train takes one MODEL, not also '%s'", options.words.data[1])
-                                       : lv_error_set(&error, LV_ERROR_USAGE, "train takes a MODEL");
+            good = options.words.count
+                       ? lv_error_set(&error, LV_ERROR_USAGE, "train takes one MODEL, not also '%s'", options.words.data[1])
+                       : lv_error_set(&error, LV_ERROR_USAGE, "train takes a MODEL");
             lv_error_hint(&error, "lvrun train models/augvae.lv --config tiny --train-dir PICTURES; lvrun help train tells more");
         }
         good = good && train(&options, &open, &error);

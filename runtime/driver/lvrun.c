@@ -34,8 +34,10 @@ int command_fail(LvError *error) {
 static void print_usage(FILE *file) {
     fprintf(file, "usage: lvrun COMMAND [arguments]; lvrun help COMMAND tells more\n\n");
     for (int i = 0; i < COMMANDS; i++) fprintf(file, "  %-12s %s\n", commands[i].name, commands[i].about);
-    fprintf(file, "\nMODEL is a .lv file, an artifact (.lvm) or a checkpoint (.safetensors). Exit codes: 0 done, 1 the work failed,\n"
-                  "2 bad usage. Kernels are compiled by the system's cc and kept in $LV_CACHE_DIR (default ~/.cache/lverse).\n");
+    fprintf(
+        file,
+        "\nMODEL is a .lv file, an artifact (.lvm) or a checkpoint (.safetensors). Exit codes: 0 done, 1 the work failed,\n"
+        "2 bad usage. Kernels are compiled by the system's cc and kept in $LV_CACHE_DIR (default ~/.cache/lverse).\n");
 }
 
 int main(int argc, char **argv) {

@@ -35,12 +35,14 @@ static bool read_checkpoint_model(LvTensorFile *file, LvArena *arena, Settings *
     size_t i;
     const char *name;
     json_array_foreach(json_object_get(root, "sources"), i, item) {
-        const char *path = json_string_value(json_object_get(item, "path")), *source = json_string_value(json_object_get(item, "text"));
+        const char *path = json_string_value(json_object_get(item, "path")),
+                   *source = json_string_value(json_object_get(item, "text"));
         if (path && source) lv_vec_push(bundle, (LvBundledSource){lv_arena_strdup(arena, path), lv_arena_strdup(arena, source)});
     }
     json_object_foreach(json_object_get(root, "settings"), name, item) {
         if (!json_is_string(item)) continue;
-        lv_vec_push(settings, (LvSetting){lv_arena_strdup(arena, name), lv_arena_strdup(arena, json_string_value(item)), "the checkpoint"});
+        lv_vec_push(settings, (LvSetting){lv_arena_strdup(arena, name), lv_arena_strdup(arena, json_string_value(item)),
+                                          "the checkpoint"});
     }
     json_decref(root);
     if (bundle->count) return true;
@@ -106,7 +108,8 @@ void model_describe(const OpenModel *open, LvText *out) {
     int count;
     json_t *root = json_object(), *sources = json_array(), *settings = json_object();
     const LvBundledSource *files = lv_model_sources(open->model, &count);
-    for (int i = 0; i < count; i++) json_array_append_new(sources, json_pack("{ss, ss}", "path", files[i].path, "text", files[i].text));
+    for (int i = 0; i < count; i++)
+        json_array_append_new(sources, json_pack("{ss, ss}", "path", files[i].path, "text", files[i].text));
     const LvModelParameter *parameters = lv_model_parameters(open->model, &count);
     for (int i = 0; i < count; i++) json_object_set_new(settings, parameters[i].name, json_string(parameters[i].value));
     json_object_set_new(root, "name", json_string(lv_model_name(open->model)));
@@ -187,9 +190,10 @@ bool model_compile_options(const Options *options, LvCompileOptions *out, LvErro
 // Artifacts are made with the default settings of everything but entry, batch and precision.
 static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
     const LvPlan *plan = open->artifact;
-    return plan && !open->changed && !strcmp(plan->entry, o->entry) && plan->batch == o->batch && !strcmp(plan->device, o->device) &&
-           !strcmp(plan->precision, o->precision == LV_PRECISION_BF16 ? "bf16" : "f32") && o->conv == LV_CONV_AUTO &&
-           o->memory_limit == 0 && o->accumulate <= 1 && !o->clip && !o->no_fuse && !o->no_optimize && !o->emit && !o->explain;
+    return plan && !open->changed && !strcmp(plan->entry, o->entry) && plan->batch == o->batch &&
+           !strcmp(plan->device, o->device) && !strcmp(plan->precision, o->precision == LV_PRECISION_BF16 ? "bf16" : "f32") &&
+           o->conv == LV_CONV_AUTO && o->memory_limit == 0 && o->accumulate <= 1 && !o->clip && !o->no_fuse &&
+           !o->no_optimize && !o->emit && !o->explain;
 }
 
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {

@@ -124,7 +124,8 @@ bool options_integer(const Options *options, const char *name, int64_t low, int6
     long long number = strtoll(text, &end, 10);
     if (errno || end == text || *end) return lv_error_set(error, LV_ERROR_USAGE, "--%s takes an integer, not '%s'", name, text);
     if (number < low || number > high) {
-        return lv_error_set(error, LV_ERROR_USAGE, "--%s must be in %lld … %lld, not %s", name, (long long)low, (long long)high, text);
+        return lv_error_set(error, LV_ERROR_USAGE, "--%s must be in %lld … %lld, not %s", name, (long long)low,
+                            (long long)high, text);
     }
     *value = number;
     return true;

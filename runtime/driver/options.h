@@ -39,7 +39,8 @@ const char *options_get(const Options *options, const char *name, const char *ot
 bool options_has(const Options *options, const char *name);
 bool options_flag(const Options *options, const char *name, bool otherwise);  // --name or --no-name
 bool options_integer(const Options *options, const char *name, int64_t low, int64_t high, int64_t *value, LvError *error);
-bool options_number(const Options *options, const char *name, double *value, LvError *error);  // both leave *value alone if absent
+bool options_number(const Options *options, const char *name, double *value,
+                    LvError *error);  // both leave *value alone if absent
 void options_print_help(const OptionSpec *specs, LvText *out);
 // A subcommand's page: usage, what it does, its options, examples. Prints to stdout, returns 0.
 int options_help_page(const char *usage, const char *about, const OptionSpec *specs, const char *examples);

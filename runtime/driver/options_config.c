@@ -37,7 +37,8 @@ static bool only_for_training(const char *name) {
     return find(train_option_specs, name) && strcmp(name, "learning-rate");
 }
 
-static bool take_item(const Options *options, const LvYamlItem *item, const char *path, Given *given, Settings *settings, LvError *error) {
+static bool take_item(const Options *options, const LvYamlItem *item, const char *path, Given *given, Settings *settings,
+                      LvError *error) {
     char *name = dashed(options->arena, item->key, '-');
     const OptionSpec *spec = find(options->specs, name);
     if (!item->value) return true;

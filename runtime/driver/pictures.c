@@ -37,7 +37,8 @@ void pictures_close(Pictures *pictures) {
 bool pictures_load(const Pictures *pictures, size_t index, int side, float *out, LvError *error) {
     const PictureItem *item = &pictures->items.data[index];
     LvPicture picture = {0};
-    bool good = item->data ? lv_dataset_picture(item->data, item->sample, &picture, error) : lv_picture_load(&picture, item->name, error);
+    bool good = item->data ? lv_dataset_picture(item->data, item->sample, &picture, error)
+                           : lv_picture_load(&picture, item->name, error);
     if (!good) return false;
     uint8_t *rgb = lv_malloc((size_t)side * (size_t)side * 3);
     lv_transform_center(&picture, side, LV_FILTER_BICUBIC, rgb);

@@ -55,16 +55,17 @@ static bool open_store(Session *s, const LvPlan *plan, LvError *error) {
 
 bool session_store(Session *session, const char *entry, int64_t batch, LvError *error) {
     LvPlan *plan = NULL;
-    bool good = model_entry(&session->open, entry, error) && make_plan(session, entry, batch, &plan, error) && open_store(session, plan, error);
+    bool good = model_entry(&session->open, entry, error) && make_plan(session, entry, batch, &plan, error) &&
+                open_store(session, plan, error);
     lv_plan_destroy(plan);
     return good;
 }
 
 bool session_program(Session *session, const char *entry, int64_t batch, LvPlan **plan, LvProgram **program, LvError *error) {
     int64_t seed = 42;
-    return options_integer(&session->options, "seed", INT64_MIN, INT64_MAX, &seed, error) && model_entry(&session->open, entry, error) &&
-           make_plan(session, entry, batch, plan, error) && open_store(session, *plan, error) &&
-           lv_program_create(session->device, *plan, session->store, program, error) &&
+    return options_integer(&session->options, "seed", INT64_MIN, INT64_MAX, &seed, error) &&
+           model_entry(&session->open, entry, error) && make_plan(session, entry, batch, plan, error) &&
+           open_store(session, *plan, error) && lv_program_create(session->device, *plan, session->store, program, error) &&
            lv_program_set_input(*program, "$seed", &seed, sizeof seed, error);
 }
 
@@ -77,7 +78,8 @@ bool session_folder(const char *path, LvError *error) {
 
 static bool open_session(Session *s, LvError *error) {
     int64_t threads = 0;
-    return options_integer(&s->options, "threads", 1, 4096, &threads, error) && model_compile_options(&s->options, &s->compile, error) &&
+    return options_integer(&s->options, "threads", 1, 4096, &threads, error) &&
+           model_compile_options(&s->options, &s->compile, error) &&
            model_open(&s->open, s->options.words.data[0], &s->options, error) &&
            lv_device_open(options_get(&s->options, "device", "cpu"), (int)threads, &s->device, error);
 }
@@ -91,7 +93,8 @@ int session_main(const SessionCommand *command, int argc, char **argv) {
         code = options_help_page(command->usage, command->about, command->specs, command->examples);
     } else {
         if (good && session.options.words.count < command->least + 1) {
-            good = lv_error_set(&error, LV_ERROR_USAGE, "%s takes %s", argv[0], command->least ? "MODEL and what to work on" : "MODEL");
+            good = lv_error_set(&error, LV_ERROR_USAGE, "%s takes %s", argv[0],
+                                command->least ? "MODEL and what to work on" : "MODEL");
             lv_error_hint(&error, "usage: %s", command->usage);
         }
         good = good && open_session(&session, &error) && command->work(&session, &error);

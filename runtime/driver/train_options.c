@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool integer(Options *options, const char *name, int64_t low, int64_t high, int64_t otherwise, int64_t *value, LvError *error) {
+static bool integer(Options *options, const char *name, int64_t low, int64_t high, int64_t otherwise, int64_t *value,
+                    LvError *error) {
     *value = otherwise;
     return options_integer(options, name, low, high, value, error);
 }
@@ -21,7 +22,8 @@ bool train_options_prepare(Options *options, LvError *error) {
     int64_t gpus = 0;
     if (options_has(options, "gpus") && !options_integer(options, "gpus", -1, 4096, &gpus, error)) return false;
     if (gpus != 0) {
-        lv_error_set(error, LV_ERROR_UNSUPPORTED, "--gpus %s: this machine has no GPU that lvrun can use", options_get(options, "gpus", ""));
+        lv_error_set(error, LV_ERROR_UNSUPPORTED, "--gpus %s: this machine has no GPU that lvrun can use",
+                     options_get(options, "gpus", ""));
         return lv_error_hint(error, "leave --gpus out (or --gpus 0) to train on the CPU; lvrun doctor says what is there");
     }
     const char *size = options_get(options, "img-size", NULL);
@@ -118,7 +120,8 @@ static bool read_length(Options *options, LvTrainOptions *t, LvError *error) {
         !integer(options, "batch-size", 1, 1 << 20, 8, &t->batch, error) ||
         !integer(options, "accumulate", 1, 1 << 20, 1, &t->accumulate, error) ||
         !integer(options, "val-every", 0, INT32_MAX, 0, &t->val_every, error) ||
-        !integer(options, "save-every", 0, INT32_MAX, 0, &t->save_every, error) || !integer(options, "keep", 1, 1 << 20, 3, &keep, error)) {
+        !integer(options, "save-every", 0, INT32_MAX, 0, &t->save_every, error) ||
+        !integer(options, "keep", 1, 1 << 20, 3, &keep, error)) {
         return false;
     }
     t->keep = (int)keep;

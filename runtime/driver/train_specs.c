@@ -21,7 +21,7 @@ const OptionSpec train_option_specs[] = {
     {"resize-ratio", OPTION_VALUE, "X", "least share of the area in a random crop (default 0.75)"},
     {"flip", OPTION_FLAG, NULL, "mirror half of the pictures; --no-flip (default)"},
     {"img-size", OPTION_VALUE, "N", "the model's `resolution`"},
-    {"init", OPTION_VALUE, "[P=]FILE", "start from FILE's tensors of equal name and shape; with P= under the prefix P. (may be repeated)"},
+    {"init", OPTION_VALUE, "[P=]FILE", "start from FILE's tensors of equal name and shape; P: a prefix; repeatable"},
     {"val-every", OPTION_VALUE, "N", "validate each N steps (default: after each epoch)"},
     {"val-limit", OPTION_VALUE, "N", "pictures of a validation (default: all)"},
     {"save-every", OPTION_VALUE, "N", "save each N steps (default: after each epoch); also at the best validation and the end"},

@@ -36,8 +36,8 @@ static void progress(void *user, const LvProgress *p) {
     if (!edge && at - view->shown < (view->terminal ? 0.1 : 10)) return;
     view->shown = at;
     LvText line = {0};
-    lv_text_printf(&line, "step %lld/%lld  epoch %llu  loss %.5g  lr %.3g  %.1f pictures/s", (long long)p->step, (long long)p->steps,
-                   (unsigned long long)p->epoch, p->loss, p->rate, p->pictures_per_second);
+    lv_text_printf(&line, "step %lld/%lld  epoch %llu  loss %.5g  lr %.3g  %.1f pictures/s", (long long)p->step,
+                   (long long)p->steps, (unsigned long long)p->epoch, p->loss, p->rate, p->pictures_per_second);
     if (!isnan(p->psnr)) lv_text_printf(&line, "  val_psnr %.2f", p->psnr);
     lv_text_printf(&line, "  %.0f MB  ", (double)p->bytes / 1e6);
     print_time(&line, p->seconds_left);

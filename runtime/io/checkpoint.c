@@ -69,7 +69,8 @@ static bool check(const LvTensorFile *file, bool any, LvError *error) {
     if (!want && any) return true;
     if (!want) return lv_error_set(error, LV_ERROR_FORMAT, "no checkpoint: it has no hash");
     if (!version || strcmp(version, "1")) {
-        lv_error_set(error, LV_ERROR_UNSUPPORTED, "the checkpoint has version '%s'; this program reads version 1", version ? version : "");
+        lv_error_set(error, LV_ERROR_UNSUPPORTED, "the checkpoint has version '%s'; this program reads version 1",
+                     version ? version : "");
         return lv_error_hint(error, "a newer lvrun reads it");
     }
     char hash[33];
@@ -78,7 +79,8 @@ static bool check(const LvTensorFile *file, bool any, LvError *error) {
     for (int h = 0; h < HASHED; h++) hash_metadata(state, lv_safetensors_metadata(file, hashed[h]));
     for (int i = 0; i < lv_safetensors_count(file); i++) hash_tensor(state, lv_safetensors_at(file, i));
     finish_hash(state, hash);
-    return !strcmp(hash, want) || lv_error_set(error, LV_ERROR_FORMAT, "the checkpoint has been altered: its content does not fit its hash");
+    return !strcmp(hash, want) ||
+           lv_error_set(error, LV_ERROR_FORMAT, "the checkpoint has been altered: its content does not fit its hash");
 }
 
 bool lv_checkpoint_read(const char *path, bool any, LvTensorFile **file, LvError *error) {
@@ -186,7 +188,8 @@ bool lv_checkpoint_link(const char *from, const char *to, LvError *error) {
     unlink(temporary.data);
     bool linked = link(from, temporary.data) == 0;
     // rename does nothing when both names are one file already, and leaves the temporary one
-    bool good = linked ? rename(temporary.data, to) == 0 || lv_error_system(error, "cannot write '%s'", to) : copy_file(from, to, error);
+    bool good = linked ? rename(temporary.data, to) == 0 || lv_error_system(error, "cannot write '%s'", to)
+                       : copy_file(from, to, error);
     if (linked) unlink(temporary.data);
     lv_text_free(&temporary);
     return good;

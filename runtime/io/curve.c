@@ -146,7 +146,8 @@ bool lv_curve_draw(const LvCurve *curve, const char *path, LvError *error) {
     const LvPoint *sets[2] = {curve->loss, curve->validation};
     size_t counts[2] = {curve->loss_count, curve->validation_count};
     for (int s = 0; s < 2; s++) {
-        for (size_t i = 0; i < counts[s]; i++) axes.low_x = fmin(axes.low_x, sets[s][i].x), axes.high_x = fmax(axes.high_x, sets[s][i].x);
+        for (size_t i = 0; i < counts[s]; i++)
+            axes.low_x = fmin(axes.low_x, sets[s][i].x), axes.high_x = fmax(axes.high_x, sets[s][i].x);
     }
     if (!(axes.high_x > axes.low_x)) axes.low_x = isfinite(axes.low_x) ? axes.low_x - 1 : 0, axes.high_x = axes.low_x + 2;
     cairo_set_source_rgb(c, 1, 1, 1);

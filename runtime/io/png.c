@@ -19,5 +19,6 @@ bool lv_png_encode(const LvPicture *picture, LvText *out, LvError *error) {
     if (!code) lv_text_append(out, file, length);
     free(file);
     spng_ctx_free(context);
-    return code == 0 || lv_error_set(error, LV_ERROR_IO, "cannot write a PNG of %d x %d: %s", picture->width, picture->height, spng_strerror(code));
+    return code == 0 || lv_error_set(error, LV_ERROR_IO, "cannot write a PNG of %d x %d: %s", picture->width, picture->height,
+                                     spng_strerror(code));
 }

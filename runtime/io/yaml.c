@@ -113,8 +113,8 @@ static bool read_pair(Reader *r) {
     if (strlen(item.key) != r->event.data.scalar.length || !*item.key) return complain(r, item.line, "a name is wanted here");
     intptr_t before = (intptr_t)lv_map_get(&r->seen, item.key);
     if (before) {
-        return lv_error_set(r->error, LV_ERROR_FORMAT, "%s:%d: '%s' is given twice, first on line %d", r->name, item.line, item.key,
-                            (int)before);
+        return lv_error_set(r->error, LV_ERROR_FORMAT, "%s:%d: '%s' is given twice, first on line %d", r->name, item.line,
+                            item.key, (int)before);
     }
     lv_map_set(&r->seen, item.key, (void *)(intptr_t)item.line);
     if (r->items.count >= MAX_ITEMS) return complain(r, item.line, "too many entries");
@@ -125,7 +125,8 @@ static bool read_pair(Reader *r) {
         item.value = scalar_text(r, true);
         if (item.value && strlen(item.value) > 65536) return complain(r, item.line, "the value is too long");
     } else {
-        return lv_error_set(r->error, LV_ERROR_FORMAT, "%s:%d: '%s' is a map; configuration files are flat", r->name, item.line, item.key);
+        return lv_error_set(r->error, LV_ERROR_FORMAT, "%s:%d: '%s' is a map; configuration files are flat", r->name,
+                            item.line, item.key);
     }
     lv_vec_push(&r->items, item);
     return true;

@@ -50,12 +50,15 @@ const char *lv_store_find_bad(const LvStore *store, int64_t *index) {
 
 // Doubles as hexadecimal text: exact, and the same bytes for the same bits.
 static void print_state(const LvRunState *s, LvText *out) {
-    lv_text_printf(out, "{\"step\": %" PRId64 ", \"seed\": %" PRId64 ", \"epoch\": %" PRIu64 ", \"index\": %" PRIu64, s->step, s->seed,
-                   s->position.epoch, s->position.index);
+    lv_text_printf(out, "{\"step\": %" PRId64 ", \"seed\": %" PRId64 ", \"epoch\": %" PRIu64 ", \"index\": %" PRIu64, s->step,
+                   s->seed, s->position.epoch, s->position.index);
     lv_text_printf(out, ", \"data\": \"%016" PRIx64 "\", \"scale\": \"%a\", \"plateau_best\": \"%a\"", s->data, s->plateau.scale,
                    s->plateau.best);
-    lv_text_printf(out, ", \"bad\": %" PRId64 ", \"cooldown\": %" PRId64 ", \"best_loss\": \"%a\", \"best_step\": %" PRId64 ", \"pending\": %s}",
-                   s->plateau.bad, s->plateau.cooldown, isnan(s->best_loss) ? (double)NAN : s->best_loss, s->best_step, s->pending ? "true" : "false");
+    lv_text_printf(out,
+                   ", \"bad\": %" PRId64 ", \"cooldown\": %" PRId64 ", \"best_loss\": \"%a\", \"best_step\": %" PRId64
+                   ", \"pending\": %s}",
+                   s->plateau.bad, s->plateau.cooldown, isnan(s->best_loss) ? (double)NAN : s->best_loss, s->best_step,
+                   s->pending ? "true" : "false");
 }
 
 bool lv_run_save(const LvStore *store, const LvRunState *state, const char *model, const char *path, LvError *error) {
@@ -68,8 +71,8 @@ bool lv_run_save(const LvStore *store, const LvRunState *state, const char *mode
         const LvTensor *t = lv_safetensors_at(file, i);
         int64_t at = find_bad(t->data, t->dtype, lv_shape_elements(t->shape));
         if (at < 0) continue;
-        good = lv_error_set(error, LV_ERROR_NUMERIC, "step %" PRId64 ": '%s'[%" PRId64 "] is %s; not saved", state->step, t->name, at,
-                            isnan(lv_element_get(t->data, t->dtype, at)) ? "NaN" : "infinite");
+        good = lv_error_set(error, LV_ERROR_NUMERIC, "step %" PRId64 ": '%s'[%" PRId64 "] is %s; not saved", state->step,
+                            t->name, at, isnan(lv_element_get(t->data, t->dtype, at)) ? "NaN" : "infinite");
         lv_error_hint(error, "a smaller learning rate (--lr) or --clip 1 may help; earlier checkpoints are whole");
     }
     LvMetadata metadata[] = {{"lverse.model", model ? model : "{}"}, {"lverse.train", text.data}};
@@ -106,8 +109,8 @@ bool lv_weights_check(const LvStore *store, const LvTensorFile *file, bool optim
         if (wrong++ < 3) print_difference(&list, v, t);
     }
     if (wrong) {
-        lv_error_set(error, LV_ERROR_FORMAT, "the weights are of another model: %d of %d tensors do not fit: %s%s", wrong, all, list.data,
-                     wrong > 3 ? "; …" : "");
+        lv_error_set(error, LV_ERROR_FORMAT, "the weights are of another model: %d of %d tensors do not fit: %s%s", wrong,
+                     all, list.data, wrong > 3 ? "; …" : "");
         lv_error_hint(error, "the model and its parameters (--config, --set) must be those that the file was made with");
     }
     lv_text_free(&list);
@@ -117,7 +120,8 @@ bool lv_weights_check(const LvStore *store, const LvTensorFile *file, bool optim
 bool lv_run_restore(LvStore *store, const LvTensorFile *file, LvRunState *state, LvError *error) {
     const char *text = lv_safetensors_metadata(file, "lverse.train");
     json_t *root = text ? json_loads(text, 0, NULL) : NULL;
-    const char *data = json_string_value(json_object_get(root, "data")), *scale = json_string_value(json_object_get(root, "scale"));
+    const char *data = json_string_value(json_object_get(root, "data")),
+               *scale = json_string_value(json_object_get(root, "scale"));
     const char *plateau = json_string_value(json_object_get(root, "plateau_best"));
     const char *best = json_string_value(json_object_get(root, "best_loss"));
     bool good = data && scale && plateau && best && json_integer_value(json_object_get(root, "step")) >= 0;
@@ -172,9 +176,12 @@ bool lv_weights_take(LvStore *store, const LvTensorFile *file, const char *prefi
     lv_text_printf(report, "%d tensors taken", count);
     if (missing) lv_text_printf(report, ", %d of the model are not in it ('%s' first)", missing, first_missing->name);
     if (differ) lv_text_printf(report, ", %d differ in shape (%s%s)", differ, differences.data, differ > 3 ? "; …" : "");
-    if (lv_safetensors_count(file) > present) lv_text_printf(report, ", %d of its own are not used", lv_safetensors_count(file) - present);
+    if (lv_safetensors_count(file) > present)
+        lv_text_printf(report, ", %d of its own are not used", lv_safetensors_count(file) - present);
     lv_text_free(&differences);
     if (count) return true;
     lv_error_set(error, LV_ERROR_FORMAT, "no tensor of it fits the model: %s", report->data);
-    return lv_error_hint(error, "names and shapes must be the model's; lvrun info lists a file's, --init PREFIX=FILE puts a prefix before them");
+    return lv_error_hint(
+        error,
+        "names and shapes must be the model's; lvrun info lists a file's, --init PREFIX=FILE puts a prefix before them");
 }

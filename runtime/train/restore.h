@@ -17,7 +17,10 @@ typedef struct {
     bool pending;        // the validation of this step is still to be done
 } LvRunState;
 
-enum { LV_ALL_VARIABLES = 1u << LV_VARIABLE_PARAM | 1u << LV_VARIABLE_FROZEN | 1u << LV_VARIABLE_STATE | 1u << LV_VARIABLE_OPTIMIZER };
+enum {
+    LV_ALL_VARIABLES =
+        1u << LV_VARIABLE_PARAM | 1u << LV_VARIABLE_FROZEN | 1u << LV_VARIABLE_STATE | 1u << LV_VARIABLE_OPTIMIZER
+};
 
 // Writes all variables; refuses where one is not finite, naming it: what is saved can be gone on from.
 bool lv_run_save(const LvStore *store, const LvRunState *state, const char *model, const char *path, LvError *error);

@@ -29,8 +29,10 @@ static bool make_folder(const char *path, LvError *error) {
         if (slash) lv_text_append(&part, path, (size_t)(slash - path));
         else lv_text_puts(&part, path);
         struct stat info;
-        if (mkdir(part.data, 0777) != 0 && errno != EEXIST) good = lv_error_system(error, "cannot make the folder '%s'", part.data);
-        else if (stat(part.data, &info) != 0 || !S_ISDIR(info.st_mode)) good = lv_error_set(error, LV_ERROR_IO, "'%s' is no folder", part.data);
+        if (mkdir(part.data, 0777) != 0 && errno != EEXIST)
+            good = lv_error_system(error, "cannot make the folder '%s'", part.data);
+        else if (stat(part.data, &info) != 0 || !S_ISDIR(info.st_mode))
+            good = lv_error_set(error, LV_ERROR_IO, "'%s' is no folder", part.data);
         if (!slash) break;
         at = slash;
     }
@@ -111,7 +113,8 @@ static void on_broken(void *user, const char *name, const char *message) {
 static bool open_data(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
     if (!lv_dataset_open(&run->data, o->train_data, error)) return false;
-    for (size_t i = 0; i < lv_dataset_warnings(run->data) && i < 5; i++) run_note(run, "warning: %s", lv_dataset_warning(run->data, i));
+    for (size_t i = 0; i < lv_dataset_warnings(run->data) && i < 5; i++)
+        run_note(run, "warning: %s", lv_dataset_warning(run->data, i));
     if ((int64_t)lv_dataset_count(run->data) < o->batch) {
         lv_error_set(error, LV_ERROR_USAGE, "%s: %zu pictures are less than a batch of %" PRId64, o->train_data,
                      lv_dataset_count(run->data), o->batch);
@@ -148,7 +151,8 @@ static bool plan_steps(Run *run, LvError *error) {
     int64_t by_epochs = o->epochs > 0 ? o->epochs * batches / o->accumulate : INT64_MAX;
     run->steps = o->steps > 0 && o->steps < by_epochs ? o->steps : by_epochs;
     if (run->steps < 1 || run->steps > INT32_MAX) {
-        return lv_error_set(error, LV_ERROR_USAGE, "a run of %" PRId64 " steps", run->steps == INT64_MAX ? (int64_t)0 : run->steps);
+        return lv_error_set(error, LV_ERROR_USAGE, "a run of %" PRId64 " steps",
+                            run->steps == INT64_MAX ? (int64_t)0 : run->steps);
     }
     run->rule = (LvRateRule){o->schedule, o->rate, o->warmup, run->steps};
     return true;
@@ -190,7 +194,8 @@ static bool take_files(Run *run, bool tell, LvError *error) {
         LvTensorFile *file = NULL;
         LvText report = {0};
         good = lv_checkpoint_read(o->init[i].path, true, &file, error) &&
-               (lv_weights_take(run->store, file, o->init[i].prefix, taken, &report, error) || lv_error_prefix(error, "%s", o->init[i].path));
+               (lv_weights_take(run->store, file, o->init[i].prefix, taken, &report, error) ||
+                lv_error_prefix(error, "%s", o->init[i].path));
         if (good && tell) run_note(run, "%s: %s", o->init[i].path, report.data);
         lv_text_free(&report);
         lv_safetensors_free(file);
@@ -202,7 +207,8 @@ static bool take_files(Run *run, bool tell, LvError *error) {
 
 static bool start_anew(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
-    run->state = (LvRunState){.seed = o->seed, .data = lv_dataset_fingerprint(run->data), .plateau = lv_plateau_start(), .best_loss = NAN};
+    run->state = (LvRunState){
+        .seed = o->seed, .data = lv_dataset_fingerprint(run->data), .plateau = lv_plateau_start(), .best_loss = NAN};
     return take_files(run, true, error) && run_init(run, error) && (o->init_count == 0 || take_files(run, false, error));
 }
 
@@ -213,15 +219,18 @@ static bool go_on(Run *run, const LvTensorFile *file, const char *path, LvError 
         return false;
     }
     if (run->state.seed != o->seed) {
-        lv_error_set(error, LV_ERROR_USAGE, "the run in '%s' has seed %" PRId64 ", not %" PRId64, o->out, run->state.seed, o->seed);
-        return lv_error_hint(error, "--seed %" PRId64 " goes on with it, --fresh starts it anew, --out names another folder", run->state.seed);
+        lv_error_set(error, LV_ERROR_USAGE, "the run in '%s' has seed %" PRId64 ", not %" PRId64, o->out, run->state.seed,
+                     o->seed);
+        return lv_error_hint(error, "--seed %" PRId64 " goes on with it, --fresh starts it anew, --out names another folder",
+                             run->state.seed);
     }
     if (run->state.data != lv_dataset_fingerprint(run->data)) {
         run_note(run, "warning: the pictures of '%s' are not those that the run began with", o->train_data);
         run->state.data = lv_dataset_fingerprint(run->data);
     }
     const char *model = lv_safetensors_metadata(file, "lverse.model");
-    if (model && o->model && strcmp(model, o->model)) run_note(run, "note: the model's source or settings were changed since step %" PRId64, run->state.step);
+    if (model && o->model && strcmp(model, o->model))
+        run_note(run, "note: the model's source or settings were changed since step %" PRId64, run->state.step);
     run_note(run, "going on from step %" PRId64 " (%s)", run->state.step, path);
     lv_loader_seek(run->loader, run->state.position);
     run->saved = run->state.step;

@@ -84,8 +84,8 @@ static bool report_bad(Run *run, const char *result, double value, LvError *erro
     if (bad) name = bad;
     else if (gradient.length) what = "the gradient of ", name = gradient.data;
     lv_error_clear(error);
-    lv_error_set(error, LV_ERROR_NUMERIC, "step %" PRId64 ": %s is %s; first bad tensor: %s'%s'[%" PRId64 "]", run->state.step + 1, result,
-                 isnan(value) ? "NaN" : "infinite", what, name, at);
+    lv_error_set(error, LV_ERROR_NUMERIC, "step %" PRId64 ": %s is %s; first bad tensor: %s'%s'[%" PRId64 "]",
+                 run->state.step + 1, result, isnan(value) ? "NaN" : "infinite", what, name, at);
     lv_error_hint(error, "the last checkpoint is from before; a smaller learning rate (--lr) or --clip 1 may help");
     lv_text_free(&gradient);
     return false;
@@ -187,8 +187,8 @@ static bool log_validation(Run *run, double seconds, LvError *error) {
 // Opened at the first validation: training starts without waiting for kernels that it does not need yet.
 static bool open_validator(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
-    return run->validator || lv_validator_create(run->device, run->store, run->source, o->val_data, o->batch, o->val_limit, o->workers,
-                                                 o->seed, &run->validator, error);
+    return run->validator || lv_validator_create(run->device, run->store, run->source, o->val_data, o->batch, o->val_limit,
+                                                 o->workers, o->seed, &run->validator, error);
 }
 
 static bool validate(Run *run, bool *best, LvError *error) {
@@ -211,8 +211,10 @@ static bool save(Run *run, bool best, LvError *error) {
     lv_text_printf(&last, "%s/checkpoints/last.safetensors", o->out);
     lv_text_printf(&best_name, "%s/checkpoints/best.safetensors", o->out);
     bool good = lv_run_save(run->store, &run->state, o->model, file.data, error) &&
-                (!best || lv_checkpoint_link(file.data, best_name.data, error)) && lv_checkpoint_link(file.data, last.data, error);
-    if (!good && error->kind == LV_ERROR_IO) lv_error_hint(error, "make room; earlier checkpoints are whole, and the same command goes on from them");
+                (!best || lv_checkpoint_link(file.data, best_name.data, error)) &&
+                lv_checkpoint_link(file.data, last.data, error);
+    if (!good && error->kind == LV_ERROR_IO)
+        lv_error_hint(error, "make room; earlier checkpoints are whole, and the same command goes on from them");
     if (good) {
         LvText folder = {0};
         lv_text_printf(&folder, "%s/checkpoints", o->out);
@@ -259,7 +261,8 @@ static void draw_curve(Run *run) {
     LvError error = {0};
     lv_text_printf(&log, "%s/log.jsonl", run->options->out);
     lv_text_printf(&path, "%s/curve.png", run->options->out);
-    if (!lv_curve_draw_log(log.data, run->options->title, path.data, &error)) run_note(run, "warning: no curve: %s", error.message);
+    if (!lv_curve_draw_log(log.data, run->options->title, path.data, &error))
+        run_note(run, "warning: no curve: %s", error.message);
     lv_error_clear(&error);
     lv_text_free(&log);
     lv_text_free(&path);

@@ -49,7 +49,8 @@ static int64_t even_batch(int64_t wish, int64_t pictures) {
     return wish;
 }
 
-static bool open_entry(LvValidator *v, const LvPlanSource *source, const char *name, bool pictures, Entry *entry, LvError *error) {
+static bool open_entry(LvValidator *v, const LvPlanSource *source, const char *name, bool pictures, Entry *entry,
+                       LvError *error) {
     if (!source->plan(source->user, name, v->batch, &entry->plan, error)) return false;
     if (!entry->plan) return true;
     if (pictures && !lv_feed_bind(&entry->feed, entry->plan, error)) return false;
@@ -77,8 +78,8 @@ static bool same_port(const LvPort *a, const LvPort *b) {
 // Whether `entry` gives pictures of the feed's shape as result "image".
 static bool gives_pictures(const Entry *entry, const LvFeed *feed) {
     const LvPort *image = entry->plan ? port_named(entry->plan->results, entry->plan->result_count, "image") : NULL;
-    return image && image->dtype == LV_F32 && image->shape.rank == 4 && image->shape.dim[0] == feed->batch && image->shape.dim[1] == 3 &&
-           image->shape.dim[2] == feed->resolution && image->shape.dim[3] == feed->resolution;
+    return image && image->dtype == LV_F32 && image->shape.rank == 4 && image->shape.dim[0] == feed->batch &&
+           image->shape.dim[1] == 3 && image->shape.dim[2] == feed->resolution && image->shape.dim[3] == feed->resolution;
 }
 
 static bool open_pictures(LvValidator *v, const LvPlanSource *source, LvError *error) {
@@ -115,8 +116,8 @@ static bool make_room(LvValidator *v, LvError *error) {
     return true;
 }
 
-bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *source, const char *data, int64_t batch, int64_t limit,
-                         int workers, int64_t seed, LvValidator **out, LvError *error) {
+bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *source, const char *data, int64_t batch,
+                         int64_t limit, int workers, int64_t seed, LvValidator **out, LvError *error) {
     LvValidator *v = lv_calloc(1, sizeof *v);
     v->device = device, v->store = store, v->seed = seed;
     v->loader = lv_loader_options();
@@ -200,8 +201,8 @@ static void count_codes(LvValidator *v, int64_t pictures) {
 static bool run_codec(LvValidator *v, const LvBatch *batch, int64_t count, LvError *error) {
     size_t bytes = 0;
     lv_shape_bytes(v->tokens->shape, v->tokens->dtype, &bytes);
-    bool good = lv_feed_scalars(v->encode.program, v->seed, 0, 0, error) && lv_feed_batch(&v->encode.feed, v->encode.program, batch, error) &&
-                lv_program_run(v->encode.program, error) &&
+    bool good = lv_feed_scalars(v->encode.program, v->seed, 0, 0, error) &&
+                lv_feed_batch(&v->encode.feed, v->encode.program, batch, error) && lv_program_run(v->encode.program, error) &&
                 lv_program_get_result(v->encode.program, "tokens", v->token_data, bytes, error) &&
                 lv_program_set_input(v->decode.program, "tokens", v->token_data, bytes, error) &&
                 lv_feed_scalars(v->decode.program, v->seed, 0, 0, error) && lv_program_run(v->decode.program, error);
@@ -219,10 +220,10 @@ static bool run_pictures(LvValidator *v, const LvBatch *batch, int64_t first, in
     if (!v->sheet) return true;
     Entry *last = v->encode.program ? &v->decode : &v->reconstruct;
     size_t floats = (size_t)3 * (size_t)v->loader.resolution * (size_t)v->loader.resolution;
-    bool good = v->encode.program
-                    ? run_codec(v, batch, count, error)
-                    : lv_feed_scalars(last->program, v->seed, 0, 0, error) &&
-                          lv_feed_batch(&v->reconstruct.feed, last->program, batch, error) && lv_program_run(last->program, error);
+    bool good = v->encode.program ? run_codec(v, batch, count, error)
+                                  : lv_feed_scalars(last->program, v->seed, 0, 0, error) &&
+                                        lv_feed_batch(&v->reconstruct.feed, last->program, batch, error) &&
+                                        lv_program_run(last->program, error);
     good = good && lv_program_get_result(last->program, "image", v->output, floats * (size_t)v->batch * sizeof(float), error);
     for (int64_t i = 0; good && i < count; i++) {
         const float *picture = batch->pictures + (size_t)i * floats, *output = v->output + (size_t)i * floats;
@@ -269,7 +270,8 @@ bool lv_validator_run(LvValidator *v, const volatile sig_atomic_t *stop, LvError
         if (good && stop && *stop) good = lv_error_set(error, LV_ERROR_INTERRUPTED, "stopped while validating");
     }
     if (loader) v->broken = lv_loader_broken(loader), lv_loader_destroy(loader);
-    if (good && done == 0) good = lv_error_set(error, LV_ERROR_FORMAT, "%s: no picture to validate with", lv_dataset_spec(v->data));
+    if (good && done == 0)
+        good = lv_error_set(error, LV_ERROR_FORMAT, "%s: no picture to validate with", lv_dataset_spec(v->data));
     if (good) collect_scores(v, done);
     return good;
 }

@@ -16,8 +16,8 @@ typedef struct {
 } LvScore;
 
 // The data set must outlive it. `batch`: about how many pictures a run.
-bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *source, const char *data, int64_t batch, int64_t limit,
-                         int workers, int64_t seed, LvValidator **validator, LvError *error);
+bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *source, const char *data, int64_t batch,
+                         int64_t limit, int workers, int64_t seed, LvValidator **validator, LvError *error);
 void lv_validator_destroy(LvValidator *validator);
 // Fills the scores. `sheet` (may be NULL) gets pictures spread over the data set above their reconstructions.
 bool lv_validator_run(LvValidator *validator, const volatile sig_atomic_t *stop, LvError *error);
