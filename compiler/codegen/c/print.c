@@ -161,8 +161,10 @@ static void put_instr(Printer *p, size_t at) {
             lv_text_printf(&text, ")?%s:%s", args[0], args[1]);
             break;
         case INSTR_UNIFORM: case INSTR_NORMAL:
-            lv_text_printf(&text, "lv_%s(%s,%lldu,%s,", instr->kind == INSTR_UNIFORM ? "uniform" : "normal", args[0],
-                           (long long)instr->stream, args[1]);
+            // The stream is not in the text: every parameter has its own, and their kernels would else all differ.
+            lv_vec_push(p->scalars, (LvScalar){.i = instr->stream});
+            lv_text_printf(&text, "lv_%s(%s,(uint32_t)scalars[%zu].i,%s,", instr->kind == INSTR_UNIFORM ? "uniform" : "normal",
+                           args[0], p->scalars->count - 1, args[1]);
             printer_affine(p, &instr->index, &text);
             lv_text_puts(&text, ")");
             break;

@@ -38,7 +38,7 @@ struct LvModule {
 
 // -fno-math-errno lets sqrtf be one instruction; contraction to fma is wanted everywhere. No -ffast-math: NaN, infinity
 // and the order of sums keep their meaning.
-static const char *const compile_flags[] = {"-std=gnu11", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math",
+static const char *const compile_flags[] = {"-std=gnu11", "-pipe", "-march=native", "-fno-math-errno", "-fno-trapping-math",
                                             "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared", "-w"};
 enum { FLAG_COUNT = sizeof compile_flags / sizeof *compile_flags, MAX_UNITS = 16, MAX_COMMAND = 8, SHOWN_LINES = 6 };
 
@@ -116,6 +116,8 @@ typedef struct {
     LvModule *module;
     Compiler compiler;
     const char *folder;  // the cache, or a private one
+    const char *work;    // the compiler's own files; in memory where that can be had: a busy disk takes a second to delete one
+    const char *level;   // -O…: an entry that runs once is not worth the compiler's time
     bool cache;
     Key *keys;           // [kernel]
     int *unit_of;        // [kernel], -1: found in the cache
@@ -124,10 +126,10 @@ typedef struct {
 } Load;
 
 static void kernel_key(const Load *load, const char *text, Key key) {
-    const char *parts[5 + FLAG_COUNT] = {"kernels 2", load->plan->prelude ? load->plan->prelude : "", text, load->compiler.identity,
-                                         load->cpu->processor};
-    for (int i = 0; i < FLAG_COUNT; i++) parts[5 + i] = compile_flags[i];
-    cache_key(key, parts, 5 + FLAG_COUNT);
+    const char *parts[6 + FLAG_COUNT] = {"kernels 3", load->plan->prelude ? load->plan->prelude : "", text, load->compiler.identity,
+                                         load->cpu->processor, load->level};
+    for (int i = 0; i < FLAG_COUNT; i++) parts[6 + i] = compile_flags[i];
+    cache_key(key, parts, 6 + FLAG_COUNT);
 }
 
 // Longest first to the shortest unit, so that all take about as long to compile; stable, so that keys repeat.
@@ -178,20 +180,36 @@ static char *print_path(const char *folder, const char *key, const char *suffix,
     return text.data;
 }
 
-static bool start_compiler(Unit *unit, const Compiler *compiler, const char *folder, LvError *error) {
+// Our environment with TMPDIR in the work folder; the caller frees [0] and the array.
+static char **make_environment(const char *work) {
+    size_t count = 0, kept = 1;
+    while (environ[count]) count++;
+    char **all = lv_calloc(count + 2, sizeof *all);
+    LvText text = {0};
+    lv_text_printf(&text, "TMPDIR=%s", work);
+    all[0] = text.data;
+    for (size_t i = 0; i < count; i++) {
+        if (strncmp(environ[i], "TMPDIR=", 7)) all[kept++] = environ[i];
+    }
+    return all;
+}
+
+static bool start_compiler(Unit *unit, const Load *load, LvError *error) {
     long number = (long)getpid();
-    unit->source = print_path(folder, unit->key, ".c", number);
-    unit->log = print_path(folder, unit->key, ".log", number);
-    unit->temporary = print_path(folder, unit->key, ".tmp.so", number);
+    const Compiler *compiler = &load->compiler;
+    unit->source = print_path(load->work, unit->key, ".c", number);
+    unit->log = print_path(load->work, unit->key, ".log", number);
+    unit->temporary = print_path(load->work, unit->key, ".tmp.so", number);
     FILE *file = fopen(unit->source, "w");
     bool written = file && fputs(unit->text, file) >= 0;
     if (file && fclose(file) != 0) written = false;
     if (!written) return lv_error_system(error, "cannot write '%s'", unit->source);
 
-    char *argv[MAX_COMMAND + FLAG_COUNT + 6];
+    char *argv[MAX_COMMAND + FLAG_COUNT + 7];
     int n = 0;
     for (int i = 0; i < compiler->count; i++) argv[n++] = compiler->words[i];
     for (int i = 0; i < FLAG_COUNT; i++) argv[n++] = (char *)(uintptr_t)compile_flags[i];
+    argv[n++] = (char *)(uintptr_t)load->level;
     argv[n++] = "-o";
     argv[n++] = unit->temporary;
     argv[n++] = unit->source;
@@ -202,7 +220,10 @@ static bool start_compiler(Unit *unit, const Compiler *compiler, const char *fol
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, 1, unit->log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     posix_spawn_file_actions_adddup2(&actions, 1, 2);
-    int failed = posix_spawnp(&unit->process, argv[0], &actions, NULL, argv, environ);
+    char **environment = make_environment(load->work);
+    int failed = posix_spawnp(&unit->process, argv[0], &actions, NULL, argv, environment);
+    free(environment[0]);
+    free(environment);
     posix_spawn_file_actions_destroy(&actions);
     if (failed) {
         unit->process = 0;
@@ -267,7 +288,7 @@ static void clean_unit(Unit *unit) {
 // Compiles all units at once. The first error is kept; the others are waited for all the same.
 static bool compile_units(Load *load, LvError *error) {
     bool good = true;
-    for (int u = 0; u < load->unit_count && good; u++) good = start_compiler(&load->units[u], &load->compiler, load->folder, error);
+    for (int u = 0; u < load->unit_count && good; u++) good = start_compiler(&load->units[u], load, error);
     for (int u = 0; u < load->unit_count; u++) {
         LvError other = {0};
         if (load->units[u].process && !finish_compiler(&load->units[u], &load->compiler, load->cache, good ? error : &other)) good = false;
@@ -345,6 +366,14 @@ static char *private_folder(LvError *error) {
     return NULL;
 }
 
+// A folder in memory for the files of one compilation; NULL if there is none.
+static char *memory_folder(void) {
+    char *path = lv_strdup("/dev/shm/lverse-XXXXXX");
+    if (mkdtemp(path)) return path;
+    free(path);
+    return NULL;
+}
+
 static bool build(Load *load, LvLoadInfo *info, LvError *error) {
     int count = load->plan->kernel_count, missing = 0;
     for (int k = 0; k < count; k++) {
@@ -357,7 +386,12 @@ static bool build(Load *load, LvLoadInfo *info, LvError *error) {
     if (missing == 0) return true;
     deal_kernels(load, missing);
     write_units(load);
-    return compile_units(load, error) && load_units(load, error);
+    char *work = load->cache ? memory_folder() : NULL;
+    load->work = work ? work : load->folder;
+    bool good = compile_units(load, error) && load_units(load, error);
+    if (work) rmdir(work);
+    free(work);
+    return good;
 }
 
 bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **out, LvLoadInfo *info, LvError *error) {
@@ -370,6 +404,7 @@ bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **out, LvLoadInfo
     Load *load = lv_calloc(1, sizeof *load);
     char *made = NULL;
     *load = (Load){.cpu = cpu, .plan = plan, .module = module, .folder = cpu->cache_dir, .cache = cpu->cache_dir != NULL};
+    load->level = plan->entry && !strcmp(plan->entry, "init") ? "-O1" : "-O3";
     load->keys = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->keys);
     load->unit_of = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->unit_of);
     bool good = plan->kernel_count == 0 || find_compiler(&load->compiler, error);
