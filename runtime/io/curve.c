@@ -1,4 +1,4 @@
-// Curves with cairo. The loss is drawn thin as it was and thick as a running mean, since single steps are noisy.
+// Curves with cairo. The loss is drawn thin as it was and thick as a mean over its neighbours, since single steps are noisy.
 #include "io/curve.h"
 
 #include <math.h>
@@ -97,19 +97,30 @@ static void draw_line(const Axes *a, const LvPoint *points, size_t count) {
     cairo_stroke(a->cairo);
 }
 
-static LvPoint *running_mean(const LvPoint *points, size_t count) {
+// The geometric mean of each point's neighbours, a fiftieth of the run wide: the axis is logarithmic, and a mean of what
+// came before would lie above a falling loss.
+static LvPoint *smoothed(const LvPoint *points, size_t count) {
     LvPoint *out = lv_calloc(count + 1, sizeof *out);
-    double mean = 0, weight = 0, keep = count > 400 ? 0.98 : count > 100 ? 0.95 : 0.8;
+    double *sum = lv_calloc(count + 1, sizeof *sum), *number = lv_calloc(count + 1, sizeof *number);
+    size_t reach = count / 100 + 2;
     for (size_t i = 0; i < count; i++) {
-        if (isfinite(points[i].y)) mean = keep * mean + (1 - keep) * points[i].y, weight = keep * weight + (1 - keep);
-        out[i] = (LvPoint){points[i].x, weight > 0 ? mean / weight : NAN};
+        bool drawn = isfinite(points[i].y) && points[i].y > 0;
+        sum[i + 1] = sum[i] + (drawn ? log(points[i].y) : 0);
+        number[i + 1] = number[i] + drawn;
     }
+    for (size_t i = 0; i < count; i++) {
+        size_t from = i > reach ? i - reach : 0, to = i + reach < count ? i + reach + 1 : count;
+        double n = number[to] - number[from];
+        out[i] = (LvPoint){points[i].x, n > 0 ? exp((sum[to] - sum[from]) / n) : NAN};
+    }
+    free(sum);
+    free(number);
     return out;
 }
 
 static void draw_loss(Axes *a, const LvCurve *curve) {
     cairo_t *c = a->cairo;
-    LvPoint *mean = running_mean(curve->loss, curve->loss_count);
+    LvPoint *mean = smoothed(curve->loss, curve->loss_count);
     a->logarithm = true;
     fit(a, curve->loss, curve->loss_count);
     cairo_set_source_rgba(c, 0.12, 0.35, 0.75, 0.3);
