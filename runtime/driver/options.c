@@ -58,18 +58,18 @@ static bool parse_option(Options *options, bool settings, int argc, char **argv,
     bool is_set = settings && !strcmp(name, "set");
     if (spec && spec->kind == OPTION_FLAG) {
         if (value) return lv_error_set(error, LV_ERROR_USAGE, "%s takes no value", shown);
-        lv_vec_push(&options->given, (struct OptionGiven){spec, "true"});
+        lv_vec_push(&options->given, (struct OptionGiven){spec, "true", NULL});
         return true;
     }
     if (spec || is_set) {
         if (!value && *at + 1 < argc) value = argv[++*at];
         if (!value) return lv_error_set(error, LV_ERROR_USAGE, "%s takes a value", shown);
         if (is_set) return take_setting(options, value, error);
-        lv_vec_push(&options->given, (struct OptionGiven){spec, value});
+        lv_vec_push(&options->given, (struct OptionGiven){spec, value, NULL});
         return true;
     }
     if (!strncmp(name, "no-", 3) && (spec = find_spec(options->specs, name + 3)) && spec->kind == OPTION_FLAG && !value) {
-        lv_vec_push(&options->given, (struct OptionGiven){spec, "false"});
+        lv_vec_push(&options->given, (struct OptionGiven){spec, "false", NULL});
         return true;
     }
     if (!settings) return unknown_option(options->specs, shown, name, error);
@@ -116,16 +116,30 @@ bool options_flag(const Options *options, const char *name, bool otherwise) {
     return value ? !strcmp(value, "true") : otherwise;
 }
 
+// The message begins with the place where a file gives the option.
+static bool from_file(const Options *options, const char *name, LvError *error) {
+    for (size_t i = options->given.count; i-- > 0;) {
+        struct OptionGiven given = options->given.data[i];
+        if (strcmp(given.spec->name, name)) continue;
+        return given.origin ? lv_error_prefix(error, "%s", given.origin) : false;
+    }
+    return false;
+}
+
 bool options_integer(const Options *options, const char *name, int64_t low, int64_t high, int64_t *value, LvError *error) {
     const char *text = options_get(options, name, NULL);
     if (!text) return true;
     char *end;
     errno = 0;
     long long number = strtoll(text, &end, 10);
-    if (errno || end == text || *end) return lv_error_set(error, LV_ERROR_USAGE, "--%s takes an integer, not '%s'", name, text);
+    if (errno || end == text || *end) {
+        lv_error_set(error, LV_ERROR_USAGE, "--%s takes an integer, not '%s'", name, text);
+        return from_file(options, name, error);
+    }
     if (number < low || number > high) {
-        return lv_error_set(error, LV_ERROR_USAGE, "--%s must be in %lld … %lld, not %s", name, (long long)low,
-                            (long long)high, text);
+        lv_error_set(error, LV_ERROR_USAGE, "--%s must be in %lld … %lld, not %s", name, (long long)low,
+                     (long long)high, text);
+        return from_file(options, name, error);
     }
     *value = number;
     return true;
@@ -137,7 +151,8 @@ bool options_number(const Options *options, const char *name, double *value, LvE
     char *end;
     double number = strtod(text, &end);
     if (end == text || *end || !isfinite(number)) {
-        return lv_error_set(error, LV_ERROR_USAGE, "--%s takes a number, not '%s'", name, text);
+        lv_error_set(error, LV_ERROR_USAGE, "--%s takes a number, not '%s'", name, text);
+        return from_file(options, name, error);
     }
     *value = number;
     return true;

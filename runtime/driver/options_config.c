@@ -46,7 +46,7 @@ static bool take_item(const Options *options, const LvYamlItem *item, const char
     if (spec && spec->kind == OPTION_FLAG && strcmp(value, "true") && strcmp(value, "false")) {
         return lv_error_set(error, LV_ERROR_USAGE, "%s:%d: '%s' is true or false, not '%s'", path, item->line, item->key, value);
     }
-    if (spec) lv_vec_push(given, (struct OptionGiven){spec, value});
+    if (spec) lv_vec_push(given, (struct OptionGiven){spec, value, lv_arena_printf(options->arena, "%s:%d", path, item->line)});
     else if (!only_for_training(name)) {
         lv_vec_push(settings, (OptionSetting){dashed(options->arena, item->key, '_'), value,
                                               lv_arena_printf(options->arena, "%s:%d", path, item->line)});
