@@ -25,7 +25,7 @@ typedef struct {
 
 typedef struct {
     const OptionSpec *specs;
-    LV_VEC(struct OptionGiven { const OptionSpec *spec; const char *value, *origin; }) given;  // origin: "c.yaml:3", NULL
+    LV_VEC(struct OptionGiven { const OptionSpec *spec; const char *value; const char *origin; }) given;  // origin: "c.yaml:3"
     LV_VEC(const char *) words;       // arguments that are no options
     LV_VEC(OptionSetting) settings;   // --set k=v and unknown options, in order
     size_t config_settings;           // how many of them, at the front, come from a file
