@@ -57,18 +57,24 @@ static void walk_node(Walk *walk, Node *node) {
         if (input_grads[i] && walk->reached[node->inputs[i]->id]) add_gradient(walk, node->inputs[i], input_grads[i]);
 }
 
-// Puts each gradient in the place of the nodes that ask for it.
+// Puts each gradient in the place of the nodes that ask for it, in one pass over the graph.
 static void replace_requests(Walk *walk) {
     Graph *graph = walk->graph;
-    for (Node *node = walk->at, *next; node; node = next) {
-        next = node->next;
+    LV_VEC(Node *) requests = {0};
+    LV_VEC(Value *) gradients = {0};
+    for (Node *node = walk->at; node; node = node->next) {
         if (node->op != OP_gradient || node->inputs[0] != walk->loss) continue;
         Value *wrt = node->inputs[1], *gradient = wrt->id < walk->count ? walk->gradient[wrt->id] : NULL;
         graph->insert_before = node;
-        if (!gradient) gradient = build_like(graph, 0, wrt);
-        graph_replace(graph, &node->results[0], gradient);
-        graph_remove(graph, node);
+        lv_vec_push(&requests, node);
+        lv_vec_push(&gradients, gradient ? gradient : build_like(graph, 0, wrt));
     }
+    Value **with = LV_NEW_ARRAY(graph->arena, Value *, graph->next_value + 1);
+    for (size_t i = 0; i < requests.count; i++) with[requests.data[i]->results[0].id] = gradients.data[i];
+    graph_replace_all(graph, with);
+    for (size_t i = 0; i < requests.count; i++) graph_remove(graph, requests.data[i]);
+    lv_vec_free(&requests);
+    lv_vec_free(&gradients);
 }
 
 static bool differentiate(Graph *graph, Node *first, LvDiagnostics *diagnostics) {

@@ -39,7 +39,7 @@ struct LvModule {
 // -fno-math-errno lets sqrtf be one instruction; contraction to fma is wanted everywhere. No -ffast-math: NaN, infinity
 // and the order of sums keep their meaning.
 static const char *const compile_flags[] = {"-std=gnu11", "-pipe", "-march=native", "-fno-math-errno", "-fno-trapping-math",
-                                            "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared", "-w"};
+                                            "-ffp-contract=fast", "-ftree-vectorize", "-fopenmp", "-fPIC", "-shared", "-w"};
 enum { FLAG_COUNT = sizeof compile_flags / sizeof *compile_flags, MAX_UNITS = 16, MAX_COMMAND = 8, SHOWN_LINES = 6 };
 
 typedef struct {
@@ -404,7 +404,7 @@ bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **out, LvLoadInfo
     Load *load = lv_calloc(1, sizeof *load);
     char *made = NULL;
     *load = (Load){.cpu = cpu, .plan = plan, .module = module, .folder = cpu->cache_dir, .cache = cpu->cache_dir != NULL};
-    load->level = plan->entry && !strcmp(plan->entry, "init") ? "-O1" : "-O3";
+    load->level = plan->entry && !strcmp(plan->entry, "init") ? "-O2" : "-O3";
     load->keys = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->keys);
     load->unit_of = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->unit_of);
     bool good = plan->kernel_count == 0 || find_compiler(&load->compiler, error);
