@@ -26,7 +26,7 @@ const OptionSpec train_option_specs[] = {
     {"val-limit", OPTION_VALUE, "N", "pictures of a validation (default: all)"},
     {"save-every", OPTION_VALUE, "N", "save each N steps (default: after each epoch); also at the best validation and the end"},
     {"keep", OPTION_VALUE, "K", "step-N checkpoints to keep (default 3)"},
-    {"limit-train-batches", OPTION_VALUE, "X", "batches of an epoch: a number, or a share such as 0.5"},
+    {"limit-train-batches", OPTION_VALUE, "X", "batches of an epoch to use: a number; 1.0: all (default)"},
     {"num-workers", OPTION_VALUE, "N", "threads that read pictures (default 2)"},
     {"fake-data", OPTION_FLAG, NULL, "made-up pictures instead of --train-dir and --val-dir"},
     {"gpus", OPTION_VALUE, "N", "GPUs to train on (default 0: the CPU)"},
