@@ -68,7 +68,8 @@ bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnos
     LvPlan *made = NULL;
     if (plan) *plan = NULL;
     if (options->emit && !dump_is_stage(options->emit)) {
-        return lv_error_set(error, LV_ERROR_USAGE, "there is no stage or pass '%s' to emit", options->emit);
+        lv_error_set(error, LV_ERROR_USAGE, "there is no stage or pass '%s' to emit", options->emit);
+        return dump_hint_stages(options->emit, error);
     }
     if (!compile_within(model, options, diagnostics, &made, error)) return false;
     if (!made) return true;

@@ -12,6 +12,13 @@ bool dump_is_stage(const char *stage) {
     return pass_find(stage) != NULL;
 }
 
+bool dump_hint_stages(const char *wrong, LvError *error) {
+    const char *near = lv_nearest_name(wrong, STAGES, sizeof STAGES / sizeof *STAGES);
+    if (near) return lv_error_hint(error, "did you mean '%s'?", near);
+    return lv_error_hint(error, "stages: ast graph joint fused loop c plan; or a pass: fold algebra cse dce autodiff precision "
+                                "decompose epilogue layout remat order");
+}
+
 void dump_bytes(int64_t bytes, LvText *out) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double amount = (double)bytes;

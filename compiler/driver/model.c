@@ -130,7 +130,8 @@ static void apply_config(Elaborator *e, const Load *load, const Item *config, bo
 static Val parse_setting(Elaborator *e, const LvSetting *setting, const TypeRef *type) {
     bool wants_string = type && type->name.text && !strcmp(type->name.text, "string");
     json_error_t wrong;
-    json_t *json = json_loads(setting->value, JSON_DECODE_ANY, &wrong);
+    const char *value = !strcmp(setting->value, "True") ? "true" : !strcmp(setting->value, "False") ? "false" : setting->value;
+    json_t *json = json_loads(value, JSON_DECODE_ANY, &wrong);
     if (json && wants_string && !json_is_string(json)) json_decref(json), json = NULL;
     Val out = json ? from_json(e, json) : val_string(lv_arena_strdup(e->model->arena, setting->value));
     json_decref(json);
@@ -164,7 +165,13 @@ static bool apply_setting(Elaborator *e, const Load *load, const LvSetting *sett
     if (v.kind == VAL_FLOAT && type && type->name.text && !strcmp(type->name.text, "int") && v.f == floor(v.f) &&
         fabs(v.f) < 1e15)
         v = val_int((int64_t)v.f);
-    if (!fits_quietly(e, v, type, &fitted)) {
+    bool fits = fits_quietly(e, v, type, &fitted);
+    if (!fits && v.kind != VAL_LIST) {  // --ch-mult 1: a list of one
+        Val list = val_list(e, 1);
+        list.list->at[0] = v;
+        fits = fits_quietly(e, list, type, &fitted);
+    }
+    if (!fits) {
         return lv_error_set(load->error, LV_ERROR_USAGE, "%s: parameter '%s' is %s, and '%s' is not", setting->origin,
                             setting->name, type ? type_text(e, type) : "something else", setting->value);
     }

@@ -24,6 +24,7 @@ LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCo
 
 // dump.c
 bool dump_is_stage(const char *stage);
+bool dump_hint_stages(const char *wrong, LvError *error);  // what could have been meant; false
 void dump_plan(const LvPlan *plan, LvText *out);
 void dump_explain(const LvPlan *plan, LvText *out);
 void dump_bytes(int64_t bytes, LvText *out);  // "1.5 MiB"

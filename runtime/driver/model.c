@@ -171,7 +171,7 @@ bool model_compile_options(const Options *options, LvCompileOptions *out, LvErro
     const char *limit = options_get(options, "memory-limit", NULL);
     out->device = "cpu";
     if (!strcmp(precision, "f32") || !strcmp(precision, "32")) out->precision = LV_PRECISION_F32;
-    else if (!strcmp(precision, "bf16")) out->precision = LV_PRECISION_BF16;
+    else if (!strcmp(precision, "bf16") || !strcmp(precision, "16")) out->precision = LV_PRECISION_BF16;
     else return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32 or bf16, not '%s'", precision);
     if (conv) {
         if (!strcmp(conv, "direct")) out->conv = LV_CONV_DIRECT;

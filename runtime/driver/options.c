@@ -47,6 +47,21 @@ static bool looks_like_value(const char *word) {
     return word && (strncmp(word, "--", 2) != 0);
 }
 
+static bool is_number(const char *word) {
+    char *end;
+    if (!word || !strchr("-.0123456789", *word)) return false;
+    strtod(word, &end);
+    return end != word && !*end;
+}
+
+// `value` is the word at *at: `1 2 4` becomes `[1, 2, 4]`, and *at moves over the numbers. A lone word stays as it is.
+static const char *several_numbers(LvArena *arena, const char *value, int argc, char **argv, int *at) {
+    if (!is_number(value) || *at + 1 >= argc || !is_number(argv[*at + 1])) return value;
+    const char *list = lv_arena_printf(arena, "[%s", value);
+    while (*at + 1 < argc && is_number(argv[*at + 1])) list = lv_arena_printf(arena, "%s, %s", list, argv[++*at]);
+    return lv_arena_printf(arena, "%s]", list);
+}
+
 // One option at argv[*at]; moves *at over the value.
 static bool parse_option(Options *options, bool settings, int argc, char **argv, int *at, LvError *error) {
     const char *word = argv[*at], *equals = strchr(word, '=');
@@ -65,6 +80,7 @@ static bool parse_option(Options *options, bool settings, int argc, char **argv,
         if (!value && *at + 1 < argc) value = argv[++*at];
         if (!value) return lv_error_set(error, LV_ERROR_USAGE, "%s takes a value", shown);
         if (is_set) return take_setting(options, value, error);
+        if (spec->kind == OPTION_NUMBERS && !equals) value = several_numbers(options->arena, value, argc, argv, at);
         lv_vec_push(&options->given, (struct OptionGiven){spec, value, NULL});
         return true;
     }
@@ -73,7 +89,11 @@ static bool parse_option(Options *options, bool settings, int argc, char **argv,
         return true;
     }
     if (!settings) return unknown_option(options->specs, shown, name, error);
-    if (!value) value = *at + 1 < argc && looks_like_value(argv[*at + 1]) ? argv[++*at] : "true";
+    if (!value && *at + 1 < argc && looks_like_value(argv[*at + 1])) {
+        value = argv[++*at];
+        value = several_numbers(options->arena, value, argc, argv, at);
+    }
+    if (!value) value = "true";
     lv_vec_push(&options->settings, (OptionSetting){normal_name(options->arena, name, strlen(name), '_'), value, shown});
     return true;
 }
@@ -83,6 +103,9 @@ bool options_parse(Options *options, const OptionSpec *specs, bool settings, int
     bool only_words = false;
     for (int i = 1; i < argc; i++) {
         if (!only_words && !strcmp(argv[i], "--")) only_words = true;
+        else if (!only_words && !strcmp(argv[i], "-c") && find_spec(specs, "config") && i + 1 < argc) {
+            lv_vec_push(&options->given, (struct OptionGiven){find_spec(specs, "config"), argv[++i], NULL});
+        }
         else if (!only_words && !strncmp(argv[i], "--", 2)) {
             if (!parse_option(options, settings, argc, argv, &i, error)) return false;
         } else {

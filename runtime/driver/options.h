@@ -1,4 +1,5 @@
 // Options of a subcommand: `--name value`, `--name=value`, `--flag`, `--no-flag`; `-` and `_` in names are alike.
+// `--ch-mult 1 2 4` is `--ch-mult [1, 2, 4]`; `-c` is `--config`.
 // A name that the command does not know may be a parameter of the model: kept as a setting for whoever loads the model,
 // who knows its parameters and refuses what is none (with "did you mean").
 #ifndef LV_DRIVER_OPTIONS_H
@@ -10,7 +11,7 @@
 #include "base/text.h"
 #include "base/vec.h"
 
-typedef enum { OPTION_FLAG, OPTION_VALUE } OptionKind;
+typedef enum { OPTION_FLAG, OPTION_VALUE, OPTION_NUMBERS } OptionKind;  // numbers: one or several words
 
 typedef struct {
     const char *name;   // with '-': "weights-out"

@@ -26,6 +26,12 @@ bool train_options_prepare(Options *options, LvError *error) {
                      options_get(options, "gpus", ""));
         return lv_error_hint(error, "leave --gpus out (or --gpus 0) to train on the CPU; lvrun doctor says what is there");
     }
+    double weight = 1;
+    if (!options_number(options, "codebook-weight", &weight, error)) return false;
+    if (weight != 1) {
+        lv_error_set(error, LV_ERROR_UNSUPPORTED, "--codebook-weight is 1 here, not %g", weight);
+        return lv_error_hint(error, "the commitment loss has the weight quant_beta: --quant-beta %g", 0.25 * weight);
+    }
     const char *size = options_get(options, "img-size", NULL);
     if (size) lv_vec_push(&options->settings, (OptionSetting){"resolution", size, "--img-size"});
     return true;
@@ -100,6 +106,7 @@ static bool read_data(Options *options, LvTrainOptions *t, LvError *error) {
     int64_t workers;
     t->train_data = options_get(options, "train-dir", fake ? "fake:1000" : NULL);
     t->val_data = options_get(options, "val-dir", fake ? "fake:64" : NULL);
+    if (!strcmp(options_get(options, "val-percent-check", ""), "0")) t->val_data = NULL;
     if (!t->train_data) {
         lv_error_set(error, LV_ERROR_USAGE, "--train-dir is missing");
         return lv_error_hint(error, "--train-dir FOLDER of pictures, or --fake-data to try things without");
@@ -120,7 +127,8 @@ static bool read_length(Options *options, LvTrainOptions *t, LvError *error) {
         !integer(options, "batch-size", 1, 1 << 20, 8, &t->batch, error) ||
         !integer(options, "accumulate", 1, 1 << 20, 1, &t->accumulate, error) ||
         !integer(options, "val-every", 0, INT32_MAX, 0, &t->val_every, error) ||
-        !integer(options, "save-every", 0, INT32_MAX, 0, &t->save_every, error) ||
+        !integer(options, options_has(options, "save-every") ? "save-every" : "backup-steps", 0, INT32_MAX, 0,
+                 &t->save_every, error) ||
         !integer(options, "keep", 1, 1 << 20, 3, &keep, error)) {
         return false;
     }
@@ -141,7 +149,8 @@ static void read_init(const Options *options, const OpenModel *open, LvTrainOpti
     LvInitFile *files = LV_NEW_ARRAY(options->arena, LvInitFile, options->given.count + 2);
     if (open->checkpoint) files[t->init_count++] = (LvInitFile){"", open->path};
     for (size_t i = 0; i < options->given.count; i++) {
-        if (strcmp(options->given.data[i].spec->name, "init")) continue;
+        const char *name = options->given.data[i].spec->name;
+        if (strcmp(name, "init") && strcmp(name, "pretrained-path") && strcmp(name, "ckpt-path")) continue;
         const char *text = options->given.data[i].value, *equals = strchr(text, '=');
         LvInitFile file = {"", text};
         if (equals) file = (LvInitFile){lv_arena_printf(options->arena, "%.*s.", (int)(equals - text), text), equals + 1};

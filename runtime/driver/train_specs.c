@@ -42,6 +42,17 @@ const OptionSpec train_option_specs[] = {
     {"debug", OPTION_FLAG, NULL, NULL},
     {"backup", OPTION_FLAG, NULL, NULL},
     {"backup-dir", OPTION_VALUE, "DIR", NULL},
+    {"log-images", OPTION_FLAG, NULL, NULL},  // each validation leaves its pictures in images/ and in the events
+    {"image-log-steps", OPTION_VALUE, "N", NULL},
+    {"gpu-dist", OPTION_FLAG, NULL, NULL},
+    {"web-dataset", OPTION_FLAG, NULL, NULL},  // tar shards are known by their names
+    {"dataset-size", OPTION_NUMBERS, "N", NULL},
+    {"finetune", OPTION_FLAG, NULL, NULL},  // models/augvae_sl.lv is a model of its own
+    {"backup-steps", OPTION_VALUE, "N", NULL},  // --save-every
+    {"pretrained-path", OPTION_VALUE, "FILE", NULL},  // --init
+    {"ckpt-path", OPTION_VALUE, "FILE", NULL},
+    {"val-percent-check", OPTION_VALUE, "N", NULL},
+    {"codebook-weight", OPTION_VALUE, "X", NULL},  // the loss of the codebook is 1
     {"limit-test-batches", OPTION_VALUE, "X", NULL},
     {"help", OPTION_FLAG, NULL, "this text"},
     {0},

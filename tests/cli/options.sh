@@ -36,3 +36,15 @@ lvrun train "$model" --fake_data --batch_size=4 --steps 2 --lr=1e-3 --num-worker
 lvrun train "$model" --fake-data --batch-size 4 --steps 2 --lr 1e-3 --num_workers 1 --threads 1 --set hidden=4 --out b; succeeds other_spelling
 holds spelling_same cmp a/checkpoints/last.safetensors b/checkpoints/last.safetensors
 holds config_resolved grep -qx 'hidden: 4' a/config.yaml
+
+# the original's command line: numbers of a list as words, -c, what has no effect here, its names of things
+lvrun train "$model" --fake_data --batch_size 4 --steps 1 --lr 1e-3 --log_images --image_log_steps 1000 --backup --backup_steps 1 \
+    --precision 32 --num_sanity_val_steps 0 --dataset_size 10 20 --threads 1 --out original
+succeeds original_options
+holds backup_steps test -e original/checkpoints/step-1.safetensors
+lvrun train "$model" --fake-data --batch-size 4 --steps 1 --lr 1e-3 --threads 1 --pretrained_path a/checkpoints/last.safetensors \
+    --hidden 4 --out pretrained
+succeeds pretrained_path
+lvrun train "$model" --fake-data --steps 1 --codebook_weight 2; said codebook_weight
+if "$bin/lvc" "$root/models/augvae.lv" --emit ast --entry encode --config tiny --ch_mult 1 1 >/dev/null 2>err; then ok list_of_words; else bad list_of_words "$(head -1 err)"; fi
+"$bin/lvc" "$root/models/augvae.lv" --emit lop >out 2>err; status=$?; said emit_unknown

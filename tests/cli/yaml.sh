@@ -41,3 +41,16 @@ lvrun train "$model" --config type.yaml --fake-data --steps 1 --out none; said w
 printf 'batch_size: many\n' >number.yaml
 lvrun train "$model" --config number.yaml --fake-data --steps 1 --out none; said wrong_number
 lvrun train "$model" --config nowhere.yaml --fake-data --out none; said missing_file
+
+# lines as they stand in the original's files
+cat >original.yaml <<'Y'
+epochs: 1
+batch_size: 4
+backup: True
+log_images: True
+num_workers: 16
+image_log_steps: 1000
+lr_decay: True
+learning_rate: 4.5e-6
+Y
+lvrun train "$model" --config original.yaml --train_dir train --val_dir val --out original; succeeds original_file
