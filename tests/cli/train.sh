@@ -48,3 +48,12 @@ for file in run/checkpoints/best.safetensors; do
     lvrun decode "$file" codes.safetensors --out decoded; succeeds decode
 done
 lvrun eval "$model" --val-dir val; said eval_without_weights
+
+# On a terminal one line that is drawn over; elsewhere lines
+if command -v script >/dev/null; then
+    script -qec "'$bin/lvrun' train '$model' --train-dir train --val-dir val ${quick[*]} --out terminal" typescript >out 2>err; status=$?
+    succeeds terminal
+    holds terminal_progress grep -q $'\r\033\\[Kstep 12/12' typescript
+else
+    echo "skip terminal: no script(1)"
+fi
