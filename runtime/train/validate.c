@@ -26,7 +26,8 @@ struct LvValidator {
     LvLoaderOptions loader;
     int64_t batch, pictures, seed;
     Entry eval, encode, decode, reconstruct;
-    const LvPort *tokens;  // encode's result, decode's input
+    bool whole;            // eval gives the pictures
+    const LvPort *tokens;  // eval's or encode's result, decode's input
     LvSheet *sheet;
     LV_VEC(LvScore) scores;
     double *sums;          // [eval results]
@@ -82,7 +83,18 @@ static bool gives_pictures(const Entry *entry, const LvFeed *feed) {
            image->shape.dim[1] == 3 && image->shape.dim[2] == feed->resolution && image->shape.dim[3] == feed->resolution;
 }
 
+static bool gives_tokens(const LvPort *tokens, int64_t batch) {
+    return tokens && lv_dtype_is_int(tokens->dtype) && tokens->shape.rank > 0 && tokens->shape.dim[0] == batch;
+}
+
+// Where eval gives the pictures and the codes too, one program does it all.
 static bool open_pictures(LvValidator *v, const LvPlanSource *source, LvError *error) {
+    if (v->eval.plan && gives_pictures(&v->eval, &v->eval.feed)) {
+        v->tokens = port_named(v->eval.plan->results, v->eval.plan->result_count, "tokens");
+        if (!gives_tokens(v->tokens, v->batch)) v->tokens = NULL;
+        v->whole = true;
+        return true;
+    }
     if (!open_entry(v, source, "encode", true, &v->encode, error)) return false;
     if (v->encode.plan) {
         v->tokens = port_named(v->encode.plan->results, v->encode.plan->result_count, "tokens");
@@ -112,7 +124,7 @@ static bool make_room(LvValidator *v, LvError *error) {
     v->sums = lv_calloc((size_t)(v->eval.plan ? v->eval.plan->result_count : 0) + 1, sizeof *v->sums);
     size_t bytes = 0;
     if (v->tokens && lv_shape_bytes(v->tokens->shape, v->tokens->dtype, &bytes)) v->token_data = lv_malloc(bytes + 1);
-    if (v->encode.plan || v->reconstruct.plan) v->sheet = lv_sheet_create(feed->resolution, SHEET_COLUMNS, SHEET_PAIRS);
+    if (v->whole || v->encode.plan || v->reconstruct.plan) v->sheet = lv_sheet_create(feed->resolution, SHEET_COLUMNS, SHEET_PAIRS);
     return true;
 }
 
@@ -198,16 +210,29 @@ static void count_codes(LvValidator *v, int64_t pictures) {
     }
 }
 
+static bool read_tokens(LvValidator *v, const Entry *entry, int64_t count, LvError *error) {
+    size_t bytes = 0;
+    if (!v->tokens) return true;
+    lv_shape_bytes(v->tokens->shape, v->tokens->dtype, &bytes);
+    if (!lv_program_get_result(entry->program, "tokens", v->token_data, bytes, error)) return false;
+    count_codes(v, count);
+    return true;
+}
+
+static bool run_reconstruct(LvValidator *v, const LvBatch *batch, LvError *error) {
+    const Entry *e = &v->reconstruct;
+    return lv_feed_scalars(e->program, v->seed, 0, 0, error) && lv_feed_batch(&e->feed, e->program, batch, error) &&
+           lv_program_run(e->program, error);
+}
+
 static bool run_codec(LvValidator *v, const LvBatch *batch, int64_t count, LvError *error) {
     size_t bytes = 0;
     lv_shape_bytes(v->tokens->shape, v->tokens->dtype, &bytes);
-    bool good = lv_feed_scalars(v->encode.program, v->seed, 0, 0, error) &&
+    return lv_feed_scalars(v->encode.program, v->seed, 0, 0, error) &&
                 lv_feed_batch(&v->encode.feed, v->encode.program, batch, error) && lv_program_run(v->encode.program, error) &&
-                lv_program_get_result(v->encode.program, "tokens", v->token_data, bytes, error) &&
+                read_tokens(v, &v->encode, count, error) &&
                 lv_program_set_input(v->decode.program, "tokens", v->token_data, bytes, error) &&
                 lv_feed_scalars(v->decode.program, v->seed, 0, 0, error) && lv_program_run(v->decode.program, error);
-    if (good) count_codes(v, count);
-    return good;
 }
 
 // Pictures of the sheet are spread evenly over those validated.
@@ -218,12 +243,11 @@ static bool on_sheet(const LvValidator *v, int64_t at) {
 
 static bool run_pictures(LvValidator *v, const LvBatch *batch, int64_t first, int64_t count, LvError *error) {
     if (!v->sheet) return true;
-    Entry *last = v->encode.program ? &v->decode : &v->reconstruct;
+    Entry *last = v->whole ? &v->eval : v->encode.program ? &v->decode : &v->reconstruct;
     size_t floats = (size_t)3 * (size_t)v->loader.resolution * (size_t)v->loader.resolution;
-    bool good = v->encode.program ? run_codec(v, batch, count, error)
-                                  : lv_feed_scalars(last->program, v->seed, 0, 0, error) &&
-                                        lv_feed_batch(&v->reconstruct.feed, last->program, batch, error) &&
-                                        lv_program_run(last->program, error);
+    bool good = v->whole              ? read_tokens(v, &v->eval, count, error)
+                : v->encode.program   ? run_codec(v, batch, count, error)
+                                      : run_reconstruct(v, batch, error);
     good = good && lv_program_get_result(last->program, "image", v->output, floats * (size_t)v->batch * sizeof(float), error);
     for (int64_t i = 0; good && i < count; i++) {
         const float *picture = batch->pictures + (size_t)i * floats, *output = v->output + (size_t)i * floats;

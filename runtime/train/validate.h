@@ -1,5 +1,6 @@
 // Validation: the model's own entries over a data set, as many of these as the model has.
-//   eval(image)                        each scalar result, mean over pictures, as val_NAME
+//   eval(image)                        each scalar result, mean over pictures, as val_NAME. Where it gives {image} too (and
+//                                      {tokens: int}), these are taken and nothing else is run; else
 //   encode(image) -> {tokens: int}, decode(tokens) -> {image}, or else reconstruct(image) -> {image}:
 //       val_psnr, mean over pictures of 10 log10(4 / mse), outputs clamped to [-1, 1]; with encode: val_codes_used
 #ifndef LV_TRAIN_VALIDATE_H
