@@ -69,8 +69,8 @@ static bool evaluate(Session *s, LvError *error) {
 int cmd_eval(int argc, char **argv) {
     static const SessionCommand command = {
         "lvrun eval MODEL --val-dir DATA [options]",
-        "Runs the model over a data set: entry `eval`'s results as val_NAME, and val_psnr of its reconstructions (mean over\n"
-        "pictures of 10 log10(4 / mse), outputs clamped to [-1, 1]). Prints one JSON object.",
+        "Runs the model over a data set: the results of its entry `validate` or `eval` as val_NAME, and val_psnr of its\n"
+        "reconstructions (mean over pictures of 10 log10(4 / mse), outputs clamped to [-1, 1]). Prints one JSON object.",
         "  lvrun eval runs/augvae/checkpoints/best.safetensors --val-dir pictures/val\n"
         "  lvrun eval models/augvae.lv --config tiny --weights W.safetensors --val-dir V --grid grid.png\n",
         specs, 0, evaluate};

@@ -26,8 +26,8 @@ struct LvValidator {
     LvLoaderOptions loader;
     int64_t batch, pictures, seed;
     Entry eval, encode, decode, reconstruct;
-    bool whole;            // eval gives the pictures
-    const LvPort *tokens;  // eval's or encode's result, decode's input
+    bool whole;            // `eval` holds the entry validate or one like it, which gives the pictures
+    const LvPort *tokens;  // validate's or encode's result, decode's input
     LvSheet *sheet;
     LV_VEC(LvScore) scores;
     double *sums;          // [eval results]
@@ -87,7 +87,12 @@ static bool gives_tokens(const LvPort *tokens, int64_t batch) {
     return tokens && lv_dtype_is_int(tokens->dtype) && tokens->shape.rank > 0 && tokens->shape.dim[0] == batch;
 }
 
-// Where eval gives the pictures and the codes too, one program does it all.
+static bool open_losses(LvValidator *v, const LvPlanSource *source, LvError *error) {
+    return open_entry(v, source, "validate", true, &v->eval, error) &&
+           (v->eval.plan || open_entry(v, source, "eval", true, &v->eval, error));
+}
+
+// Where one entry gives losses, pictures and codes, one program does it all.
 static bool open_pictures(LvValidator *v, const LvPlanSource *source, LvError *error) {
     if (v->eval.plan && gives_pictures(&v->eval, &v->eval.feed)) {
         v->tokens = port_named(v->eval.plan->results, v->eval.plan->result_count, "tokens");
@@ -141,7 +146,7 @@ bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *s
         if (limit > 0 && limit < v->pictures) v->pictures = limit;
         v->batch = even_batch(batch, v->pictures);
     }
-    good = good && open_entry(v, source, "eval", true, &v->eval, error) && open_pictures(v, source, error) && make_room(v, error);
+    good = good && open_losses(v, source, error) && open_pictures(v, source, error) && make_room(v, error);
     if (good) *out = v;
     else lv_validator_destroy(v);
     return good;

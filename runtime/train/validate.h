@@ -1,6 +1,7 @@
 // Validation: the model's own entries over a data set, as many of these as the model has.
-//   eval(image)                        each scalar result, mean over pictures, as val_NAME. Where it gives {image} too (and
-//                                      {tokens: int}), these are taken and nothing else is run; else
+//   validate(image) -> {image, tokens: int, …}   each scalar result, mean over pictures, as val_NAME, and all that follows
+// or, where there is none or it gives no pictures:
+//   eval(image)                        the scalar results
 //   encode(image) -> {tokens: int}, decode(tokens) -> {image}, or else reconstruct(image) -> {image}:
 //       val_psnr, mean over pictures of 10 log10(4 / mse), outputs clamped to [-1, 1]; with encode: val_codes_used
 #ifndef LV_TRAIN_VALIDATE_H
