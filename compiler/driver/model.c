@@ -38,9 +38,19 @@ static json_t *to_json(Val v) {
     }
 }
 
+// The fewest digits that read back as the same number: 4.5e-06, not 4.5000000000000001e-06.
+static size_t real_digits(Val v) {
+    char text[40];
+    for (int digits = 6; v.kind == VAL_FLOAT && digits < 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, v.f);
+        if (strtod(text, NULL) == v.f) return (size_t)digits;
+    }
+    return 17;
+}
+
 static const char *json_text(LvArena *arena, Val v) {
     json_t *json = to_json(v);
-    char *text = json ? json_dumps(json, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17)) : NULL;
+    char *text = json ? json_dumps(json, JSON_ENCODE_ANY | JSON_REAL_PRECISION(real_digits(v))) : NULL;
     const char *copy = lv_arena_strdup(arena, text ? text : "null");
     free(text);
     json_decref(json);

@@ -48,3 +48,4 @@ succeeds pretrained_path
 lvrun train "$model" --fake-data --steps 1 --codebook_weight 2; said codebook_weight
 if "$bin/lvc" "$root/models/augvae.lv" --emit ast --entry encode --config tiny --ch_mult 1 1 >/dev/null 2>err; then ok list_of_words; else bad list_of_words "$(head -1 err)"; fi
 "$bin/lvc" "$root/models/augvae.lv" --emit lop >out 2>err; status=$?; said emit_unknown
+lvrun info "$root/models/augvae.lv"; holds shortest_number grep -q 'float *4.5e-6 ' out
