@@ -244,6 +244,19 @@ static int run_passes(Command *command, const char *names) {
     return good ? 0 : fail(&error);
 }
 
+// The model refused a name: it may be an option of lvc's own, misspelt.
+static void suggest_option(const Options *options, LvError *error) {
+    const char *names[sizeof specs / sizeof *specs];
+    size_t count = 0;
+    for (const OptionSpec *s = specs; s->name; s++) names[count++] = s->name;
+    for (size_t i = 0; i < options->settings.count; i++) {
+        const char *origin = options->settings.data[i].origin;
+        if (strncmp(origin, "--", 2) || !error->message || strncmp(error->message, origin, strlen(origin))) continue;
+        const char *near = lv_nearest_name(origin + 2, names, count);
+        if (near && !(error->hint && strstr(error->hint, "did you mean"))) lv_error_hint(error, "did you mean '--%s'?", near);
+    }
+}
+
 static bool load(Command *command, LvError *error) {
     const Options *options = &command->options;
     LV_VEC(LvSetting) settings = {0};
@@ -254,6 +267,7 @@ static bool load(Command *command, LvError *error) {
     bool good = lv_model_load(command->path, NULL, 0, options_get(options, "config", NULL), settings.data, (int)settings.count,
                               &command->diagnostics, &command->model, error);
     lv_vec_free(&settings);
+    if (!good) suggest_option(options, error);
     return good;
 }
 

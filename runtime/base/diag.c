@@ -47,6 +47,19 @@ void lv_diagnostics_free(LvDiagnostics *diagnostics) {
     lv_vec_free(&diagnostics->list);
 }
 
+// A module that is wrong in itself is wrong in each of its instances: the first of them says it.
+static bool is_repeated(const LvDiagnostics *diagnostics, LvSpan span, const char *message) {
+    if (span.file < 0) return false;
+    for (size_t i = 0; i < diagnostics->list.count; i++) {
+        const LvDiagnostic *d = &diagnostics->list.data[i];
+        if (d->severity != LV_NOTE && d->span.file == span.file && d->span.begin == span.begin && d->span.end == span.end &&
+            !strcmp(d->message, message)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void lv_report(LvDiagnostics *diagnostics, LvSeverity severity, LvSpan span, const char *format, ...) {
     if (severity == LV_SEVERE) diagnostics->errors++;
     if (diagnostics->errors > diagnostics->limit) return;
@@ -55,6 +68,12 @@ void lv_report(LvDiagnostics *diagnostics, LvSeverity severity, LvSpan span, con
     va_start(args, format);
     lv_text_vprintf(&text, format, args);
     va_end(args);
+    if (severity != LV_NOTE) diagnostics->repeated = is_repeated(diagnostics, span, text.data);
+    if (diagnostics->repeated) {
+        if (severity == LV_SEVERE) diagnostics->errors--;
+        lv_text_free(&text);
+        return;
+    }
     lv_vec_push(&diagnostics->list, (LvDiagnostic){severity, span, text.data});
 }
 

@@ -39,6 +39,7 @@ typedef struct {
     LvSources *sources;
     LV_VEC(LvDiagnostic) list;
     size_t errors;
+    bool repeated;  // the last error was said before at its place: its notes go the same way
     size_t limit;  // errors kept; further ones are only counted. 0: 20
 } LvDiagnostics;
 

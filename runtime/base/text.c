@@ -111,7 +111,22 @@ static void sync_folder_of(const char *path) {
     free(copy);
 }
 
+bool lv_file_is_special(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode);
+}
+
+// A device or a pipe is written to: a file renamed to its name would take its place.
+static bool write_special(const char *path, const void *data, size_t length, LvError *error) {
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    bool good = file >= 0 && write_all(file, data, length);
+    if (!good) lv_error_system(error, "cannot write '%s'", path);
+    if (file >= 0) close(file);
+    return good;
+}
+
 bool lv_file_write(const char *path, const void *data, size_t length, LvError *error) {
+    if (lv_file_is_special(path)) return write_special(path, data, length, error);
     LvText temporary = {0};
     lv_text_printf(&temporary, "%s.tmp.%ld", path, (long)getpid());
     int file = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);

@@ -23,7 +23,9 @@ void lv_text_free(LvText *text);
 
 // Whole file into memory (closing zero added, not counted). Refuses files over `limit` bytes, folders, special files.
 bool lv_file_read(const char *path, size_t limit, char **data, size_t *length, LvError *error);
-// Written under a temporary name beside `path`, synced, renamed: the old file or the new one, never a torn one.
+bool lv_file_is_special(const char *path);  // there, and neither a file nor a folder: a device, a pipe
+// Written under a temporary name beside `path`, synced, renamed: the old file or the new one, never a torn one. What is special
+// is written to in its place.
 bool lv_file_write(const char *path, const void *data, size_t length, LvError *error);
 
 // Nearest of `names` by edit distance (at most a third of the word wrong), NULL if none is near.

@@ -234,17 +234,19 @@ static void sync_folder(const char *path) {
 bool lv_safetensors_write(const char *path, const LvTensor *tensors, int count, const LvMetadata *metadata,
                           int metadata_count, LvError *error) {
     LvText header = {0}, temporary = {0};
+    bool special = lv_file_is_special(path);  // /dev/null: written to, never replaced
     if (!print_header(tensors, count, metadata, metadata_count, &header, error)) return false;
-    lv_text_printf(&temporary, "%s.tmp.%ld", path, (long)getpid());
+    if (special) lv_text_puts(&temporary, path);
+    else lv_text_printf(&temporary, "%s.tmp.%ld", path, (long)getpid());
     int file = open(temporary.data, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     bool good = file >= 0 && write_all(file, header.data, header.length);
     for (int i = 0; good && i < count; i++) good = write_all(file, tensors[i].data, tensors[i].bytes);
-    good = good && fsync(file) == 0;
+    good = good && (special || fsync(file) == 0);
     int saved = errno;
     if (file >= 0 && close(file) != 0 && good) good = false, saved = errno;
-    if (good && rename(temporary.data, path) != 0) good = false, saved = errno;
+    if (good && !special && rename(temporary.data, path) != 0) good = false, saved = errno;
     if (!good) {
-        if (file >= 0) unlink(temporary.data);
+        if (file >= 0 && !special) unlink(temporary.data);
         errno = saved;
         lv_error_system(error, "cannot write '%s'", path);
     } else {

@@ -49,3 +49,9 @@ lvrun train "$model" --fake-data --steps 1 --codebook_weight 2; said codebook_we
 if "$bin/lvc" "$root/models/augvae.lv" --emit ast --entry encode --config tiny --ch_mult 1 1 >/dev/null 2>err; then ok list_of_words; else bad list_of_words "$(head -1 err)"; fi
 "$bin/lvc" "$root/models/augvae.lv" --emit lop >out 2>err; status=$?; said emit_unknown
 lvrun info "$root/models/augvae.lv"; holds shortest_number grep -q 'float *4.5e-6 ' out
+
+# what is no file is written to, and stays what it is
+mkfifo pipe; cat pipe >from_pipe &
+"$bin/lvc" "$model" -o pipe >out 2>err; status=$?; wait; succeeds artifact_to_pipe
+holds pipe_stays test -p pipe -a -s from_pipe
+"$bin/lvc" "$model" --precisoin bf16 >out 2>err; status=$?; said option_of_lvc
