@@ -193,6 +193,8 @@ static void print_cost(const LvPlan *plan, double seconds) {
                  {LV_ARENA_GRADIENTS, "  gradients"}, {LV_ARENA_ACTIVATIONS, "  activations"}, {LV_ARENA_CONSTANTS, "  constants"},
                  {LV_ARENA_IO, "  inputs, results"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) print_bytes(kinds[i].name, plan->arena_bytes[kinds[i].kind]);
+    // oneDNN says what scratch it wants only when its primitives are made, on the machine that runs.
+    printf("  %-16s the library's comes on top: `lvrun bench` shows it\n", "  workspace");
     printf("  %-16s %10.2f s\n", "compiled in", seconds);
 }
 
