@@ -79,17 +79,6 @@ static void print_help(void) {
 
 // ---- what the options say
 
-static bool parse_bytes(const char *text, int64_t *bytes) {
-    char *end;
-    double value = strtod(text, &end);
-    double unit = *end == 'k' || *end == 'K' ? 1e3 : *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : 1;
-    if (unit > 1) end++;
-    if (*end == 'B') end++;
-    if (end == text || *end || !(value >= 0) || value * unit > 9e18) return false;
-    *bytes = (int64_t)(value * unit);
-    return true;
-}
-
 static int choice(const char *text, const char *const *names, int count) {
     for (int i = 0; i < count; i++) {
         if (!strcmp(text, names[i])) return i;
@@ -101,12 +90,12 @@ static bool compile_options(const Options *options, LvCompileOptions *out, LvErr
     static const char *const precisions[] = {"f32", "bf16"}, *const devices[] = {"cpu", "auto"};
     static const char *const algorithms[] = {"auto", "direct", "winograd"};
     const char *precision = options_get(options, "precision", "f32"), *device = options_get(options, "device", "cpu");
-    const char *conv = options_get(options, "conv", "auto"), *limit = options_get(options, "memory-limit", NULL);
+    const char *conv = options_get(options, "conv", "auto");
     int p = choice(precision, precisions, 2), c = choice(conv, algorithms, 3);
     if (p < 0) return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32 or bf16, not '%s'", precision);
     if (c < 0) return lv_error_set(error, LV_ERROR_USAGE, "--conv is direct, winograd or auto, not '%s'", conv);
     if (choice(device, devices, 2) < 0) return lv_error_set(error, LV_ERROR_USAGE, "--device is cpu or auto, not '%s'", device);
-    if (limit && !parse_bytes(limit, &out->memory_limit)) return lv_error_set(error, LV_ERROR_USAGE, "--memory-limit takes bytes (8G), not '%s'", limit);
+    if (!options_bytes(options, "memory-limit", &out->memory_limit, error)) return false;
     out->device = "cpu";
     out->precision = p ? LV_PRECISION_BF16 : LV_PRECISION_F32;
     out->conv = c == 1 ? LV_CONV_DIRECT : c == 2 ? LV_CONV_WINOGRAD : LV_CONV_AUTO;

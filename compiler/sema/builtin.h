@@ -40,9 +40,9 @@ Val add_builtin(Elaborator *e, const Arguments *a, int count, Value *const *inpu
 // ---- the rules: builtin_numbers.c, builtin_tensors.c, builtin_make.c
 BuiltinRule rule_range, rule_len, rule_min, rule_max, rule_sum, rule_prod, rule_reversed, rule_zip, rule_enumerate,
     rule_int, rule_float, rule_assert, rule_error, rule_unary, rule_binary, rule_select, rule_cast, rule_same,
-    rule_reduce, rule_argreduce, rule_reshape, rule_transpose, rule_expand, rule_slice, rule_pad, rule_concat,
-    rule_reverse, rule_gather, rule_scatter_add, rule_dynamic_slice, rule_three, rule_matmul, rule_conv2d,
-    rule_softmax, rule_layer_norm, rule_group_norm, rule_attention, rule_cross_entropy, rule_gradient, rule_zeros,
+    rule_reduce, rule_along_axis, rule_reshape, rule_transpose, rule_expand, rule_slice, rule_pad, rule_concat,
+    rule_reverse, rule_two, rule_scatter_add, rule_dynamic_slice, rule_three, rule_matmul, rule_conv2d,
+    rule_layer_norm, rule_group_norm, rule_attention, rule_cross_entropy, rule_zeros,
     rule_ones, rule_full, rule_iota, rule_random, rule_constant;
 
 #endif

@@ -90,7 +90,7 @@ Val rule_reduce(Elaborator *e, const Arguments *a) {
     return val_tensor(y && keep ? build_reshape(e->graph, y, shape) : y);
 }
 
-Val rule_argreduce(Elaborator *e, const Arguments *a) {
+Val rule_along_axis(Elaborator *e, const Arguments *a) {
     Value *x = real_tensor(e, a, 0);
     int64_t axis;
     if (!x || !want_axis(e, a, 1, x->shape.rank, -1, &axis)) return VAL_BAD;
@@ -200,7 +200,7 @@ Val rule_reverse(Elaborator *e, const Arguments *a) {
 
 // ---- data-dependent places
 
-Val rule_gather(Elaborator *e, const Arguments *a) {
+Val rule_two(Elaborator *e, const Arguments *a) {
     return add_builtin(e, a, 2, (Value *[]){real_tensor(e, a, 0), real_tensor(e, a, 1)}, NULL);
 }
 
@@ -249,15 +249,6 @@ Val rule_conv2d(Elaborator *e, const Arguments *a) {
     return add_builtin(e, a, 2, (Value *[]){real_tensor(e, a, 0), real_tensor(e, a, 1)}, &attrs);
 }
 
-Val rule_softmax(Elaborator *e, const Arguments *a) {
-    Value *x = real_tensor(e, a, 0);
-    int64_t axis;
-    if (!x || !want_axis(e, a, 1, x->shape.rank, -1, &axis)) return VAL_BAD;
-    Attrs attrs = {0};
-    attrs_int(&attrs, ATTR_axis, axis);
-    return add_builtin(e, a, 1, &x, &attrs);
-}
-
 Val rule_layer_norm(Elaborator *e, const Arguments *a) {
     double eps;
     if (!want_number(e, a, 3, 1e-5, &eps)) return VAL_BAD;
@@ -298,4 +289,3 @@ Val rule_cross_entropy(Elaborator *e, const Arguments *a) {
     return add_builtin(e, a, 2, (Value *[]){real_tensor(e, a, 0), real_tensor(e, a, 1)}, &attrs);
 }
 
-Val rule_gradient(Elaborator *e, const Arguments *a) { return rule_gather(e, a); }

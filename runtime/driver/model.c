@@ -155,20 +155,8 @@ const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError
     return NULL;
 }
 
-static bool parse_bytes(const char *text, int64_t *bytes) {
-    char *end;
-    double value = strtod(text, &end);
-    double unit = *end == 'k' || *end == 'K' ? 1e3 : *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : 1;
-    if (unit > 1) end++;
-    if (*end == 'B') end++;
-    if (end == text || *end || !(value >= 0) || value * unit > 9e18) return false;
-    *bytes = (int64_t)(value * unit);
-    return true;
-}
-
 bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error) {
     const char *precision = options_get(options, "precision", "f32"), *conv = options_get(options, "conv", NULL);
-    const char *limit = options_get(options, "memory-limit", NULL);
     out->device = "cpu";
     if (!strcmp(precision, "f32") || !strcmp(precision, "32")) out->precision = LV_PRECISION_F32;
     else if (!strcmp(precision, "bf16") || !strcmp(precision, "16")) out->precision = LV_PRECISION_BF16;
@@ -179,9 +167,7 @@ bool model_compile_options(const Options *options, LvCompileOptions *out, LvErro
         else if (!strcmp(conv, "auto")) out->conv = LV_CONV_AUTO;
         else return lv_error_set(error, LV_ERROR_USAGE, "--conv is direct, winograd or auto, not '%s'", conv);
     }
-    if (limit && !parse_bytes(limit, &out->memory_limit)) {
-        return lv_error_set(error, LV_ERROR_USAGE, "--memory-limit takes bytes (8G), not '%s'", limit);
-    }
+    if (!options_bytes(options, "memory-limit", &out->memory_limit, error)) return false;
     out->no_fuse = options_flag(options, "no-fuse", false);
     out->no_optimize = options_flag(options, "no-optimize", false);
     return true;

@@ -41,7 +41,8 @@ bool options_has(const Options *options, const char *name);
 bool options_flag(const Options *options, const char *name, bool otherwise);  // --name or --no-name
 bool options_integer(const Options *options, const char *name, int64_t low, int64_t high, int64_t *value, LvError *error);
 bool options_number(const Options *options, const char *name, double *value,
-                    LvError *error);  // both leave *value alone if absent
+                    LvError *error);  // these leave *value alone if it is absent
+bool options_bytes(const Options *options, const char *name, int64_t *value, LvError *error);  // "512M", "8G", "8GB"
 void options_print_help(const OptionSpec *specs, LvText *out);
 // A subcommand's page: usage, what it does, its options, examples. Prints to stdout, returns 0.
 int options_help_page(const char *usage, const char *about, const OptionSpec *specs, const char *examples);
