@@ -8,8 +8,7 @@
 #include "passes/pass.h"
 
 bool pass_decompose(Graph *graph, PassContext *context) {
-    bool changed = false;
-    LV_VEC(Value *) with = {0};
+    Replacements with = {0};
     Node *node = graph->first;
     while (node) {
         const OpInfo *info = op_info(node->op);
@@ -31,20 +30,14 @@ bool pass_decompose(Graph *graph, PassContext *context) {
             node = after;
             continue;
         }
-        changed = true;
         for (int i = 0; i < node->result_count; i++) {
-            while (with.count <= (size_t)node->results[i].id) lv_vec_push(&with, NULL);
-            with.data[node->results[i].id] = results[i];
+            replacements_set(&with, node->results[i].id, results[i]);
         }
         Node *added = before ? before->next : graph->first;  // composites may decompose into composites
         node = added == node ? after : added;
     }
     rewrite_end(graph);
-    if (changed) {
-        while (with.count < (size_t)graph->next_value) lv_vec_push(&with, NULL);
-        graph_replace_all(graph, with.data);
-    }
-    lv_vec_free(&with);
+    replacements_apply(graph, &with);
     for (Node *next, *at = graph->first; at; at = next) {  // dce keeps effects
         next = at->next;
         if (at->op == OP_all_reduce) graph_remove(graph, at);

@@ -42,6 +42,11 @@ bool rewrite_walk(Graph *graph, RewriteRule rule, void *user);
 void rewrite_at(Graph *graph, Node *node);
 void rewrite_end(Graph *graph);
 
+// What takes the place of which value, gathered during a walk: by value id, NULL (or beyond the end): it stays.
+typedef LV_VEC(Value *) Replacements;
+void replacements_set(Replacements *with, int id, Value *value);
+void replacements_apply(Graph *graph, Replacements *with);  // in every node and result; frees the list
+
 // ---- facts.c: small questions about values
 
 bool value_is_constant(const Value *value);                         // a `constant` node (one number everywhere)

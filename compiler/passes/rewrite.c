@@ -16,16 +16,22 @@ void rewrite_end(Graph *graph) {
     graph->scope = "";
 }
 
-typedef LV_VEC(Value *) Replacements;  // by value id, NULL: stays
-
 static Value *replacement(const Replacements *with, Value *value) {
     while ((size_t)value->id < with->count && with->data[value->id]) value = with->data[value->id];
     return value;
 }
 
-static void replace(Replacements *with, int id, Value *value) {
+void replacements_set(Replacements *with, int id, Value *value) {
     while (with->count <= (size_t)id) lv_vec_push(with, NULL);
     with->data[id] = value;
+}
+
+void replacements_apply(Graph *graph, Replacements *with) {
+    if (with->count) {
+        while (with->count < (size_t)graph->next_value) lv_vec_push(with, NULL);
+        graph_replace_all(graph, with->data);
+    }
+    lv_vec_free(with);
 }
 
 bool rewrite_walk(Graph *graph, RewriteRule rule, void *user) {
@@ -48,15 +54,11 @@ bool rewrite_walk(Graph *graph, RewriteRule rule, void *user) {
         }
         if (--budget < 0) lv_internal_error("rewrite: rules do not end at node %s", op_name(node->op));
         changed = true;
-        replace(&with, node->results[0].id, value);
+        replacements_set(&with, node->results[0].id, value);
         Node *added = before ? before->next : graph->first;  // the first node that the rule added, or the node itself
         node = added == node ? after : added;
     }
     rewrite_end(graph);
-    if (changed) {
-        while (with.count < (size_t)graph->next_value) lv_vec_push(&with, NULL);
-        graph_replace_all(graph, with.data);
-    }
-    lv_vec_free(&with);
+    replacements_apply(graph, &with);
     return changed;
 }
