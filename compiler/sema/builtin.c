@@ -176,6 +176,8 @@ static const Builtin builtins[] = {
     {"constant", "values dtype?", rule_constant, OP_literal, NULL},
     {"rate", "", rule_rate, OP_COUNT, NULL},
     {"step", "", rule_step, OP_COUNT, NULL},
+    {"group", "param name", rule_group, OP_COUNT, NULL},
+    {"in_group", "name", rule_in_group, OP_COUNT, NULL},
     {"minimize", "loss optimizer", NULL, OP_COUNT, NULL},
 };
 

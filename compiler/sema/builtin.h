@@ -43,6 +43,6 @@ BuiltinRule rule_range, rule_len, rule_min, rule_max, rule_sum, rule_prod, rule_
     rule_reduce, rule_along_axis, rule_reshape, rule_transpose, rule_expand, rule_slice, rule_pad, rule_concat,
     rule_reverse, rule_two, rule_scatter_add, rule_dynamic_slice, rule_three, rule_matmul, rule_conv2d,
     rule_layer_norm, rule_group_norm, rule_attention, rule_cross_entropy, rule_zeros,
-    rule_ones, rule_full, rule_iota, rule_random, rule_constant;
+    rule_ones, rule_full, rule_iota, rule_random, rule_constant, rule_group, rule_in_group;  // the last two: variable.c
 
 #endif

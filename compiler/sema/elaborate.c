@@ -34,6 +34,7 @@ static Graph *end(Elaborator *e, bool keep) {
     lv_vec_free(&e->variables);
     lv_map_free(&e->paths);
     lv_map_free(&e->streams);
+    lv_map_free(&e->groups);
     lv_arena_destroy(e->arena);
     return graph;
 }
@@ -53,16 +54,21 @@ static Val instantiate_model(Elaborator *e) {
 
 enum { PACK_ALIGN = 16 };  // elements: 64 bytes, a cache line and the widest vector
 
-// All trained parameters as slices of one flat variable.
+// All trained parameters as slices of one flat variable: those of no group first, then group by group.
 static void pack_parameters(Elaborator *e) {
     int64_t total = 0;
     int count = (int)e->graph->variables.count, pack = -1;
-    for (int i = 0; i < count; i++) {
-        Variable *v = &e->graph->variables.data[i];
-        if (v->kind != LV_VARIABLE_PARAM) continue;
-        v->pack = pack = count;
-        v->pack_offset = total;
-        total += (lv_shape_elements(v->shape) + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+    for (size_t group = 0; group <= e->groups.count; group++) {
+        ParamGroup *found = group ? e->groups.entries[group - 1].value : NULL;
+        if (found) found->begin = total;
+        for (int i = 0; i < count; i++) {
+            Variable *v = &e->graph->variables.data[i];
+            if (v->kind != LV_VARIABLE_PARAM || e->variables.data[i].group != (int)group) continue;
+            v->pack = pack = count;
+            v->pack_offset = total;
+            total += (lv_shape_elements(v->shape) + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+        }
+        if (found) found->end = total;
     }
     if (pack < 0) return;
     e->pack = declare_variable(e, "$params", LV_VARIABLE_PARAM, LV_F32, (LvShape){1, {total}}, LV_NO_SPAN);

@@ -84,7 +84,14 @@ typedef struct {
     int variable;      // of the graph
     Value *current;    // its value at this point; NULL: not read yet
     bool written;
+    int group;         // of params: number of the group that `group` put it into, 0: none
 } VariableState;
+
+// Params that an optimizer may tell apart: they lie together in the flat vector.
+typedef struct {
+    int number;           // from 1
+    int64_t begin, end;   // elements of the flat vector, once it is made
+} ParamGroup;
 
 struct Elaborator {
     LvModel *model;
@@ -99,6 +106,7 @@ struct Elaborator {
     bool in_entry;           // variables can be updated
     int64_t parameter_elements;  // the flat size, once known; -1
     int pack;                // variable of all trained parameters, -1
+    LvMap groups;            // of params: name -> ParamGroup
     const Frame *frame;
     // where code is being run
     SourceFile *file;

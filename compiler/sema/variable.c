@@ -1,6 +1,6 @@
 // Params and states: declaring, reading and updating them in program order; minimize; random streams.
 #include "base/random.h"
-#include "sema/value.h"
+#include "sema/builtin.h"
 
 enum { MAX_VARIABLES = 100000 };
 
@@ -92,6 +92,54 @@ Value *random_node(Elaborator *e, Op op, LvShape shape) {
     return graph_add_typed(e->graph, op, 2, (Value *[]){seed, step}, &attrs, LV_F32, shape);
 }
 
+// ---- groups of params
+
+// group(param, "name"), in a module's body
+Val rule_group(Elaborator *e, const Arguments *a) {
+    if (e->in_entry || e->optimizing) return fail(e, a->call, "params are grouped in the body of a module");
+    if (a->at[0].kind != VAL_VARIABLE) return fail(e, a->span[0], "expected a param, not %s", val_kind_name(a->at[0]));
+    if (a->at[1].kind != VAL_STRING) return fail(e, a->span[1], "expected the group's name, not %s", val_kind_name(a->at[1]));
+    const Variable *v = &e->graph->variables.data[a->at[0].i];
+    if (v->kind == LV_VARIABLE_FROZEN) return val_none();  // nothing trains it
+    if (v->kind != LV_VARIABLE_PARAM) return fail(e, a->span[0], "'%s' is a state, not a param", v->name);
+    ParamGroup *group = lv_map_get(&e->groups, a->at[1].s);
+    if (!group) {
+        group = LV_NEW(e->arena, ParamGroup);
+        group->number = (int)e->groups.count + 1;
+        lv_map_set(&e->groups, a->at[1].s, group);
+    }
+    VariableState *state = &e->variables.data[a->at[0].i];
+    if (state->group && state->group != group->number)
+        return fail(e, a->call, "'%s' is in the group '%s' already", v->name, e->groups.entries[state->group - 1].key);
+    state->group = group->number;
+    return val_none();
+}
+
+// in_group("name"): which elements of the flat vector belong to the group
+Val rule_in_group(Elaborator *e, const Arguments *a) {
+    if (a->at[0].kind != VAL_STRING) return fail(e, a->span[0], "expected a group's name, not %s", val_kind_name(a->at[0]));
+    if (e->pack < 0) return fail(e, a->call, "in_group stands in an optimizer: there is no flat vector of params yet");
+    const ParamGroup *group = lv_map_get(&e->groups, a->at[0].s);
+    if (!group) {
+        const char **names = LV_NEW_ARRAY(e->arena, const char *, e->groups.count + 1);
+        LvText hint = {0};
+        for (size_t i = 0; i < e->groups.count; i++) names[i] = e->groups.entries[i].key;
+        suggest(e, a->at[0].s, names, e->groups.count, &hint);
+        Val bad = fail(e, a->span[0], "no param was put into a group '%s'%s", a->at[0].s, lv_text_get(&hint));
+        lv_text_free(&hint);
+        return bad;
+    }
+    LvShape shape = {1, {e->parameter_elements}};
+    LvDType dtype = e->parameter_elements > INT32_MAX ? LV_I64 : LV_I32;
+    Attrs attrs = {0};
+    attrs_int(&attrs, ATTR_axis, 0);
+    mark_nodes(e, a->call);
+    Value *at = graph_add_typed(e->graph, OP_iota, 0, NULL, &attrs, dtype, shape);
+    Value *after = build_binary(e->graph, OP_ge, at, build_constant(e->graph, (double)group->begin, dtype, shape));
+    Value *before = build_binary(e->graph, OP_lt, at, build_constant(e->graph, (double)group->end, dtype, shape));
+    return val_tensor(build_binary(e->graph, OP_and, after, before));
+}
+
 // ---- minimize
 
 static Val run_optimizer(Elaborator *e, Val optimizer, Value *p, Value *g, LvSpan span) {
@@ -133,11 +181,14 @@ static bool reaches_param(Elaborator *e, const Value *loss) {
 static Value *gradients(Elaborator *e, Value *loss, LvSpan span) {
     int count = 0;
     Value **parts = LV_NEW_ARRAY(e->arena, Value *, e->graph->variables.count + 1);
-    for (size_t i = 0; i < e->graph->variables.count; i++) {
-        if (e->graph->variables.data[i].kind != LV_VARIABLE_PARAM || e->graph->variables.data[i].is_pack) continue;
-        Value *param = variable_read(e, (int)i);
-        e->graph->span = span;
-        parts[count++] = build_node(e->graph, OP_gradient, 2, (Value *[]){loss, param}, NULL);
+    for (size_t group = 0; group <= e->groups.count; group++) {
+        for (size_t i = 0; i < e->graph->variables.count; i++) {
+            const Variable *v = &e->graph->variables.data[i];
+            if (v->kind != LV_VARIABLE_PARAM || v->is_pack || e->variables.data[i].group != (int)group) continue;
+            Value *param = variable_read(e, (int)i);
+            e->graph->span = span;
+            parts[count++] = build_node(e->graph, OP_gradient, 2, (Value *[]){loss, param}, NULL);
+        }
     }
     return build_node(e->graph, OP_pack, count, parts, NULL);
 }
