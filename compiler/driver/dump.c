@@ -50,7 +50,7 @@ static void dump_operand(const LvOperand *operand, LvText *out) {
 }
 
 static const char *kind_name(LvStepKind kind) {
-    static const char *const names[LV_STEP_KIND_COUNT] = {"kernel", "conv", "matmul", "copy", "zero", "all_reduce"};
+    static const char *const names[LV_STEP_KIND_COUNT] = {"kernel", "conv", "matmul", "copy", "zero", "all_reduce", "linear_loss"};
     return names[kind];
 }
 
@@ -77,6 +77,8 @@ static void dump_step(const LvPlan *plan, int index, LvText *out) {
                        matmul->has_bias ? " bias" : "", matmul->has_residual ? " residual" : "");
         if (matmul->activation) lv_text_printf(out, " activation %d", matmul->activation);
         if (matmul->alpha != 1) lv_text_printf(out, " scale %.9g", matmul->alpha);
+    } else if (step->kind == LV_STEP_LINEAR_LOSS) {
+        lv_text_printf(out, "%s ignore %d", step->linear_loss.gradient ? " gradient" : "", (int)step->linear_loss.ignore);
     }
     lv_text_putc(out, '\n');
     for (int i = 0; i < step->operand_count; i++) {

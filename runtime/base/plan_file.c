@@ -86,6 +86,9 @@ static json_t *put_step(Writer *w, const LvStep *s) {
                              (json_int_t)s->bytes, "operands", operands, "kernel", s->kernel, "scalars", scalars);
     if (s->kind == LV_STEP_CONV) json_object_set_new(step, "conv", put_conv(&s->conv));
     if (s->kind == LV_STEP_MATMUL) json_object_set_new(step, "matmul", put_matmul(w, &s->matmul));
+    if (s->kind == LV_STEP_LINEAR_LOSS)
+        json_object_set_new(step, "linear_loss",
+                            json_pack("{sb, si}", "gradient", s->linear_loss.gradient, "ignore", (int)s->linear_loss.ignore));
     return step;
 }
 
@@ -362,6 +365,12 @@ static void get_step(Reader *r, const json_t *item, LvStep *s) {
     }
     if (r->good && s->kind == LV_STEP_CONV) get_conv(r, get(r, item, "conv"), &s->conv);
     if (r->good && s->kind == LV_STEP_MATMUL) get_matmul(r, get(r, item, "matmul"), &s->matmul);
+    if (r->good && s->kind == LV_STEP_LINEAR_LOSS) {
+        const json_t *loss = get(r, item, "linear_loss");
+        int64_t ignore = get_integer(r, loss, "ignore");
+        s->linear_loss.gradient = get_bool(r, loss, "gradient");
+        s->linear_loss.ignore = ignore >= INT32_MIN && ignore <= INT32_MAX ? (int32_t)ignore : -1;
+    }
 }
 
 static void get_plan(Reader *r, const json_t *root, LvPlan *plan) {

@@ -154,7 +154,7 @@ static void print_report(const Bench *bench, const double *times, const char *en
     int64_t calls = 0, flops = 0, n = bench->steps;
     double median = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
     for (int s = 0; s < plan->step_count; s++) {
-        calls += plan->steps[s].kind == LV_STEP_CONV || plan->steps[s].kind == LV_STEP_MATMUL;
+        calls += plan->steps[s].kind == LV_STEP_CONV || plan->steps[s].kind == LV_STEP_MATMUL || plan->steps[s].kind == LV_STEP_LINEAR_LOSS;
         flops += plan->steps[s].flops;
     }
     int launches = 0;

@@ -64,8 +64,8 @@ static bool prepare_calls(LvProgram *program, LvError *error) {
     program->calls = lv_calloc((size_t)plan->step_count + 1, sizeof *program->calls);
     for (int s = 0; s < plan->step_count; s++) {
         const LvStep *step = &plan->steps[s];
-        if (step->kind != LV_STEP_CONV && step->kind != LV_STEP_MATMUL) continue;
-        if (!program->device->ops->prepare(program->device, step, &program->calls[s], error)) {
+        if (step->kind != LV_STEP_CONV && step->kind != LV_STEP_MATMUL && step->kind != LV_STEP_LINEAR_LOSS) continue;
+        if (!program->device->ops->prepare(program->device, program->module, step, &program->calls[s], error)) {
             return lv_error_prefix(error, "step %d, %s", s, step->label ? step->label : "");
         }
     }
@@ -175,7 +175,8 @@ static bool run_step(LvProgram *program, int index, LvError *error) {
     switch (step->kind) {
         case LV_STEP_KERNEL: return ops->launch(device, program->module, step->kernel, buffers, step->scalars, error);
         case LV_STEP_CONV:
-        case LV_STEP_MATMUL: return ops->call(device, program->calls[index], buffers, error);
+        case LV_STEP_MATMUL:
+        case LV_STEP_LINEAR_LOSS: return ops->call(device, program->calls[index], buffers, error);
         case LV_STEP_COPY:
             lv_shape_bytes(step->operands[0].shape, step->operands[0].dtype, &bytes);
             return ops->copy(device, buffers[0], buffers[1], bytes, error);

@@ -104,6 +104,12 @@ const char *const op_cases[] = {
     "attention_grad {causal = true, scale = 0.2} f32[1, 2, 131, 37] f32[1, 2, 131, 37] f32[1, 2, 131, 37] f32[1, 2, 131, 37] f32[1, 2, 131]+ f32[1, 2, 131, 37]",
     "cross_entropy f32[3, 5] i32[3]:0:5", "cross_entropy {ignore = 2} f32[7, 5] i32[7]:0:5", "cross_entropy {ignore = -100} f32[7, 3] i32[7]:-2:5",
     "cross_entropy f32[1, 1] i32[1]:0:1", "cross_entropy f32[0, 3] i32[0]:0:3", "cross_entropy f32[5, 131] i32[5]:0:131",
+    "linear_cross_entropy f32[3, 5] f32[7, 5] i32[3]:0:7", "linear_cross_entropy {ignore = -1} f32[13, 7] f32[5, 7] i32[13]:-3:7",
+    "linear_cross_entropy {ignore = 0} f32[1, 1] f32[1, 1] i32[1]:0:1", "linear_cross_entropy f32[0, 3] f32[5, 3] i32[0]:0:5",
+    "linear_cross_entropy {ignore = 3} f32[300, 17] f32[67, 17] i32[300]:-9:70", "linear_cross_entropy f32[5, 0] f32[3, 0] i32[5]:0:3",
+    "linear_cross_entropy_grad f32[3, 5] f32[7, 5] i32[3]:0:7 f32[3]", "linear_cross_entropy_grad {ignore = -1} f32[13, 7] f32[5, 7] i32[13]:-3:7 f32[13]",
+    "linear_cross_entropy_grad f32[0, 3] f32[5, 3] i32[0]:0:5 f32[0]", "linear_cross_entropy_grad f32[3, 5] f32[7, 5] i32[3]:-9:0 f32[3]",
+    "linear_cross_entropy_grad {ignore = 3} f32[300, 17] f32[67, 17] i32[300]:-9:70 f32[300]",
     "nearest_code f32[7, 3] f32[5, 3]", "nearest_code f32[1, 1] f32[1, 1]", "nearest_code f32[0, 3] f32[5, 3]", "nearest_code f32[61, 2]:-2:3 f32[37, 2]:-2:3",
     "nearest_code f32[67, 64] f32[131, 64]", "nearest_code f32[37, 3]:-1:2 f32[300, 3]:-1:2", "nearest_code f32[5, 0] f32[3, 0]", "nearest_code f32[33, 17] f32[512, 17]",
 };

@@ -98,8 +98,8 @@ static bool cpu_launch(LvDevice *device, LvModule *module, int kernel, char *con
     return true;
 }
 
-static bool cpu_prepare(LvDevice *device, const LvStep *step, LvCall **call, LvError *error) {
-    return cpu_call_prepare((LvCpu *)device, step, call, error);
+static bool cpu_prepare(LvDevice *device, LvModule *module, const LvStep *step, LvCall **call, LvError *error) {
+    return cpu_call_prepare((LvCpu *)device, module, step, call, error);
 }
 
 static void cpu_discard(LvDevice *device, LvCall *call) {

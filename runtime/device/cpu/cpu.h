@@ -33,7 +33,7 @@ void cpu_kernels_launch(LvModule *module, int kernel, char *const *buffers, cons
 // ---- onednn.c
 bool cpu_library_open(LvCpu *cpu, LvError *error);
 void cpu_library_close(LvCpu *cpu);
-bool cpu_call_prepare(LvCpu *cpu, const LvStep *step, LvCall **call, LvError *error);
+bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall **call, LvError *error);
 void cpu_call_discard(LvCall *call);
 bool cpu_call_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error);
 const char *cpu_call_describe(const LvCall *call);

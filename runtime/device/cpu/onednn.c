@@ -35,7 +35,7 @@ void cpu_library_close(LvCpu *cpu) {
 }
 
 size_t cpu_library_scratch(const LvCpu *cpu) {
-    return cpu->library->scratch_bytes;
+    return cpu->library->scratch_bytes + cpu->library->own_bytes;
 }
 
 void cpu_library_version(int version[3]) {
@@ -55,6 +55,7 @@ void call_clear(LvCall *call) {
     lv_vec_free(&call->stages);
     lv_vec_free(&call->memories);
     dnn_pool_free(&call->pool);
+    linear_loss_destroy(call->linear_loss);
     *call = (LvCall){.step = call->step};
 }
 
@@ -144,8 +145,21 @@ static bool is_empty(const LvOperand *operand) {
     return lv_shape_elements(operand->shape) == 0;
 }
 
-bool cpu_call_prepare(LvCpu *cpu, const LvStep *step, LvCall **out, LvError *error) {
+static bool prepare_linear_loss(LvCpu *cpu, LvModule *module, LvCall *call, LvError *error) {
+    call->form = CALL_LINEAR_LOSS;
+    if (!linear_loss_create(cpu, module, call->step, &call->linear_loss, error)) return false;
+    snprintf(call->implementation, sizeof call->implementation, "%s", linear_loss_describe(call->linear_loss));
+    return true;
+}
+
+bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall **out, LvError *error) {
     LvCall *call = call_create(step);
+    if (step->kind == LV_STEP_LINEAR_LOSS) {
+        bool good = prepare_linear_loss(cpu, module, call, error);
+        if (good) *out = call;
+        else cpu_call_discard(call);
+        return good;
+    }
     bool conv = step->kind == LV_STEP_CONV, built = false;
     bool destination_empty = is_empty(&step->operands[0]);
     if (conv && step->conv.direction == LV_CONV_WEIGHT_GRADIENT && step->conv.has_bias) {
@@ -197,6 +211,7 @@ bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvErro
 bool cpu_call_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
     switch (call->form) {
         case CALL_NOTHING: return true;
+        case CALL_LINEAR_LOSS: return linear_loss_run(cpu, call->linear_loss, call->step, buffers, error);
         case CALL_STAGES: return call_execute(cpu->library, call, buffers, error);
         case CALL_PLAIN:
             if (call->step->kind == LV_STEP_CONV) cpu_plain_conv(call->step, buffers);

@@ -7,11 +7,14 @@
 #include "device/cpu/api.h"
 #include "device/cpu/cpu.h"
 
+typedef struct LvLinearLoss LvLinearLoss;
+
 struct LvLibrary {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     char *scratch;         // shared by all calls: they run one after another
     size_t scratch_bytes;
+    size_t own_bytes;      // of calls that keep memory of their own
     LvMap choices;         // measured algorithms of this process, by key: (void *)(1 + LvConvAlgorithm)
 };
 
@@ -31,7 +34,8 @@ typedef struct {
 
 struct LvCall {
     const LvStep *step;
-    enum { CALL_STAGES, CALL_PLAIN, CALL_NOTHING } form;
+    enum { CALL_STAGES, CALL_PLAIN, CALL_NOTHING, CALL_LINEAR_LOSS } form;
+    LvLinearLoss *linear_loss;
     DnnPool pool;
     LV_VEC(CallMemory) memories;
     LV_VEC(CallStage) stages;
@@ -60,6 +64,12 @@ bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvErro
 // conv.c, matmul.c: fill an empty call; false: the library has no such form.
 bool conv_build(LvLibrary *library, LvCall *call, bool winograd);
 bool matmul_build(LvLibrary *library, LvCall *call);
+
+// linear_loss.c: the parts of such a call; `create` leaves something to destroy also where it fails.
+bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLinearLoss **loss, LvError *error);
+void linear_loss_destroy(LvLinearLoss *loss);
+bool linear_loss_run(LvCpu *cpu, const LvLinearLoss *loss, const LvStep *step, char *const *buffers, LvError *error);
+const char *linear_loss_describe(const LvLinearLoss *loss);
 
 // tune.c: the algorithm of an LV_CONV_AUTO step by measurement, remembered in the cache.
 bool tune_wants_winograd(LvCpu *cpu, const LvStep *step);
