@@ -13,7 +13,9 @@ const char *const op_cases[] = {
     "constant {value = 1.5} -> f32[3, 5]", "constant {value = -3} -> i32[4]", "constant {value = 1} -> bool[]",
     "constant {value = 2} -> f32[0, 3]", "literal -> f32[3, 5]", "literal -> i32[7]", "iota {axis = 1} -> i32[3, 5]",
     "iota {axis = 0} -> f32[7]", "iota {axis = 1} -> i64[2, 3, 2]", "random_uniform {stream = 3} i64[]:5:6 i32[]:1:2 -> f32[5, 13]",
-    "random_normal {stream = 4} i64[]:5:6 i32[]:1:2 -> f32[37]", "stop_gradient f32[3, 5]", "all_reduce f32[7]",
+    "random_normal {stream = 4} i64[]:5:6 i32[]:1:2 -> f32[37]",
+    "random_uniform {stream = 3} i64[5]:-9:9 i32[]:1:2 -> f32[5, 13]", "random_normal {stream = 4} i64[3]:-9:9 i32[]:1:2 -> f32[3, 2, 7]",
+    "random_uniform {stream = 3} i64[7]:-9:9 i32[]:1:2 -> f32[7]", "random_uniform {stream = 3} i64[0]:-9:9 i32[]:1:2 -> f32[0, 3]", "stop_gradient f32[3, 5]", "all_reduce f32[7]",
     // elementwise
     SHAPES("neg", ""), "neg i32[7]:-9:9", SHAPES("exp", ""), SHAPES("log", "+"), SHAPES("sqrt", "+"), SHAPES("rsqrt", "+"),
     SHAPES("abs", ""), "abs i32[7]:-9:9", SHAPES("sin", ""), SHAPES("cos", ""), SHAPES("tanh", ""), SHAPES("erf", ""),
