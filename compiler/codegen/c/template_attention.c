@@ -2,9 +2,12 @@
 //
 // Forward: a group of queries lies across lanes; over blocks of keys, scores s = K Q^T, running maximum m and sum l lane by lane,
 // y = y * exp(m_old - m) + V^T p. Backward in two passes, each deterministic with no sums between threads: queries in lanes for dq,
-// keys in lanes for dk and dv; p is rebuilt from logsumexp. With a causal mask, blocks that no lane sees are skipped.
+// keys in lanes for dk and dv; p is rebuilt from logsumexp. With a causal mask, blocks that no lane sees are skipped. Dropped
+// weights are drawn anew in each pass: the numbers depend on their place alone.
 #include <stdio.h>
+#include <stdlib.h>
 
+#include "base/arena.h"
 #include "codegen/c/template_text.h"
 
 static const char head_text[] =
@@ -20,8 +23,17 @@ static const char head_text[] =
     "  return n;\n"
     "}\n";
 
+// What the weights of LANES queries or keys are multiplied with, by their places in the stream.
+static const char dropout_text[] =
+    "LV_F $name_v $name_kept(int64_t seed, int32_t step, int64_t first, int64_t stride, int v) {\n"
+    "  union { $name_v v; float f[$name_LANES]; } kept;\n"
+    "  for (int i = 0; i < $name_LANES; i++)\n"
+    "    kept.f[i] = lv_uniform(seed, $stream, step, first + (v * $name_LANES + i) * stride) >= $dropout ? $keep : 0.f;\n"
+    "  return kept.v;\n"
+    "}\n";
+
 static const char forward_text[] =
-    "static void $name_rows(const float *q, const float *k, const float *v, float *y, float *lse, long row, long rows) {\n"
+    "static void $name_rows(const float *q, const float *k, const float *v, float *y, float *lse, long row, long rows$seeds) {\n"
     "  $name_v qt[3 * $d1], yt[3 * $e1], s[3 * $name_BLOCK], top[3], sum[3];\n"
     "  $name_transpose(q, $d, rows, $d, $scale, qt);\n"
     "  for (int i = 0; i < 3; i++) top[i] = -1e30f - ($name_v){0}, sum[i] = ($name_v){0};\n"
@@ -49,6 +61,7 @@ static const char forward_text[] =
     "      for (long j = 0; j < count; j++) part += s[3 * j + i];\n"
     "      sum[i] = sum[i] * factor[i] + part;\n"
     "    }\n"
+    "$dropForward"
     "    for (long j = 0; j < $e; j++) for (int i = 0; i < 3; i++) yt[3 * j + i] *= factor[i];\n"
     "    $name_multiply(v + first * $eL, 1, $e, $e, count, s, yt, 1);\n"
     "  }\n"
@@ -58,21 +71,22 @@ static const char forward_text[] =
     "}\n"
     "void $name(char *const *buffers, const LvScalar *scalars) {\n"
     "  const float *q = (const float *)buffers[0], *k = (const float *)buffers[1], *v = (const float *)buffers[2];\n"
-    "  float *y = (float *)buffers[3], *lse = (float *)buffers[4];\n"
+    "  float *y = (float *)buffers[$y], *lse = (float *)buffers[$y + 1];\n"
+    "$readSeeds"
     "  const long groups = ($t + $name_ROWS - 1) / $name_ROWS;\n"
     "  (void)scalars;\n"
     "$parallel"
     "  for (long task = 0; task < $heads * groups; task++) {\n"
     "    const long head = task / groups, row = task % groups * $name_ROWS, rows = $t - row < $name_ROWS ? $t - row : $name_ROWS;\n"
     "    const long at = head * $tL + row;\n"
-    "    $name_rows(q + at * $dL, k + head * $sL * $dL, v + head * $sL * $eL, y + at * $eL, lse + at, row, rows);\n"
+    "    $name_rows(q + at * $dL, k + head * $sL * $dL, v + head * $sL * $eL, y + at * $eL, lse + at, row, rows$pass);\n"
     "  }\n"
     "}\n";
 
 // dq: queries in lanes. ds^T = p^T * (v dy^T - delta) * scale; dq^T = k^T ds^T.
 static const char query_text[] =
     "static void $name_queries(const float *q, const float *k, const float *v, const float *y, const float *lse, const float *dy,\n"
-    "                          float *dq, long row, long rows) {\n"
+    "                          float *dq, long row, long rows$seeds) {\n"
     "  $name_v qt[3 * $d1], dyt[3 * $e1], dqt[3 * $d1], p[3 * $name_BLOCK], ds[3 * $name_BLOCK], delta[3], sums[3];\n"
     "  $name_transpose(q, $d, rows, $d, $scale, qt);\n"
     "  $name_transpose(dy, $e, rows, $e, 1.f, dyt);\n"
@@ -91,6 +105,7 @@ static const char query_text[] =
     "    $name_multiply(v + first * $eL, $e, 1, count, $e, dyt, ds, 0);\n"
     "    for (long j = 0; j < count; j++) for (int i = 0; i < 3; i++) p[3 * j + i] -= sums[i];\n"
     "    $name_exp(p, 3 * count);\n"
+    "$dropQueries"
     "    for (long j = 0; j < count; j++)\n"
     "      for (int i = 0; i < 3; i++) {\n"
     "        $name_v d = p[3 * j + i] * (ds[3 * j + i] - delta[i]) * $scale;\n"
@@ -105,7 +120,7 @@ static const char query_text[] =
 // dk, dv: keys in lanes. p = exp(scale q k^T - lse); dv^T = dy^T p; dk^T = q^T ds.
 static const char key_text[] =
     "static void $name_keys(const float *q, const float *k, const float *v, const float *y, const float *lse, const float *dy,\n"
-    "                       float *dk, float *dv, long key, long keys) {\n"
+    "                       float *dk, float *dv, long key, long keys$seeds) {\n"
     "  $name_v kt[3 * $d1], vt[3 * $e1], dkt[3 * $d1], dvt[3 * $e1], p[3 * $name_BLOCK], ds[3 * $name_BLOCK];\n"
     "  $name_transpose(k, $d, keys, $d, $scale, kt);\n"
     "  $name_transpose(v, $e, keys, $e, 1.f, vt);\n"
@@ -124,7 +139,9 @@ static const char key_text[] =
     "      for (int i = 0; i < 3; i++) {\n"
     "        if ($causal && first < key + $name_ROWS)\n"
     "          p[3 * j + i] = $name_choose($name_number(key, i) <= (int32_t)(first + j), p[3 * j + i], ($name_v){0});\n"
+    "$dropKeys"
     "        ds[3 * j + i] = p[3 * j + i] * (ds[3 * j + i] - delta) * $scale;\n"
+    "$dropValues"
     "      }\n"
     "    }\n"
     "    $name_multiply(q + first * $dL, 1, $d, $d, count, ds, dkt, 1);\n"
@@ -138,7 +155,8 @@ static const char backward_text[] =
     "void $name(char *const *buffers, const LvScalar *scalars) {\n"
     "  const float *q = (const float *)buffers[0], *k = (const float *)buffers[1], *v = (const float *)buffers[2];\n"
     "  const float *y = (const float *)buffers[3], *lse = (const float *)buffers[4], *dy = (const float *)buffers[5];\n"
-    "  float *dq = (float *)buffers[6], *dk = (float *)buffers[7], *dv = (float *)buffers[8];\n"
+    "  float *dq = (float *)buffers[$y], *dk = (float *)buffers[$y + 1], *dv = (float *)buffers[$y + 2];\n"
+    "$readSeeds"
     "  const long query_groups = ($t + $name_ROWS - 1) / $name_ROWS, key_groups = ($s + $name_ROWS - 1) / $name_ROWS;\n"
     "  const long groups = query_groups + key_groups;\n"
     "  (void)scalars;\n"
@@ -149,10 +167,10 @@ static const char backward_text[] =
     "    const float *hy = y + head * $tL * $eL, *hl = lse + head * $tL, *hdy = dy + head * $tL * $eL;\n"
     "    if (group < query_groups) {\n"
     "      const long row = group * $name_ROWS, rows = $t - row < $name_ROWS ? $t - row : $name_ROWS;\n"
-    "      $name_queries(hq + row * $dL, hk, hv, hy + row * $eL, hl + row, hdy + row * $eL, dq + (head * $tL + row) * $dL, row, rows);\n"
+    "      $name_queries(hq + row * $dL, hk, hv, hy + row * $eL, hl + row, hdy + row * $eL, dq + (head * $tL + row) * $dL, row, rows$pass);\n"
     "    } else {\n"
     "      const long key = (group - query_groups) * $name_ROWS, keys = $s - key < $name_ROWS ? $s - key : $name_ROWS;\n"
-    "      $name_keys(hq, hk + key * $dL, hv + key * $eL, hy, hl, hdy, dk + (head * $sL + key) * $dL, dv + (head * $sL + key) * $eL, key, keys);\n"
+    "      $name_keys(hq, hk + key * $dL, hv + key * $eL, hy, hl, hdy, dk + (head * $sL + key) * $dL, dv + (head * $sL + key) * $eL, key, keys$pass);\n"
     "    }\n"
     "  }\n"
     "}\n";
@@ -160,7 +178,8 @@ static const char backward_text[] =
 enum { MAX_CHANNELS = 1024 };  // lanes of q, k, v and their gradients stand on a thread's stack: 4 * 48 * 1024 * 4 bytes
 
 static bool takes(const Node *node) {
-    for (int i = 0; i < node->input_count; i++) {
+    int seeds = node_float(node, ATTR_dropout, 0) > 0 ? 2 : 0;
+    for (int i = 0; i < node->input_count - seeds; i++) {
         const Value *v = node->inputs[i];
         if (v->dtype != LV_F32 || !lv_layout_is_row_major(v->layout, v->shape.rank)) return false;
     }
@@ -170,18 +189,67 @@ static bool takes(const Node *node) {
     return q.dim[3] <= MAX_CHANNELS && v.dim[3] <= MAX_CHANNELS && q.dim[2] < INT32_MAX && k.dim[2] < INT32_MAX;
 }
 
+// The texts of a dropout, each empty where there is none.
+typedef struct {
+    const char *seeds, *pass, *read, *forward, *queries, *keys, *values;
+} Dropout;
+
+static const Dropout no_dropout = {"", "", "", "", "", "", ""};
+static const Dropout with_dropout = {
+    ", int64_t place, int64_t seed, int32_t step",
+    ", head * $tL * $sL, seed, step",
+    "  const int64_t seed = *(const int64_t *)buffers[$y - 2];\n"
+    "  const int32_t step = *(const int32_t *)buffers[$y - 1];\n",
+    "    for (long j = 0; j < count; j++)\n"
+    "      for (int i = 0; i < 3; i++) s[3 * j + i] *= $name_kept(seed, step, place + row * $sL + first + j, $sL, i);\n",
+    "    for (long j = 0; j < count; j++)\n"
+    "      for (int i = 0; i < 3; i++) ds[3 * j + i] *= $name_kept(seed, step, place + row * $sL + first + j, $sL, i);\n",
+    "        const $name_v kept = $name_kept(seed, step, place + (first + j) * $sL + key, 1, i);\n"
+    "        ds[3 * j + i] *= kept;\n",
+    "        p[3 * j + i] *= kept;\n",
+};
+
+// A text of the dropout with its own words filled in.
+static char *filled(const Node *node, const char *name, const char *text, int64_t y) {
+    LvShape q = node->inputs[0]->shape, k = node->inputs[1]->shape;
+    LvText out = {0};
+    TEMPLATE_FILL(&out, text, {"name", name, 0}, {"tL", NULL, q.dim[2]}, {"sL", NULL, k.dim[2]}, {"y", NULL, y});
+    return out.data ? out.data : lv_strdup("");
+}
+
+static void print_dropout(const Node *node, const char *name, LvText *out) {
+    double dropout = node_float(node, ATTR_dropout, 0);
+    char below[48], keep[48], stream[24];
+    if (dropout == 0) return;
+    snprintf(below, sizeof below, "((float)%.17g)", dropout);
+    snprintf(keep, sizeof keep, "((float)%.17g)", 1 / (1 - dropout));
+    snprintf(stream, sizeof stream, "%uu", (unsigned)node_int(node, ATTR_stream, 0));
+    TEMPLATE_FILL(out, dropout_text, {"name", name, 0}, {"stream", stream, 0}, {"dropout", below, 0}, {"keep", keep, 0});
+}
+
 static void print_parts(const Node *node, const char *name, int count, const char *const *parts, LvText *out) {
+    bool drops = node_float(node, ATTR_dropout, 0) > 0;
+    const Dropout *d_text = drops ? &with_dropout : &no_dropout;
+    const char *const texts[] = {d_text->seeds, d_text->pass, d_text->read, d_text->forward, d_text->queries, d_text->keys, d_text->values};
+    enum { TEXTS = sizeof texts / sizeof *texts };
+    char *full[TEXTS];
+    for (int i = 0; i < TEXTS; i++) full[i] = filled(node, name, texts[i], node->input_count);
     LvShape q = node->inputs[0]->shape, v = node->inputs[2]->shape;
     int64_t heads = q.dim[0] * q.dim[1], t = q.dim[2], s = v.dim[2], d = q.dim[3], e = v.dim[3];
     char scale[48];
     snprintf(scale, sizeof scale, "((float)%.17g)", node_float(node, ATTR_scale, 1));
     const char *parallel = heads * t * s * (d + e) >= TEMPLATE_PARALLEL ? "#pragma omp parallel for schedule(dynamic, 1)\n" : "";
     template_tile(name, out);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
+        if (i == 1) print_dropout(node, name, out);
         TEMPLATE_FILL(out, parts[i], {"name", name, 0}, {"heads", NULL, heads}, {"t", NULL, t}, {"tL", NULL, t}, {"s", NULL, s},
                       {"sL", NULL, s}, {"d", NULL, d}, {"dL", NULL, d}, {"d1", NULL, d ? d : 1}, {"e", NULL, e}, {"eL", NULL, e},
                       {"e1", NULL, e ? e : 1}, {"scale", scale, 0}, {"causal", NULL, node_bool(node, ATTR_causal, false)},
-                      {"parallel", parallel, 0});
+                      {"parallel", parallel, 0}, {"y", NULL, node->input_count}, {"seeds", full[0], 0}, {"pass", full[1], 0},
+                      {"readSeeds", full[2], 0}, {"dropForward", full[3], 0}, {"dropQueries", full[4], 0}, {"dropKeys", full[5], 0},
+                      {"dropValues", full[6], 0});
+    }
+    for (int i = 0; i < TEXTS; i++) free(full[i]);
 }
 
 bool print_attention(const Node *node, const char *name, LvText *out) {
