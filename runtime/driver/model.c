@@ -9,7 +9,9 @@
 #include <jansson.h>
 
 #include "base/plan_file.h"
+#include "exec/weights.h"
 #include "io/checkpoint.h"
+#include "train/restore.h"
 
 static bool ends_in(const char *text, const char *end) {
     size_t n = strlen(text), m = strlen(end);
@@ -29,8 +31,7 @@ typedef LV_VEC(LvSetting) Settings;
 typedef LV_VEC(LvBundledSource) Bundle;
 
 // A checkpoint's metadata "lverse.model": {"sources": [{"path", "text"}…], "settings": {name: JSON text}}.
-static bool read_checkpoint_model(LvTensorFile *file, LvArena *arena, Settings *settings, Bundle *bundle, LvError *error) {
-    const char *text = lv_safetensors_metadata(file, "lverse.model");
+static bool read_description(const char *text, LvArena *arena, Settings *settings, Bundle *bundle, LvError *error) {
     json_t *root = text ? json_loads(text, 0, NULL) : NULL, *item;
     size_t i;
     const char *name;
@@ -42,7 +43,7 @@ static bool read_checkpoint_model(LvTensorFile *file, LvArena *arena, Settings *
     json_object_foreach(json_object_get(root, "settings"), name, item) {
         if (!json_is_string(item)) continue;
         lv_vec_push(settings, (LvSetting){lv_arena_strdup(arena, name), lv_arena_strdup(arena, json_string_value(item)),
-                                          "the checkpoint"});
+                                          "the checkpoint", false});
     }
     json_decref(root);
     if (bundle->count) return true;
@@ -81,15 +82,15 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
         for (int i = 0; good && i < open->artifact->source_count; i++) lv_vec_push(&bundle, open->artifact->sources[i]);
         for (int i = 0; good && i < open->artifact->setting_count; i++) {
             LvPlanSetting s = open->artifact->settings[i];
-            lv_vec_push(&settings, (LvSetting){s.name, s.value, path});
+            lv_vec_push(&settings, (LvSetting){s.name, s.value, path, false});
         }
     } else if (ends_in(path, ".safetensors")) {
         good = lv_checkpoint_read(path, true, &open->checkpoint, error) &&
-               (read_checkpoint_model(open->checkpoint, arena, &settings, &bundle, error) || lv_error_prefix(error, "%s", path));
+               (read_description(lv_safetensors_metadata(open->checkpoint, "lverse.model"), arena, &settings, &bundle, error) || lv_error_prefix(error, "%s", path));
     }
     for (size_t i = 0; i < options->settings.count; i++) {
         OptionSetting s = options->settings.data[i];
-        lv_vec_push(&settings, (LvSetting){s.name, s.value, s.origin});
+        lv_vec_push(&settings, (LvSetting){s.name, s.value, s.origin, s.optional});
     }
     const char *config = options_get(options, "config", NULL);
     open->path = lv_strdup(path);
@@ -102,6 +103,32 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
     lv_vec_free(&bundle);
     lv_arena_destroy(arena);
     return good;
+}
+
+bool model_open_described(OpenModel *open, const char *name, const char *description, LvTensorFile *weights, LvError *error) {
+    *open = (OpenModel){.checkpoint = weights, .path = lv_strdup(name)};
+    lv_diagnostics_init(&open->diagnostics, &open->sources);
+    Settings settings = {0};
+    Bundle bundle = {0};
+    LvArena *arena = lv_arena_create();
+    bool good = (read_description(description, arena, &settings, &bundle, error) || lv_error_prefix(error, "%s", name)) &&
+                lv_model_load(bundle.data[0].path, bundle.data, (int)bundle.count, NULL, settings.data, (int)settings.count,
+                              &open->diagnostics, &open->model, error);
+    print_diagnostics(open);
+    lv_vec_free(&settings);
+    lv_vec_free(&bundle);
+    lv_arena_destroy(arena);
+    return good;
+}
+
+bool model_load_weights(const OpenModel *open, LvStore *store, LvError *error) {
+    if (!open->checkpoint) {
+        lv_error_set(error, LV_ERROR_USAGE, "'%s' holds no weights", open->path);
+        return lv_error_hint(error, "name a checkpoint (.safetensors)");
+    }
+    return (lv_weights_check(store, open->checkpoint, false, error) &&
+            lv_store_load(store, open->checkpoint, NULL, NULL, error)) ||
+           lv_error_prefix(error, "%s", open->path);
 }
 
 void model_describe(const OpenModel *open, LvText *out) {
@@ -153,6 +180,13 @@ const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError
     lv_vec_free(&names);
     lv_text_free(&list);
     return NULL;
+}
+
+bool model_entry_takes(const LvModelEntry *entry, const char *tokens) {
+    for (int i = 0; i < entry->input_count; i++) {
+        if (!strcmp(entry->inputs[i].name, tokens) && entry->inputs[i].dtype == LV_I32) return true;
+    }
+    return false;
 }
 
 bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error) {
