@@ -1,14 +1,14 @@
 // LV_STEP_LINEAR_LOSS: vocabulary projection and cross-entropy by blocks of rows, so that the logits are never whole in memory,
 // and over the rows that count alone, which are gathered first. Of each block: logits = x weight^T by the library, the step's
 // kernel over the rows, then dx = d weight and dweight += d^T x by the library. A block is tall enough that reading and writing
-// dweight once more for each costs little beside its products; the last rows go in smaller blocks.
+// dweight once more for each costs little beside its products; what is left goes in blocks of half the height, a quarter, an eighth.
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
 #include "device/cpu/onednn.h"
 
-enum { SIZES = 2, SMALLEST = 32, TALLEST = 1024, LEAST_TALL = 256, BLOCK_BYTES = 16 << 20 };
+enum { SIZES = 4, SMALLEST = 32, TALLEST = 1024, LEAST_TALL = 256, BLOCK_BYTES = 16 << 20 };
 
 typedef enum { PRODUCT_LOGITS, PRODUCT_DX, PRODUCT_FIRST_DWEIGHT, PRODUCT_DWEIGHT, PRODUCTS } Product;
 
@@ -17,7 +17,7 @@ struct LvLinearLoss {
     LvModule *module;
     size_t bytes;         // of `memory`
     int64_t n, width, classes;
-    int64_t rows[SIZES];  // of a block: tall ones, and those for what is left
+    int64_t rows[SIZES];  // of a block, each half of the one before
     bool narrow;          // operands are bf16
     LvStep steps[SIZES][PRODUCTS];
     LvOperand operands[SIZES][PRODUCTS][4];
@@ -89,8 +89,10 @@ bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLine
     int64_t tall = BLOCK_BYTES / (4 * l->classes);
     tall = tall < LEAST_TALL ? LEAST_TALL : tall > TALLEST ? TALLEST : tall;
     l->rows[0] = l->n < tall ? l->n : tall;
-    l->rows[1] = l->rows[0] / 8 < SMALLEST ? SMALLEST : l->rows[0] / 8;
-    if (l->rows[1] > l->rows[0]) l->rows[1] = l->rows[0];
+    for (int size = 1; size < SIZES; size++) {
+        int64_t half = (l->rows[size - 1] / 2 + 7) / 8 * 8;
+        l->rows[size] = half < SMALLEST ? l->rows[size - 1] : half;
+    }
     if (!allocate(l, error)) return false;
     for (int size = 0; size < SIZES; size++) {
         describe_products(l, size);
@@ -189,7 +191,8 @@ bool linear_loss_run(LvCpu *cpu, const LvLinearLoss *l, const LvStep *step, char
     if (b.dx && count < l->n && !ops->zero(&cpu->base, b.dx, (size_t)(l->n * l->width) * sizeof *b.dx, error)) return false;
     if (b.dx && !count) return ops->zero(&cpu->base, b.dweight, (size_t)(l->classes * l->width) * sizeof(float), error);
     while (first < count) {
-        int size = count - first >= l->rows[0] ? 0 : SIZES - 1;
+        int size = 0;
+        while (size < SIZES - 1 && l->rows[size] > count - first) size++;
         int64_t rows = count - first < l->rows[size] ? count - first : l->rows[size];
         if (!run_block(cpu, l, step, &b, first, rows, size, error)) return false;
         first += rows;
