@@ -8,7 +8,7 @@
 #include "base/arena.h"
 #include "device/cpu/onednn.h"
 
-enum { SIZES = 4, SMALLEST = 32, TALLEST = 1024, LEAST_TALL = 256, BLOCK_BYTES = 16 << 20 };
+enum { SIZES = 4, SMALLEST = 32, TALLEST = 1024, LEAST_TALL = 256, BLOCK_BYTES = 8 << 20 };
 
 typedef enum { PRODUCT_LOGITS, PRODUCT_DX, PRODUCT_FIRST_DWEIGHT, PRODUCT_DWEIGHT, PRODUCTS } Product;
 
