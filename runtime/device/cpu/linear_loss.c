@@ -13,7 +13,7 @@ enum { SIZES = 4, SMALLEST = 32, TALLEST = 1024, LEAST_TALL = 256, BLOCK_BYTES =
 typedef enum { PRODUCT_LOGITS, PRODUCT_DX, PRODUCT_FIRST_DWEIGHT, PRODUCT_DWEIGHT, PRODUCTS } Product;
 
 struct LvLinearLoss {
-    LvLibrary *library;
+    LvCpu *cpu;
     LvModule *module;
     size_t bytes;         // of `memory`
     int64_t n, width, classes;
@@ -70,13 +70,12 @@ static bool allocate(LvLinearLoss *l, LvError *error) {
     size_t x = take(&total, rows * width * element), logits = take(&total, rows * classes * 4);
     size_t gradient = l->narrow ? take(&total, rows * classes * 2) : logits, dx = take(&total, rows * width * 4);
     size_t dloss = take(&total, rows * 4), loss = take(&total, rows * 4), target = take(&total, rows * 4), row = take(&total, n * 8);
-    l->memory = aligned_alloc(64, total);
-    if (!l->memory) return lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB of logits", (double)total / 1e6);
+    if (!l->cpu->base.ops->allocate(&l->cpu->base, total, &l->memory, error)) return lv_error_prefix(error, "logits");
     char *base = l->memory;
     l->x = base + x, l->logits = (float *)(base + logits), l->gradient = base + gradient, l->dx = (float *)(base + dx);
     l->dloss = (float *)(base + dloss), l->loss = (float *)(base + loss), l->target = (int32_t *)(base + target);
     l->row = (int64_t *)(base + row);
-    l->library->own_bytes += l->bytes = total;
+    l->cpu->library->own_bytes += l->bytes = total;
     return true;
 }
 
@@ -84,7 +83,7 @@ bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLine
     bool gradient = step->linear_loss.gradient;
     const LvOperand *x = &step->operands[gradient ? 3 : 1], *weight = x + 1;
     LvLinearLoss *l = *out = lv_calloc(1, sizeof *l);
-    l->library = cpu->library, l->module = module, l->narrow = x->dtype == LV_BF16;
+    l->cpu = cpu, l->module = module, l->narrow = x->dtype == LV_BF16;
     l->n = x->shape.dim[0], l->width = x->shape.dim[1], l->classes = weight->shape.dim[0];
     int64_t tall = BLOCK_BYTES / (4 * l->classes);
     tall = tall < LEAST_TALL ? LEAST_TALL : tall > TALLEST ? TALLEST : tall;
@@ -108,8 +107,8 @@ void linear_loss_destroy(LvLinearLoss *l) {
     for (int size = 0; size < SIZES; size++) {
         for (int p = 0; p < PRODUCTS; p++) cpu_call_discard(l->calls[size][p]);
     }
-    l->library->own_bytes -= l->bytes;
-    free(l->memory);
+    l->cpu->library->own_bytes -= l->bytes;
+    if (l->memory) l->cpu->base.ops->release(&l->cpu->base, l->memory, l->bytes);
     free(l);
 }
 
