@@ -104,6 +104,7 @@ struct Elaborator {
     bool frozen;             // instantiating below `frozen`
     bool optimizing;         // instantiating or running the optimizer
     bool in_entry;           // variables can be updated
+    bool in_cache;           // evaluating the shape of a cache: `batch` is known
     int64_t parameter_elements;  // the flat size, once known; -1
     int pack;                // variable of all trained parameters, -1
     LvMap groups;            // of params: name -> ParamGroup
@@ -198,6 +199,6 @@ void variable_update(Elaborator *e, int variable, Val value, LvSpan span);
 void finish_writes(Elaborator *e);
 Val minimize(Elaborator *e, const Expr *call);
 Value *builtin_input(Elaborator *e, const char *name, LvDType dtype);  // $seed, $step, $lr
-Value *random_node(Elaborator *e, Op op, LvShape shape);
+Value *random_node(Elaborator *e, Op op, LvShape shape, Value *seed);
 
 #endif

@@ -6,7 +6,7 @@ enum { MAX_VARIABLES = 100000 };
 
 int declare_variable(Elaborator *e, const char *path, LvVariableKind kind, LvDType dtype, LvShape shape, LvSpan span) {
     if (lv_map_has(&e->paths, path)) {
-        fail(e, span, "there is a param or state '%s' already", path);
+        fail(e, span, "there is a param, state or cache '%s' already", path);
         return -1;
     }
     if (e->graph->variables.count >= MAX_VARIABLES) {
@@ -83,11 +83,11 @@ static const char *stream_name(Elaborator *e) {
     return lv_arena_printf(e->arena, "%s#%d", e->path, (int)count);
 }
 
-Value *random_node(Elaborator *e, Op op, LvShape shape) {
+Value *random_node(Elaborator *e, Op op, LvShape shape, Value *seed) {
     const char *name = stream_name(e);
     Attrs attrs = {0};
     attrs_int(&attrs, ATTR_stream, (int64_t)(lv_hash_name(name) & 0xFFFFFFFFu));
-    Value *seed = builtin_input(e, "$seed", LV_I64);
+    if (!seed) seed = builtin_input(e, "$seed", LV_I64);
     Value *step = e->initializing ? build_constant(e->graph, 0, LV_I32, (LvShape){0}) : builtin_input(e, "$step", LV_I32);
     return graph_add_typed(e->graph, op, 2, (Value *[]){seed, step}, &attrs, LV_F32, shape);
 }
@@ -101,7 +101,8 @@ Val rule_group(Elaborator *e, const Arguments *a) {
     if (a->at[1].kind != VAL_STRING) return fail(e, a->span[1], "expected the group's name, not %s", val_kind_name(a->at[1]));
     const Variable *v = &e->graph->variables.data[a->at[0].i];
     if (v->kind == LV_VARIABLE_FROZEN) return val_none();  // nothing trains it
-    if (v->kind != LV_VARIABLE_PARAM) return fail(e, a->span[0], "'%s' is a state, not a param", v->name);
+    if (v->kind != LV_VARIABLE_PARAM) return fail(e, a->span[0], "'%s' is a %s, not a param", v->name,
+                                                                v->kind == LV_VARIABLE_CACHE ? "cache" : "state");
     ParamGroup *group = lv_map_get(&e->groups, a->at[1].s);
     if (!group) {
         group = LV_NEW(e->arena, ParamGroup);
