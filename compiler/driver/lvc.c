@@ -179,6 +179,7 @@ static void print_cost(const LvPlan *plan, double seconds) {
         LvArenaKind kind;
         const char *name;
     } kinds[] = {{LV_ARENA_PARAMS, "  weights"}, {LV_ARENA_STATE, "  states, frozen"}, {LV_ARENA_MOMENTS, "  moments"},
+                 {LV_ARENA_CACHE, "  caches"},
                  {LV_ARENA_GRADIENTS, "  gradients"}, {LV_ARENA_ACTIVATIONS, "  activations"}, {LV_ARENA_CONSTANTS, "  constants"},
                  {LV_ARENA_IO, "  inputs, results"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) print_bytes(kinds[i].name, plan->arena_bytes[kinds[i].kind]);

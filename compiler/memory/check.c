@@ -150,7 +150,7 @@ static const char *check_end(Shadow *shadow) {
 
 static void shadow_start(Shadow *shadow) {
     const Graph *graph = shadow->schedule->graph;
-    for (LvArenaKind arena = LV_ARENA_PARAMS; arena <= LV_ARENA_MOMENTS; arena++) {
+    for (LvArenaKind arena = LV_ARENA_PARAMS; arena <= LV_ARENA_CACHE; arena++) {
         shadow_write(shadow, (LvPlace){arena, 0}, shadow->plan->arena_bytes[arena], -1, 0);
     }
     for (size_t i = 0; i < graph->inputs.count; i++) {

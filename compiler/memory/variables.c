@@ -1,6 +1,7 @@
 // Places of variables. Trained parameters lie flat in PARAMS, in the order and at the offsets of their pack, so that one
 // optimizer update walks them end to end; gradients lie in GRADIENTS at the same offsets. Depends on the model's variables
-// alone, which every entry lists alike: `train` and `eval` share one store.
+// alone, which every entry lists alike: `train` and `eval` share one store. Caches have places only where the graph uses one; then
+// all have, so that those who use some agree.
 #include "base/error.h"
 #include "memory/memory.h"
 
@@ -24,12 +25,22 @@ static LvArenaKind arena_of(const Variable *variable) {
     switch (variable->kind) {
         case LV_VARIABLE_PARAM: return LV_ARENA_PARAMS;
         case LV_VARIABLE_OPTIMIZER: return LV_ARENA_MOMENTS;
+        case LV_VARIABLE_CACHE: return LV_ARENA_CACHE;
         default: return LV_ARENA_STATE;
     }
 }
 
+static bool uses_caches(const Graph *graph) {
+    for GRAPH_EACH(graph, node) {
+        if (node->op != OP_state_read && node->op != OP_state_write) continue;
+        if (graph->variables.data[node_int(node, ATTR_variable, 0)].kind == LV_VARIABLE_CACHE) return true;
+    }
+    return false;
+}
+
 VariablePlaces variables_place(const Graph *graph, LvArena *arena) {
     VariablePlaces at = {.places = LV_NEW_ARRAY(arena, LvPlace, graph->variables.count + 1)};
+    bool caches = uses_caches(graph);
     for (size_t i = 0; i < graph->variables.count; i++) {  // packs first: their members lie within
         const Variable *variable = &graph->variables.data[i];
         if (variable->is_pack) at.places[i] = take(at.bytes, arena_of(variable), variable_bytes(variable));
@@ -37,6 +48,10 @@ VariablePlaces variables_place(const Graph *graph, LvArena *arena) {
     for (size_t i = 0; i < graph->variables.count; i++) {
         const Variable *variable = &graph->variables.data[i];
         if (variable->is_pack) continue;
+        if (variable->kind == LV_VARIABLE_CACHE && !caches) {
+            at.places[i] = (LvPlace){LV_ARENA_CACHE, -1};
+            continue;
+        }
         if (variable->pack < 0) {
             at.places[i] = take(at.bytes, arena_of(variable), variable_bytes(variable));
             continue;

@@ -12,6 +12,7 @@ typedef struct {
     SourceFile *file;
     LvMap *body;   // names of the module's body, NULL outside of one
     LvMap *local;  // names of the function, NULL outside of one
+    bool in_cache; // in the shape of a cache: `batch` is known
 } Checker;
 
 static bool full(const Checker *c) { return c->diagnostics->errors > c->diagnostics->limit; }
@@ -130,7 +131,7 @@ static bool is_known(const Checker *c, const char *name) {
     LvDType dtype;
     return is_local(c, name) || file_find(c->file, name) || find_import(c->file, name) ||
            file_find(c->model->prelude, name) || builtin_find(name) >= 0 || dtype_find(name, &dtype) ||
-           !strcmp(name, "training") || !strcmp(name, "parameter_elements");
+           !strcmp(name, "training") || !strcmp(name, "parameter_elements") || (c->in_cache && !strcmp(name, "batch"));
 }
 
 typedef LV_VEC(const char *) Words;
@@ -303,7 +304,9 @@ static void check_block(Checker *c, const StmtList *block, bool is_body, bool is
             if (stmt->fields.data[k].value) check_expr(c, stmt->fields.data[k].value);
             else check_name(c, &stmt->fields.data[k].name);
         }
-        if (stmt->kind == STMT_PARAM || stmt->kind == STMT_STATE) check_type(c, stmt->type);
+        c->in_cache = stmt->kind == STMT_CACHE;
+        if (stmt->kind == STMT_PARAM || stmt->kind == STMT_STATE || stmt->kind == STMT_CACHE) check_type(c, stmt->type);
+        c->in_cache = false;
         if (defines && stmt->function) check_function(c, stmt->function);
         check_block(c, &stmt->body, false, is_model);
         check_block(c, &stmt->otherwise, false, is_model);

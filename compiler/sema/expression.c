@@ -53,6 +53,7 @@ static bool special_name(Elaborator *e, const char *name, Val *out) {
     LvDType dtype;
     if (!strcmp(name, "training")) *out = val_bool(e->training);
     else if (!strcmp(name, "parameter_elements") && e->parameter_elements >= 0) *out = val_int(e->parameter_elements);
+    else if (!strcmp(name, "batch") && e->in_cache) *out = val_int(e->batch);
     else if (dtype_find(name, &dtype)) *out = (Val){.kind = VAL_DTYPE, .i = dtype};
     else return false;
     return true;

@@ -83,7 +83,21 @@ static void run_update(Elaborator *e, const Stmt *stmt) {
     else variable_update(e, (int)target.i, value, stmt->span);
 }
 
-// param and state: a variable of the model; its initial value only matters to the entry `init`
+static LvVariableKind variable_kind(const Elaborator *e, const Stmt *stmt) {
+    if (stmt->kind == STMT_CACHE) return LV_VARIABLE_CACHE;
+    if (stmt->kind == STMT_STATE) return e->optimizing ? LV_VARIABLE_OPTIMIZER : LV_VARIABLE_STATE;
+    return e->frozen ? LV_VARIABLE_FROZEN : LV_VARIABLE_PARAM;
+}
+
+// Only a cache may be of another size in every batch: nothing keeps it.
+static bool variable_shape(Elaborator *e, const Stmt *stmt, LvShape *shape) {
+    e->in_cache = stmt->kind == STMT_CACHE;
+    bool fine = dims_shape(e, stmt->type, shape);
+    e->in_cache = false;
+    return fine;
+}
+
+// param, state and cache: a variable of the model; its initial value only matters to the entry `init`
 static void run_variable(Elaborator *e, const Stmt *stmt) {
     const char *path = join(e, e->instance->path, stmt->name.text);
     LvShape shape;
@@ -97,11 +111,14 @@ static void run_variable(Elaborator *e, const Stmt *stmt) {
         fail(e, stmt->type->span, "a shape is needed here, such as f32[%s]", stmt->name.text);
         return;
     }
-    if (!dims_shape(e, stmt->type, &shape)) return;
-    LvVariableKind kind = stmt->kind == STMT_STATE ? (e->optimizing ? LV_VARIABLE_OPTIMIZER : LV_VARIABLE_STATE)
-                                                   : e->frozen ? LV_VARIABLE_FROZEN : LV_VARIABLE_PARAM;
+    if (!variable_shape(e, stmt, &shape)) return;
+    LvVariableKind kind = variable_kind(e, stmt);
     if (kind == LV_VARIABLE_PARAM && (e->optimizing || dtype != LV_F32)) {
         fail(e, stmt->span, e->optimizing ? "an optimizer has states, not params" : "a param is f32");
+        return;
+    }
+    if (kind == LV_VARIABLE_CACHE && e->optimizing) {
+        fail(e, stmt->span, "an optimizer has states, not caches");
         return;
     }
     int variable = declare_variable(e, path, kind, dtype, shape, stmt->span);
@@ -112,7 +129,7 @@ static void run_variable(Elaborator *e, const Stmt *stmt) {
         bool zero = (initial->kind == EXPR_FLOAT && initial->f == 0) || (initial->kind == EXPR_INT && initial->i == 0);
         if (!zero) fail(e, initial->span, "the states of an optimizer start at 0.0");
     }
-    if (!e->initializing || kind == LV_VARIABLE_OPTIMIZER) return;
+    if (!e->initializing || kind == LV_VARIABLE_OPTIMIZER || kind == LV_VARIABLE_CACHE) return;
     e->stream_base = path;
     e->stream_count = 0;
     Val value = evaluate(e, stmt->values.data[0]);
@@ -185,8 +202,9 @@ static void run_statement(Elaborator *e, const Stmt *stmt, bool module_body, Val
         break;
     case STMT_PARAM:
     case STMT_STATE:
+    case STMT_CACHE:
         if (module_body) run_variable(e, stmt);
-        else misplaced(e, stmt, stmt->kind == STMT_PARAM ? "param" : "state");
+        else misplaced(e, stmt, stmt->kind == STMT_PARAM ? "param" : stmt->kind == STMT_STATE ? "state" : "cache");
         break;
     case STMT_FROZEN: {
         bool old = e->frozen;

@@ -104,6 +104,7 @@ struct Elaborator {
     bool frozen;             // instantiating below `frozen`
     bool optimizing;         // instantiating or running the optimizer
     bool in_entry;           // variables can be updated
+    bool in_cache;           // evaluating the shape of a cache: `batch` is known
     int64_t parameter_elements;  // the flat size, once known; -1
     int pack;                // variable of all trained parameters, -1
     LvMap groups;            // of params: name -> ParamGroup

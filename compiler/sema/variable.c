@@ -6,7 +6,7 @@ enum { MAX_VARIABLES = 100000 };
 
 int declare_variable(Elaborator *e, const char *path, LvVariableKind kind, LvDType dtype, LvShape shape, LvSpan span) {
     if (lv_map_has(&e->paths, path)) {
-        fail(e, span, "there is a param or state '%s' already", path);
+        fail(e, span, "there is a param, state or cache '%s' already", path);
         return -1;
     }
     if (e->graph->variables.count >= MAX_VARIABLES) {
@@ -101,7 +101,8 @@ Val rule_group(Elaborator *e, const Arguments *a) {
     if (a->at[1].kind != VAL_STRING) return fail(e, a->span[1], "expected the group's name, not %s", val_kind_name(a->at[1]));
     const Variable *v = &e->graph->variables.data[a->at[0].i];
     if (v->kind == LV_VARIABLE_FROZEN) return val_none();  // nothing trains it
-    if (v->kind != LV_VARIABLE_PARAM) return fail(e, a->span[0], "'%s' is a state, not a param", v->name);
+    if (v->kind != LV_VARIABLE_PARAM) return fail(e, a->span[0], "'%s' is a %s, not a param", v->name,
+                                                                v->kind == LV_VARIABLE_CACHE ? "cache" : "state");
     ParamGroup *group = lv_map_get(&e->groups, a->at[1].s);
     if (!group) {
         group = LV_NEW(e->arena, ParamGroup);

@@ -98,6 +98,7 @@ typedef enum {
     STMT_EXPR,     // values[0]
     STMT_PARAM,    // param name: type = values[0]
     STMT_STATE,    // state name: type = values[0]
+    STMT_CACHE,    // cache name: type
     STMT_FROZEN,   // frozen name = values[0]
     STMT_IF,       // values[0], body, otherwise
     STMT_FOR,      // names in values[0], body

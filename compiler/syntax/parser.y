@@ -78,7 +78,7 @@ static TypeRef *type_new(ParseState *state, LvSpan span) {
 %token END 0 "end of file" NEWLINE "end of line"
 %token <name> NAME "name" STRING "string"
 %token <name> IMPORT "'import'" AS "'as'" MODULE "'module'" MODEL "'model'" CONFIG "'config'" CONST "'const'"
-%token <name> PARAM "'param'" STATE "'state'" FROZEN "'frozen'" ENTRY "'entry'"
+%token <name> PARAM "'param'" STATE "'state'" CACHE "'cache'" FROZEN "'frozen'" ENTRY "'entry'"
 %token <integer> INT "integer"
 %token <number> FLOAT "number"
 %token FN "'fn'" IF "'if'" ELSE "'else'" FOR "'for'" IN "'in'" RETURN "'return'" AND "'and'" OR "'or'" NOT "'not'"
@@ -199,6 +199,9 @@ stmt: simple
     | PARAM name ':' type { $$ = stmt_new(state, STMT_PARAM, @$); $$->name = $2; $$->type = $4;
                             parse_error(state, @$, "param '%s' needs an initial value: `= init.…` or a number", $2.text); }
     | STATE name ':' type '=' whole { $$ = stmt_new(state, STMT_STATE, @$); $$->name = $2; $$->type = $4; $$->values = one(state, $6); }
+    | CACHE name ':' type { $$ = stmt_new(state, STMT_CACHE, @$); $$->name = $2; $$->type = $4; }
+    | CACHE name ':' type '=' whole { $$ = stmt_new(state, STMT_CACHE, @$); $$->name = $2; $$->type = $4;
+                                      parse_error(state, @6, "cache '%s' has no initial value: it starts at zero", $2.text); }
     | FROZEN name '=' whole { $$ = stmt_new(state, STMT_FROZEN, @$); $$->name = $2; $$->values = one(state, $4); }
     | IF whole block else_part { $$ = stmt_new(state, STMT_IF, @$); $$->values = one(state, $2); $$->body = $3; $$->otherwise = $4; }
     | IF error block else_part { $$ = stmt_new(state, STMT_ERROR, @$); }
@@ -231,7 +234,7 @@ field: name { $$ = (Field){$1, NULL}; }
 names: name { $$ = (NameList){0}; PUSH($$, $1); }
     | names ',' name { $$ = $1; PUSH($$, $3); }
     ;
-name: NAME | IMPORT | AS | MODULE | MODEL | CONFIG | CONST | PARAM | STATE | FROZEN | ENTRY ;
+name: NAME | IMPORT | AS | MODULE | MODEL | CONFIG | CONST | PARAM | STATE | CACHE | FROZEN | ENTRY ;
 
 exprs: whole { $$ = one(state, $1); }
     | exprs ',' whole { $$ = $1; PUSH($$, $3); }
@@ -356,7 +359,7 @@ static void write_expected(const yysymbol_kind_t *symbols, int count, LvText *ou
 
 static int yyreport_syntax_error(const yypcontext_t *context, yyscan_t scanner, ParseState *state) {
     enum { ALL = 100 };
-    static const char *const keywords[] = {"import", "module", "model", "config", "const", "fn", "entry", "param", "state", "frozen",
+    static const char *const keywords[] = {"import", "module", "model", "config", "const", "fn", "entry", "param", "state", "cache", "frozen",
                                            "return", "if", "else", "for"};
     yysymbol_kind_t expected[ALL], found = yypcontext_token(context);
     LvSpan span = *yypcontext_location(context);

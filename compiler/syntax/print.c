@@ -98,7 +98,7 @@ static void print_exprs(Printer *p, const ExprList *list) {
 }
 
 static void print_stmt(Printer *p, const Stmt *stmt) {
-    static const char *const kinds[] = {"error", "assign", "append", "update", "expression", "param", "state", "frozen", "if", "for", "return", "fn", "entry"};
+    static const char *const kinds[] = {"error", "assign", "append", "update", "expression", "param", "state", "cache", "frozen", "if", "for", "return", "fn", "entry"};
     line(p);
     lv_text_puts(p->out, kinds[stmt->kind]);
     if (stmt->name.text) lv_text_printf(p->out, " %s", stmt->name.text);

@@ -2,8 +2,8 @@
 #include "base/plan.h"
 
 const char *lv_arena_kind_name(LvArenaKind kind) {
-    static const char *const names[LV_ARENA_COUNT] = {"params",      "state",     "moments", "gradients",
-                                                      "activations", "constants", "io"};
+    static const char *const names[LV_ARENA_COUNT] = {"params",    "state",       "moments",   "cache",
+                                                      "gradients", "activations", "constants", "io"};
     return names[kind];
 }
 

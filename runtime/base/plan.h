@@ -9,11 +9,13 @@
 #include "base/layout.h"
 
 // Arenas of memory. The first three hold variables and are laid out the same way in every plan of a model with the same
-// settings, so that `train` and `eval` share them; the rest belong to a plan.
+// settings, so that `train` and `eval` share them; CACHE likewise in every plan for the same batch that uses a cache, and has
+// no bytes in the others; the rest belong to a plan.
 typedef enum {
     LV_ARENA_PARAMS,       // trained parameters, f32, flat: one optimizer update walks it end to end
     LV_ARENA_STATE,        // frozen parameters and states
     LV_ARENA_MOMENTS,      // the optimizer's states
+    LV_ARENA_CACHE,        // caches: zero at first, shared by the programs of a store that use them
     LV_ARENA_GRADIENTS,    // gradients, flat, in the order of PARAMS
     LV_ARENA_ACTIVATIONS,  // values between steps; reused as live ranges allow
     LV_ARENA_CONSTANTS,    // literal data of the plan
@@ -33,6 +35,7 @@ typedef enum {
     LV_VARIABLE_FROZEN,     // a parameter without gradient (a loss network)
     LV_VARIABLE_STATE,      // changed by `<-`
     LV_VARIABLE_OPTIMIZER,  // state of the optimizer: not part of --weights-out
+    LV_VARIABLE_CACHE,      // changed by `<-`, starts at zero, never in a file; its shape may depend on the batch
 } LvVariableKind;
 
 typedef struct {

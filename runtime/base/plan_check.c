@@ -81,11 +81,13 @@ static bool check_variables(Check *check) {
         const LvVariable *v = &plan->variables[i];
         int64_t bytes;
         check->index = i;
-        good = (v->name || fail(check, "no name")) && ((unsigned)v->kind <= LV_VARIABLE_OPTIMIZER || fail(check, "unknown kind")) &&
+        good = (v->name || fail(check, "no name")) && ((unsigned)v->kind <= LV_VARIABLE_CACHE || fail(check, "unknown kind")) &&
                check_shape(check, v->shape, v->dtype, &bytes) &&
                (!lv_map_has(&names, v->name) || fail(check, "two of one name"));
         if (good && v->place.offset != -1) {
-            good = (unsigned)v->place.arena <= LV_ARENA_MOMENTS || fail(check, "not in an arena of variables");
+            bool cache = v->kind == LV_VARIABLE_CACHE;
+            good = (cache ? v->place.arena == LV_ARENA_CACHE : (unsigned)v->place.arena <= LV_ARENA_MOMENTS) ||
+                   fail(check, "not in an arena of variables");
             good = good && check_place(check, v->place, bytes, v->dtype);
         }
         if (good && v->gradient.offset != -1) {

@@ -301,7 +301,7 @@ static void get_variables(Reader *r, const json_t *root, LvPlan *plan) {
         json_t *item = json_array_get(list, (size_t)i);
         LvVariable *v = &plan->variables[i];
         v->name = get_text(r, item, "name");
-        v->kind = (LvVariableKind)get_choice(r, item, "kind", LV_VARIABLE_OPTIMIZER + 1);
+        v->kind = (LvVariableKind)get_choice(r, item, "kind", LV_VARIABLE_CACHE + 1);
         v->dtype = dtype_of(r, get(r, item, "dtype"));
         v->shape = shape_of(r, get(r, item, "shape"));
         v->place = get_place(r, item, "place");

@@ -9,7 +9,9 @@
 #include <jansson.h>
 
 #include "base/plan_file.h"
+#include "exec/weights.h"
 #include "io/checkpoint.h"
+#include "train/restore.h"
 
 static bool ends_in(const char *text, const char *end) {
     size_t n = strlen(text), m = strlen(end);
@@ -29,8 +31,7 @@ typedef LV_VEC(LvSetting) Settings;
 typedef LV_VEC(LvBundledSource) Bundle;
 
 // A checkpoint's metadata "lverse.model": {"sources": [{"path", "text"}…], "settings": {name: JSON text}}.
-static bool read_checkpoint_model(LvTensorFile *file, LvArena *arena, Settings *settings, Bundle *bundle, LvError *error) {
-    const char *text = lv_safetensors_metadata(file, "lverse.model");
+static bool read_description(const char *text, LvArena *arena, Settings *settings, Bundle *bundle, LvError *error) {
     json_t *root = text ? json_loads(text, 0, NULL) : NULL, *item;
     size_t i;
     const char *name;
@@ -85,7 +86,7 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
         }
     } else if (ends_in(path, ".safetensors")) {
         good = lv_checkpoint_read(path, true, &open->checkpoint, error) &&
-               (read_checkpoint_model(open->checkpoint, arena, &settings, &bundle, error) || lv_error_prefix(error, "%s", path));
+               (read_description(lv_safetensors_metadata(open->checkpoint, "lverse.model"), arena, &settings, &bundle, error) || lv_error_prefix(error, "%s", path));
     }
     for (size_t i = 0; i < options->settings.count; i++) {
         OptionSetting s = options->settings.data[i];
@@ -102,6 +103,32 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
     lv_vec_free(&bundle);
     lv_arena_destroy(arena);
     return good;
+}
+
+bool model_open_described(OpenModel *open, const char *name, const char *description, LvTensorFile *weights, LvError *error) {
+    *open = (OpenModel){.checkpoint = weights, .path = lv_strdup(name)};
+    lv_diagnostics_init(&open->diagnostics, &open->sources);
+    Settings settings = {0};
+    Bundle bundle = {0};
+    LvArena *arena = lv_arena_create();
+    bool good = (read_description(description, arena, &settings, &bundle, error) || lv_error_prefix(error, "%s", name)) &&
+                lv_model_load(bundle.data[0].path, bundle.data, (int)bundle.count, NULL, settings.data, (int)settings.count,
+                              &open->diagnostics, &open->model, error);
+    print_diagnostics(open);
+    lv_vec_free(&settings);
+    lv_vec_free(&bundle);
+    lv_arena_destroy(arena);
+    return good;
+}
+
+bool model_load_weights(const OpenModel *open, LvStore *store, LvError *error) {
+    if (!open->checkpoint) {
+        lv_error_set(error, LV_ERROR_USAGE, "'%s' holds no weights", open->path);
+        return lv_error_hint(error, "name a checkpoint (.safetensors)");
+    }
+    return (lv_weights_check(store, open->checkpoint, false, error) &&
+            lv_store_load(store, open->checkpoint, NULL, NULL, error)) ||
+           lv_error_prefix(error, "%s", open->path);
 }
 
 void model_describe(const OpenModel *open, LvText *out) {

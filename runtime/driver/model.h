@@ -19,7 +19,11 @@ typedef struct {
 
 // Applies --config and the settings. On failure the diagnostics, if any, have been printed to stderr.
 bool model_open(OpenModel *open, const char *path, const Options *options, LvError *error);
+// The same from what model_describe wrote; `name` is for messages. Takes the weights, which become `checkpoint`.
+bool model_open_described(OpenModel *open, const char *name, const char *description, LvTensorFile *weights, LvError *error);
 void model_close(OpenModel *open);
+// The weights of `checkpoint` into a store made for a plan of the model; refuses those that do not fit.
+bool model_load_weights(const OpenModel *open, LvStore *store, LvError *error);
 // NULL and an error that names the entries there are.
 const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError *error);
 // `options` is filled from --precision, --device, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.

@@ -14,6 +14,7 @@ struct LvProgram {
     LvStore *store;
     LvModule *module;
     void *memory[LV_ARENA_COUNT];  // the store's or, from GRADIENTS on, its own
+    bool caches;                   // it is one of the store's users of caches
     LvCall **calls;                // [step], NULL where the step is no library call
     char ***buffers;               // [step][operand]
     char **addresses;              // one block behind `buffers`
@@ -33,6 +34,12 @@ static bool allocate_arenas(LvProgram *program, LvError *error) {
     for (int a = 0; a < LV_ARENA_COUNT; a++) {
         if (a < LV_STORE_ARENAS) {
             program->memory[a] = program->store->memory[a];
+            continue;
+        }
+        if (a == LV_ARENA_CACHE) {
+            if (!store_share_caches(program->store, plan, error)) return false;
+            program->caches = true;
+            program->memory[a] = program->store->cache_memory;
             continue;
         }
         if (!device->ops->allocate(device, (size_t)plan->arena_bytes[a], &program->memory[a], error)) {
@@ -103,7 +110,8 @@ void lv_program_destroy(LvProgram *program) {
     for (int s = 0; program->calls && s < program->plan->step_count; s++) {
         if (program->calls[s]) ops->discard(program->device, program->calls[s]);
     }
-    for (int a = LV_STORE_ARENAS; a < LV_ARENA_COUNT; a++) {
+    if (program->caches) store_leave_caches(program->store, program->plan);
+    for (int a = LV_ARENA_CACHE + 1; a < LV_ARENA_COUNT; a++) {
         if (program->memory[a]) ops->release(program->device, program->memory[a], (size_t)program->plan->arena_bytes[a]);
     }
     if (program->module) ops->unload(program->device, program->module);

@@ -18,7 +18,8 @@ bool lv_device_open(const char *name, int threads, LvDevice **device, LvError *e
 void lv_device_close(LvDevice *device);
 const char *lv_device_name(const LvDevice *device);  // "cpu (2 threads, AVX-512, AMX)"
 
-// Memory for the variables of `plan` (any plan of the model; moments only where the plan uses them: a training plan).
+// Memory for the variables of `plan` (any plan of the model; moments only where the plan uses them: a training plan). Caches are
+// not among them: they come with the first program that uses them, zero, and go with the last.
 bool lv_store_create(LvDevice *device, const LvPlan *plan, LvStore **store, LvError *error);
 void lv_store_destroy(LvStore *store);
 int lv_store_count(const LvStore *store);
@@ -28,7 +29,7 @@ int lv_store_find(const LvStore *store, const char *name);  // -1 if absent
 bool lv_store_read(const LvStore *store, int index, void *data, size_t bytes, LvError *error);
 bool lv_store_write(LvStore *store, int index, const void *data, size_t bytes, LvError *error);
 
-// Compiles what the cache lacks and binds. The plan must outlive the program.
+// Compiles what the cache lacks and binds. The plan and the store must outlive the program.
 bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvProgram **program, LvError *error);
 void lv_program_destroy(LvProgram *program);
 bool lv_program_set_input(LvProgram *program, const char *name, const void *data, size_t bytes, LvError *error);

@@ -1,20 +1,22 @@
 // The variables of a model on a device: three arenas, laid out by the plan that made the store and shared by every program
-// whose plan agrees.
+// whose plan agrees; and a fourth of caches, for as long as a program uses them. Caches are none of the variables that the store
+// lists: nothing saves, loads or initializes them.
 #include "exec/store.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/arena.h"
 
 bool lv_store_create(LvDevice *device, const LvPlan *plan, LvStore **out, LvError *error) {
     LvStore *store = lv_calloc(1, sizeof *store);
     store->device = device;
-    store->count = plan->variable_count;
     store->variables = lv_calloc((size_t)plan->variable_count + 1, sizeof *store->variables);
     for (int i = 0; i < plan->variable_count; i++) {
-        store->variables[i] = plan->variables[i];
-        store->variables[i].name = lv_strdup(plan->variables[i].name);
-        lv_map_set(&store->by_name, plan->variables[i].name, (void *)(intptr_t)(i + 1));
+        if (plan->variables[i].kind == LV_VARIABLE_CACHE) continue;
+        store->variables[store->count] = plan->variables[i];
+        store->variables[store->count++].name = lv_strdup(plan->variables[i].name);
+        lv_map_set(&store->by_name, plan->variables[i].name, (void *)(intptr_t)store->count);
     }
     for (int a = 0; a < LV_STORE_ARENAS; a++) {
         store->bytes[a] = plan->arena_bytes[a];
@@ -28,13 +30,24 @@ bool lv_store_create(LvDevice *device, const LvPlan *plan, LvStore **out, LvErro
     return true;
 }
 
+static void free_variables(LvVariable *variables, int count) {
+    for (int i = 0; i < count; i++) free((char *)(uintptr_t)variables[i].name);
+    free(variables);
+}
+
+static void free_caches(LvStore *store) {
+    if (store->cache_memory) store->device->ops->release(store->device, store->cache_memory, (size_t)store->cache_bytes);
+    free_variables(store->caches, store->cache_count);
+    store->cache_memory = NULL, store->caches = NULL, store->cache_count = 0, store->cache_bytes = 0;
+}
+
 void lv_store_destroy(LvStore *store) {
     if (!store) return;
+    free_caches(store);
     for (int a = 0; a < LV_STORE_ARENAS; a++) {
         if (store->memory[a]) store->device->ops->release(store->device, store->memory[a], (size_t)store->bytes[a]);
     }
-    for (int i = 0; i < store->count; i++) free((char *)(uintptr_t)store->variables[i].name);
-    free(store->variables);
+    free_variables(store->variables, store->count);
     lv_map_free(&store->by_name);
     free(store);
 }
@@ -80,7 +93,7 @@ bool lv_store_write(LvStore *store, int index, const void *data, size_t bytes, L
 bool store_serves(const LvStore *store, const LvPlan *plan, LvError *error) {
     for (int i = 0; i < plan->variable_count; i++) {
         const LvVariable *want = &plan->variables[i];
-        if (want->place.offset < 0) continue;
+        if (want->place.offset < 0 || want->kind == LV_VARIABLE_CACHE) continue;
         int at = lv_store_find(store, want->name);
         if (at < 0) {
             lv_error_set(error, LV_ERROR_USAGE, "entry '%s' needs the variable '%s', which the store lacks", plan->entry, want->name);
@@ -101,4 +114,60 @@ bool store_serves(const LvStore *store, const LvPlan *plan, LvError *error) {
         }
     }
     return true;
+}
+
+// ---- caches
+
+static const LvVariable *find_cache(const LvStore *store, const char *name) {
+    for (int i = 0; i < store->cache_count; i++)
+        if (!strcmp(store->caches[i].name, name)) return &store->caches[i];
+    return NULL;
+}
+
+static bool make_caches(LvStore *store, const LvPlan *plan, LvError *error) {
+    store->cache_bytes = plan->arena_bytes[LV_ARENA_CACHE];
+    if (!store->device->ops->allocate(store->device, (size_t)store->cache_bytes, &store->cache_memory, error))
+        return lv_error_prefix(error, "the caches of entry '%s'", plan->entry);
+    store->caches = lv_calloc((size_t)plan->variable_count + 1, sizeof *store->caches);
+    for (int i = 0; i < plan->variable_count; i++) {
+        if (plan->variables[i].kind != LV_VARIABLE_CACHE) continue;
+        store->caches[store->cache_count] = plan->variables[i];
+        store->caches[store->cache_count++].name = lv_strdup(plan->variables[i].name);
+    }
+    return true;
+}
+
+static bool refuse_cache(const LvPlan *plan, const LvVariable *want, const LvVariable *have, LvError *error) {
+    LvText text = {0};
+    lv_text_printf(&text, "%s", lv_dtype_name(want->dtype));
+    lv_shape_print(&text, want->shape);
+    lv_text_printf(&text, " here, %s", have ? lv_dtype_name(have->dtype) : "unknown");
+    if (have) lv_shape_print(&text, have->shape);
+    lv_error_set(error, LV_ERROR_USAGE, "entry '%s': the cache '%s' is %s in a program that shares it", plan->entry, want->name,
+                 lv_text_get(&text));
+    lv_text_free(&text);
+    return lv_error_hint(error, "programs that run over one store share their caches: compile them for the same batch");
+}
+
+bool store_share_caches(LvStore *store, const LvPlan *plan, LvError *error) {
+    if (plan->arena_bytes[LV_ARENA_CACHE] == 0) return true;
+    if (store->cache_users == 0 && !make_caches(store, plan, error)) {
+        free_caches(store);
+        return false;
+    }
+    for (int i = 0; i < plan->variable_count; i++) {
+        const LvVariable *want = &plan->variables[i];
+        if (want->kind != LV_VARIABLE_CACHE || want->place.offset < 0) continue;
+        const LvVariable *have = find_cache(store, want->name);
+        if (!have || have->dtype != want->dtype || !lv_shape_equal(have->shape, want->shape) || have->place.offset != want->place.offset)
+            return refuse_cache(plan, want, have, error);
+    }
+    if (plan->arena_bytes[LV_ARENA_CACHE] > store->cache_bytes)
+        return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' has other caches than the programs before it", plan->entry);
+    store->cache_users++;
+    return true;
+}
+
+void store_leave_caches(LvStore *store, const LvPlan *plan) {
+    if (plan->arena_bytes[LV_ARENA_CACHE] && --store->cache_users == 0) free_caches(store);
 }

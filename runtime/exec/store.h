@@ -14,9 +14,17 @@ struct LvStore {
     LvMap by_name;          // (void *)(index + 1)
     void *memory[LV_STORE_ARENAS];
     int64_t bytes[LV_STORE_ARENAS];
+    // Caches: made with the first program that uses them, gone with the last.
+    int cache_users, cache_count;
+    LvVariable *caches;
+    void *cache_memory;
+    int64_t cache_bytes;
 };
 
 // Whether the plan's variables lie in this store where the plan thinks they do.
 bool store_serves(const LvStore *store, const LvPlan *plan, LvError *error);
+// A program that uses caches begins and ends to do so; one without is neither refused nor counted.
+bool store_share_caches(LvStore *store, const LvPlan *plan, LvError *error);
+void store_leave_caches(LvStore *store, const LvPlan *plan);
 
 #endif

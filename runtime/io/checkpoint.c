@@ -41,6 +41,24 @@ static void hash_metadata(XXH3_state_t *state, const char *value) {
     hash_text(state, value ? value : "\x01");
 }
 
+// Came later than the three above, and only some checkpoints have them: hashed with their names, where they are there.
+static const char *const hashed_if_there[] = {LV_CHECKPOINT_TOKENIZER, LV_CHECKPOINT_VAE};
+enum { HASHED_IF_THERE = sizeof hashed_if_there / sizeof *hashed_if_there };
+
+static void hash_if_there(XXH3_state_t *state, const char *key, const char *value) {
+    if (!value) return;
+    hash_text(state, key);
+    hash_text(state, value);
+}
+
+static const char *value_of(const LvMetadata *metadata, size_t count, const char *key) {
+    const char *value = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (!strcmp(metadata[i].key, key)) value = metadata[i].value;
+    }
+    return value;
+}
+
 bool lv_checkpoint_write(const char *path, const LvTensor *tensors, int count, const LvMetadata *metadata, int metadata_count,
                          LvError *error) {
     char hash[33];
@@ -49,13 +67,9 @@ bool lv_checkpoint_write(const char *path, const LvTensor *tensors, int count, c
     XXH3_128bits_reset(state);
     lv_vec_push(&all, (LvMetadata){"lverse.version", "1"});
     for (int i = 0; i < metadata_count; i++) lv_vec_push(&all, metadata[i]);
-    for (int h = 0; h < HASHED; h++) {
-        const char *value = NULL;
-        for (size_t i = 0; i < all.count; i++) {
-            if (!strcmp(all.data[i].key, hashed[h])) value = all.data[i].value;
-        }
-        hash_metadata(state, value);
-    }
+    for (int h = 0; h < HASHED; h++) hash_metadata(state, value_of(all.data, all.count, hashed[h]));
+    for (int h = 0; h < HASHED_IF_THERE; h++)
+        hash_if_there(state, hashed_if_there[h], value_of(all.data, all.count, hashed_if_there[h]));
     for (int i = 0; i < count; i++) hash_tensor(state, &tensors[i]);
     finish_hash(state, hash);
     lv_vec_push(&all, (LvMetadata){"lverse.hash", hash});
@@ -77,6 +91,8 @@ static bool check(const LvTensorFile *file, bool any, LvError *error) {
     XXH3_state_t *state = XXH3_createState();
     XXH3_128bits_reset(state);
     for (int h = 0; h < HASHED; h++) hash_metadata(state, lv_safetensors_metadata(file, hashed[h]));
+    for (int h = 0; h < HASHED_IF_THERE; h++)
+        hash_if_there(state, hashed_if_there[h], lv_safetensors_metadata(file, hashed_if_there[h]));
     for (int i = 0; i < lv_safetensors_count(file); i++) hash_tensor(state, lv_safetensors_at(file, i));
     finish_hash(state, hash);
     return !strcmp(hash, want) ||

@@ -3,11 +3,17 @@
 //   lverse.version  "1"
 //   lverse.model    {"name", "config", "sources": [{"path", "text"}], "settings": {name: JSON text}}: see model_open
 //   lverse.train    {"step", "epoch", "index", …}: the trainer's own
+//   lverse.tokenizer, lverse.vae   of a model of text and pictures: the tokenizer of its captions as the text of a
+//                   tokenizer.json, and its frozen picture tokenizer as lverse.model has a model; that one's tensors are vae.NAME
 //   lverse.hash     xxh3, 128 bits, of every tensor and all other metadata: an altered file is refused
 #ifndef LV_IO_CHECKPOINT_H
 #define LV_IO_CHECKPOINT_H
 
 #include "io/safetensors.h"
+
+#define LV_CHECKPOINT_TOKENIZER "lverse.tokenizer"
+#define LV_CHECKPOINT_VAE "lverse.vae"
+#define LV_CHECKPOINT_VAE_PREFIX "vae."
 
 // Adds version and hash. The same tensors and metadata give the same bytes.
 bool lv_checkpoint_write(const char *path, const LvTensor *tensors, int count, const LvMetadata *metadata, int metadata_count,

@@ -65,6 +65,18 @@ void *lv_tensor_file_add(LvTensorFile *file, const char *name, LvDType dtype, Lv
     return data;
 }
 
+LvTensorFile *lv_tensor_file_part(const LvTensorFile *file, const char *prefix) {
+    LvTensorFile *part = lv_tensor_file_create();
+    size_t skip = strlen(prefix);
+    for (size_t i = 0; i < file->tensors.count; i++) {
+        LvTensor tensor = file->tensors.data[i];
+        if (strncmp(tensor.name, prefix, skip)) continue;
+        tensor.name = lv_arena_strdup(part->arena, tensor.name + skip);
+        keep(part, tensor);
+    }
+    return part;
+}
+
 static bool parse_tensor(LvTensorFile *file, const char *name, json_t *item, const char *data, size_t length, LvError *error) {
     LvTensor tensor = {.name = lv_arena_strdup(file->arena, name)};
     const char *type = json_string_value(json_object_get(item, "dtype"));

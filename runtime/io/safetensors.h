@@ -31,6 +31,8 @@ const char *lv_safetensors_metadata(const LvTensorFile *file, const char *key); 
 // An empty file to add tensors to; the tensor's bytes are zero until written through `data`.
 LvTensorFile *lv_tensor_file_create(void);
 void *lv_tensor_file_add(LvTensorFile *file, const char *name, LvDType dtype, LvShape shape);
+// The tensors whose names begin with `prefix`, without it. Their data stays with `file`, which must outlive the part.
+LvTensorFile *lv_tensor_file_part(const LvTensorFile *file, const char *prefix);
 
 // Written under a temporary name, synced, renamed. Data starts at a multiple of 64 bytes, tensors lie end to end.
 bool lv_safetensors_write(const char *path, const LvTensor *tensors, int count, const LvMetadata *metadata,

@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 
+#include "base/map.h"
 #include "driver/compiler.h"
 #include "graph/graph.h"
 #include "ops/op.h"
@@ -24,6 +25,7 @@ typedef struct {
 typedef struct {
     char *entry, *config, *stage;
     int64_t batch;
+    bool keeps;                                                      // variables begin as the call before left them
     LvSetting settings[MAX_SETTINGS];
     int setting_count, line;
     Pair inputs[MAX_CHECKS], variables[MAX_CHECKS];                  // name, JSON
@@ -39,6 +41,7 @@ typedef struct {
     Graph *graph;
     Tensor *values;        // of each variable, before and then after
     bool *written;
+    LvMap left;            // name -> Tensor: what the call before left
     LvText *wrong;
 } Run;
 
@@ -321,6 +324,10 @@ static void run_call(Run *run) {
         if (init) take_initial(run, init);
         if (init) graph_destroy(init);
     }
+    for (size_t v = 0; v < count && call->keeps; v++) {
+        const Tensor *left = lv_map_get(&run->left, graph->variables.data[v].name);
+        if (left && lv_shape_equal(left->shape, run->values[v].shape)) run->values[v] = *left;
+    }
     set_variables(run);
     if (call->expect_count || call->shape_count || call->after_count) evaluate(run, true);
     for (int i = 0; i < call->expect_count + call->shape_count; i++) {
@@ -330,6 +337,8 @@ static void run_call(Run *run) {
         if (!found) SAY(run, "no result %s", name);
     }
     check_afters(run);
+    for (size_t v = 0; v < count; v++)
+        lv_map_set(&run->left, lv_arena_strdup(run->arena, graph->variables.data[v].name), &run->values[v]);
     graph_destroy(graph);
 }
 
@@ -360,6 +369,7 @@ static bool add_text(const char **texts, int *count, const char *text) {
 
 static bool directive(Call *call, char *kind, char *rest) {
     if (!strcmp(kind, "batch")) return (call->batch = atoll(rest)) > 0;
+    if (!strcmp(kind, "keep")) return call->keeps = true;
     if (!strcmp(kind, "config")) return (call->config = rest) != NULL;
     if (!strcmp(kind, "stage")) return (call->stage = rest) != NULL;
     if (!strcmp(kind, "input")) return add_pair(call->inputs, &call->input_count, rest);
@@ -406,6 +416,7 @@ static int run_file(const char *path, LvText *wrong) {
     }
     if (run.call) run_call(&run);
     if (!calls) lv_text_printf(wrong, "%s: no call in it\n", path);
+    lv_map_free(&run.left);
     lv_arena_destroy(run.arena);
     free(text);
     return calls;
