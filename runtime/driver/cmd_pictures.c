@@ -175,7 +175,7 @@ int cmd_reconstruct(int argc, char **argv) {
         "or anything that --train-dir takes; each is resized and its centre cut out to the model's resolution.",
         "  lvrun reconstruct runs/augvae/checkpoints/best.safetensors cat.jpg dog.png --grid both.png\n"
         "  lvrun reconstruct models/augvae.lv --config tiny --weights W.safetensors pictures/val --out made\n",
-        reconstruct_specs, 1, reconstruct};
+        reconstruct_specs, 1, reconstruct, NULL};
     return session_main(&command, argc, argv);
 }
 
@@ -247,7 +247,7 @@ int cmd_encode(int argc, char **argv) {
         "Turns pictures into codes by the model's entry `encode`: a tensor `tokens` [pictures, codes] in a safetensors file,\n"
         "the pictures' names in its metadata.",
         "  lvrun encode runs/augvae/checkpoints/best.safetensors pictures/val --out val.safetensors\n",
-        encode_specs, 1, encode};
+        encode_specs, 1, encode, NULL};
     return session_main(&command, argc, argv);
 }
 
@@ -356,6 +356,6 @@ int cmd_decode(int argc, char **argv) {
         "lvrun decode MODEL TOKENS.safetensors [options]",
         "Turns codes, as `lvrun encode` writes them, into PNG by the model's entry `decode`.",
         "  lvrun decode runs/augvae/checkpoints/best.safetensors val.safetensors --out decoded\n",
-        decode_specs, 1, decode};
+        decode_specs, 1, decode, NULL};
     return session_main(&command, argc, argv);
 }

@@ -124,7 +124,8 @@ bool lv_beam_advance(LvBeam *beam, const int32_t *tokens, const float *logprobs)
         for (int row = 0; row < live; row++) conclude(beam, row_of(beam, to, row), beam->length, false, beam->logprobs[row]);
         beam->live = 0;
     }
-    for (int row = beam->live; row < beam->width; row++) beam->parents[row] = beam->parents[0], beam->tokens[row] = beam->tokens[0];
+    for (int row = beam->live; row < beam->width; row++)
+        beam->parents[row] = beam->parents[0], beam->tokens[row] = beam->tokens[0];
     return can_improve(beam);
 }
 

@@ -77,8 +77,9 @@ void lv_contact_add(LvContact *contact, const float *planes, const char *label) 
     uint8_t *rgb = lv_malloc(area * 3);
     lv_transform_to_bytes(planes, contact->side, rgb);
     lv_vec_reserve(&contact->pixels, contact->pixels.count + area);
-    for (size_t i = 0; i < area; i++)
-        contact->pixels.data[contact->pixels.count++] = (uint32_t)rgb[3 * i] << 16 | (uint32_t)rgb[3 * i + 1] << 8 | rgb[3 * i + 2];
+    uint32_t *to = contact->pixels.data + contact->pixels.count;
+    for (size_t i = 0; i < area; i++) to[i] = (uint32_t)rgb[3 * i] << 16 | (uint32_t)rgb[3 * i + 1] << 8 | rgb[3 * i + 2];
+    contact->pixels.count += area;
     free(rgb);
     lv_vec_push(&contact->labels, clean_label(label));
     contact->count++;

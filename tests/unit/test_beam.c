@@ -50,7 +50,8 @@ static double score(double logprob, int tokens, double alpha) {
 }
 
 // The best of all sequences, by trying each.
-static void exhaust(uint64_t seed, int32_t *prefix, int length, double logprob, double alpha, double *best, int32_t *tokens, int *count) {
+static void exhaust(uint64_t seed, int32_t *prefix, int length, double logprob, double alpha, double *best, int32_t *tokens,
+                    int *count) {
     float next[VOCABULARY];
     double here = length == LONGEST ? score(logprob, length, alpha) : -INFINITY;
     if (length < LONGEST) {
@@ -168,7 +169,8 @@ static void length_counts(void **state) {
     for (int i = 0; i < 2; i++) {
         LvBeam *beam = lv_beam_create(2, 2, 8, 9, i ? 1.0 : 0.0);
         int32_t first[] = {1, 9, 1, 9}, next[] = {2, 3, 2, 3}, last[] = {9, 3, 9, 3};
-        float p[] = {logf(0.7f), logf(0.3f), 0, 0}, q[] = {logf(0.36f), logf(0.01f), 0, 0}, r[] = {logf(0.99f), logf(0.01f), 0, 0};
+        float p[] = {logf(0.7f), logf(0.3f), 0, 0}, q[] = {logf(0.36f), logf(0.01f), 0, 0};
+        float r[] = {logf(0.99f), logf(0.01f), 0, 0};
         bool goes_on = lv_beam_advance(beam, first, p) && lv_beam_advance(beam, next, q) && lv_beam_advance(beam, last, r);
         assert_false(goes_on);
         LvHypothesis found = lv_beam_best(beam);

@@ -128,7 +128,8 @@ static void contact(void **state) {
     (void)state;
     static const char *const labels[] = {
         "", "a red heart", "the quick brown fox jumps over the lazy dog and over and over again until no line is left for it",
-        "Donaudampfschifffahrtsgesellschaftskapitaenskajuetenschluessel", "\xE7\x8C\xAB \xD0\xBA\xD0\xBE\xD1\x82 \xF0\x9F\x98\xBA",
+        "Donaudampfschifffahrtsgesellschaftskapitaenskajuetenschluessel",
+        "\xE7\x8C\xAB \xD0\xBA\xD0\xBE\xD1\x82 \xF0\x9F\x98\xBA",
         "\xFF\xC0\x80 \xED\xA0\x80 \xF4\x90\x80\x80 \xE2\x82", "two\nlines\tand\x01 more", "beyond the limit"};
     char path[128];
     float red[27];
