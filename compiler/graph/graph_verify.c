@@ -52,8 +52,10 @@ static const char *check_leaf(const Graph *graph, const Node *node, LvArena *are
     }
     if (node->op == OP_random_uniform || node->op == OP_random_normal) {
         if (value->dtype != LV_F32) return wrong(arena, node, "random numbers are f32");
-        if (node->inputs[0]->dtype != LV_I64 || node->inputs[0]->shape.rank || node->inputs[1]->dtype != LV_I32 || node->inputs[1]->shape.rank)
-            return wrong(arena, node, "the inputs are seed i64[] and step i32[]");
+        const Value *seed = node->inputs[0], *step = node->inputs[1];
+        bool rows = seed->shape.rank == 1 && value->shape.rank > 0 && seed->shape.dim[0] == value->shape.dim[0];
+        if (seed->dtype != LV_I64 || (seed->shape.rank && !rows) || step->dtype != LV_I32 || step->shape.rank)
+            return wrong(arena, node, "the inputs are seed i64[] or i64[rows] and step i32[]");
     }
     return NULL;
 }

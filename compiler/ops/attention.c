@@ -1,5 +1,6 @@
 // Scaled dot-product attention: q [B,H,T,D], k [B,H,S,D], v [B,H,S,E] -> y [B,H,T,E], logsumexp [B,H,T].
-// s = scale q k^T, p = softmax(s) over the keys, y = p v; causal: position t sees keys 0 ... t. Backends have kernels that never
+// s = scale q k^T, p = softmax(s) over the keys, y = p v; causal: position t sees keys 0 ... t. Over a cache of keys an input
+// `length` says how many of the S are there: the queries are the last of them, and see none beyond. Backends have kernels that never
 // hold the T x S matrix (codegen/c/template_attention.c); the decompositions here do, and say what those compute.
 // Backward as in FlashAttention (Dao et al. 2022): p is rebuilt from the saved logsumexp.
 #include <math.h>
@@ -9,16 +10,20 @@
 typedef struct {
     int64_t heads, t, s, d, e;  // heads: B * H
     double scale;
-    bool causal;
+    bool causal, has_length;
 } AttentionSize;
 
 static AttentionSize attention_size(const Node *node, LvShape q, LvShape k, LvShape v) {
     return (AttentionSize){.heads = q.dim[0] * q.dim[1], .t = q.dim[2], .s = k.dim[2], .d = q.dim[3], .e = v.dim[3],
-                           .scale = node_float(node, ATTR_scale, 1), .causal = node_bool(node, ATTR_causal, false)};
+                           .scale = node_float(node, ATTR_scale, 1), .causal = node_bool(node, ATTR_causal, false),
+                           .has_length = node_bool(node, ATTR_length, false)};
 }
 
-// Keys that position t sees.
-static int64_t attention_reach(const AttentionSize *z, int64_t t) { return z->causal && t + 1 < z->s ? t + 1 : z->s; }
+// Keys that query t sees; at least the first, whatever a length says.
+static int64_t attention_reach(const AttentionSize *z, const Tensor *const *inputs, int64_t t) {
+    int64_t length = z->has_length ? inputs[3]->i[0] : z->causal ? z->t : z->s, reach = z->causal ? length - z->t + t + 1 : length;
+    return reach < 1 ? 1 : reach < z->s ? reach : z->s;
+}
 
 static LvShape shape4(LvShape like, int64_t rows, int64_t columns) {
     return lv_shape(4, (int64_t[]){like.dim[0], like.dim[1], rows, columns});
@@ -41,8 +46,13 @@ static const char *check_attention(Graph *graph, const Node *node) {
 }
 
 const char *shape_attention(Graph *graph, Node *node) {
+    bool has_length = node_bool(node, ATTR_length, false);
+    if (node->input_count != 3 + has_length) return refuse(graph, "attention of %d tensors", node->input_count);
     const char *wrong = check_attention(graph, node);
     if (wrong) return wrong;
+    if (has_length && (node->inputs[3]->dtype != LV_I32 || node->inputs[3]->shape.rank))
+        return refuse(graph, "attention: the length is %s%s, not i32[]", lv_dtype_name(node->inputs[3]->dtype),
+                      shape_text(graph, node->inputs[3]->shape));
     LvShape q = node->inputs[0]->shape;
     LvDType dtype = node->inputs[0]->dtype;
     set_result(node, 0, dtype, shape4(q, q.dim[2], node->inputs[2]->shape.dim[3]));
@@ -54,7 +64,7 @@ void evaluate_attention(const Evaluation *evaluation, const Node *node, const Te
     AttentionSize z = attention_size(node, inputs[0]->shape, inputs[1]->shape, inputs[2]->shape);
     double *p = LV_NEW_ARRAY(evaluation->arena, double, z.s);
     for (int64_t row = 0; row < z.heads * z.t; row++) {
-        int64_t head = row / z.t, reach = attention_reach(&z, row % z.t);
+        int64_t head = row / z.t, reach = attention_reach(&z, inputs, row % z.t);
         double top = -INFINITY, sum = 0;
         for (int64_t s = 0; s < reach; s++) {
             p[s] = 0;
@@ -72,19 +82,28 @@ void evaluate_attention(const Evaluation *evaluation, const Node *node, const Te
     }
 }
 
+// The last key that each query sees, i32 [T, S].
+static Value *attention_last(Graph *g, const Node *node, LvShape matrix) {
+    bool causal = node_bool(node, ATTR_causal, false), has_length = node_bool(node, ATTR_length, false);
+    Attrs attrs = {0};
+    attrs_int(&attrs, ATTR_axis, 0);
+    Value *row = causal ? graph_add_typed(g, OP_iota, 0, NULL, &attrs, LV_I32, matrix) : build_constant(g, -1, LV_I32, matrix);
+    if (!has_length) return row;
+    Value *length = node->inputs[3];
+    Value *first = causal ? BINARY(sub, length, build_like(g, (double)matrix.dim[0], length)) : length;
+    return BINARY(max, BINARY(add, row, first), build_like(g, 0, row));
+}
+
 // scale q k^T [B,H,T,S], masked places at -1e30: their exponentials are 0 and no infinity meets another
 static Value *attention_scores(Graph *g, const Node *node, Value *q, Value *k) {
     Value *s = build_matmul(g, q, k, false, true);
     s = BINARY(mul, s, composite_number(g, node_float(node, ATTR_scale, 1), s));
-    if (!node_bool(node, ATTR_causal, false)) return s;
+    if (!node_bool(node, ATTR_causal, false) && !node_bool(node, ATTR_length, false)) return s;
     LvShape matrix = lv_shape(2, s->shape.dim + 2);
-    Value *place[2];
-    for (int axis = 0; axis < 2; axis++) {
-        Attrs attrs = {0};
-        attrs_int(&attrs, ATTR_axis, axis);
-        place[axis] = graph_add_typed(g, OP_iota, 0, NULL, &attrs, LV_I32, matrix);
-    }
-    Value *seen = build_expand(g, BINARY(ge, place[0], place[1]), s->shape, (int64_t[]){2, 3});
+    Attrs attrs = {0};
+    attrs_int(&attrs, ATTR_axis, 1);
+    Value *key = graph_add_typed(g, OP_iota, 0, NULL, &attrs, LV_I32, matrix);
+    Value *seen = build_expand(g, BINARY(ge, attention_last(g, node, matrix), key), s->shape, (int64_t[]){2, 3});
     return build_select(g, seen, s, build_like(g, -1e30, s));
 }
 
@@ -124,7 +143,7 @@ void gradient_attention(Graph *g, Node *node, Value *const *result_grads, Value 
     Value *y = &node->results[0], *lse = &node->results[1];
     Value *dy = result_grads[0] ? result_grads[0] : build_like(g, 0, y);
     Value *inputs[6] = {node->inputs[0], node->inputs[1], node->inputs[2], y, lse, dy};
-    if (result_grads[1]) {  // rare: the kernel does not know it
+    if (result_grads[1] || node_bool(node, ATTR_length, false)) {  // rare: the kernel does not know it
         attention_backward(g, node, inputs, result_grads[1], input_grads);
         return;
     }
@@ -151,7 +170,7 @@ void evaluate_attention_grad(const Evaluation *evaluation, const Node *node, con
         const double *q = inputs[0]->f + row * z.d, *y = inputs[3]->f + row * z.e, *dy = inputs[5]->f + row * z.e;
         double delta = 0;
         for (int64_t i = 0; i < z.e; i++) delta += dy[i] * y[i];
-        for (int64_t s = 0, reach = attention_reach(&z, row % z.t); s < reach; s++) {
+        for (int64_t s = 0, reach = attention_reach(&z, inputs, row % z.t); s < reach; s++) {
             int64_t key = row / z.t * z.s + s;
             const double *k = inputs[1]->f + key * z.d, *v = inputs[2]->f + key * z.e;
             double score = 0, dp = 0;

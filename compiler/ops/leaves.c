@@ -66,18 +66,24 @@ void evaluate_iota(const Evaluation *evaluation, const Node *node, const Tensor 
     while (index_next(results->shape, index));
 }
 
+// Element i is drawn from the one seed at index i; with a seed a row, from its row's at its index within the row.
+static void evaluate_random(const Node *node, const Tensor *const *inputs, Tensor *results,
+                            float draw(uint64_t seed, uint32_t stream, uint32_t step, uint64_t index)) {
+    uint32_t stream = (uint32_t)node_int(node, ATTR_stream, 0), step = (uint32_t)inputs[1]->i[0];
+    int64_t count = lv_shape_elements(results->shape), rows = inputs[0]->shape.rank ? inputs[0]->shape.dim[0] : 1;
+    int64_t width = rows ? count / rows : 0;
+    for (int64_t i = 0; i < count; i++)
+        results->f[i] = draw((uint64_t)inputs[0]->i[i / width], stream, step, (uint64_t)(i % width));
+}
+
 void evaluate_random_uniform(const Evaluation *evaluation, const Node *node, const Tensor *const *inputs, Tensor *results) {
     (void)evaluation;
-    uint32_t stream = (uint32_t)node_int(node, ATTR_stream, 0);
-    for (int64_t i = 0, n = lv_shape_elements(results->shape); i < n; i++)
-        results->f[i] = lv_random_uniform((uint64_t)inputs[0]->i[0], stream, (uint32_t)inputs[1]->i[0], (uint64_t)i);
+    evaluate_random(node, inputs, results, lv_random_uniform);
 }
 
 void evaluate_random_normal(const Evaluation *evaluation, const Node *node, const Tensor *const *inputs, Tensor *results) {
     (void)evaluation;
-    uint32_t stream = (uint32_t)node_int(node, ATTR_stream, 0);
-    for (int64_t i = 0, n = lv_shape_elements(results->shape); i < n; i++)
-        results->f[i] = lv_random_normal((uint64_t)inputs[0]->i[0], stream, (uint32_t)inputs[1]->i[0], (uint64_t)i);
+    evaluate_random(node, inputs, results, lv_random_normal);
 }
 
 // The same elements; of a relayout too, since layout is physical.

@@ -216,10 +216,13 @@ static int lower_leaf(Lower *l, Node *node, const Affine *index, int region) {
         }
         case OP_random_uniform: case OP_random_normal: {
             Instr instr = instr_make(node->op == OP_random_uniform ? INSTR_UNIFORM : INSTR_NORMAL, out->dtype);
-            instr.args[0] = value_lower(l, node->inputs[0], NULL, region);
+            bool rows = node->inputs[0]->shape.rank == 1;  // a seed a row: the index is that within the row
+            LvShape inner = {rows ? out->shape.rank - 1 : out->shape.rank, {0}};
+            memcpy(inner.dim, out->shape.dim + rows, sizeof inner.dim - rows * sizeof *inner.dim);
+            instr.args[0] = value_lower(l, node->inputs[0], rows ? index : NULL, region);
             instr.args[1] = value_lower(l, node->inputs[1], NULL, region);
             instr.stream = node_int(node, ATTR_stream, 0) & 0xFFFFFFFF;
-            instr.index = value_linear(out->shape, index);
+            instr.index = value_linear(inner, index + rows);
             return emit(l, instr);
         }
         default: schedule_internal_error("lower", node, "a leaf that the loop IR does not know");

@@ -45,9 +45,16 @@ Val rule_iota(Elaborator *e, const Arguments *a) {
 
 Val rule_random(Elaborator *e, const Arguments *a) {
     LvShape shape;
+    Value *seed = NULL;
     if (!want_shape(e, a, 0, &shape)) return VAL_BAD;
+    if (a->at[1].kind != VAL_NONE) {
+        if (!(seed = real_tensor(e, a, 1))) return VAL_BAD;
+        if (seed->dtype != LV_I64 || seed->shape.rank != 1 || shape.rank == 0 || seed->shape.dim[0] != shape.dim[0])
+            return fail(e, a->span[1], "the seeds are one a row, i64[%lld], not %s", (long long)(shape.rank ? shape.dim[0] : 1),
+                        tensor_text(e, seed));
+    }
     mark_nodes(e, a->call);
-    return val_tensor(random_node(e, a->self->op, shape));
+    return val_tensor(random_node(e, a->self->op, shape, seed));
 }
 
 // Numbers of nested lists, row-major; false (reported) if ragged or no numbers.

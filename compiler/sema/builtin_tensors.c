@@ -278,7 +278,10 @@ Val rule_attention(Elaborator *e, const Arguments *a) {
     Attrs attrs = {0};
     attrs_bool(&attrs, ATTR_causal, causal);
     attrs_float(&attrs, ATTR_scale, scale);
-    return add_builtin(e, a, 3, (Value *[]){q, real_tensor(e, a, 1), real_tensor(e, a, 2)}, &attrs);
+    bool has_length = a->at[5].kind != VAL_NONE;
+    if (has_length) attrs_bool(&attrs, ATTR_length, true);
+    Value *length = has_length ? real_tensor(e, a, 5) : NULL;
+    return add_builtin(e, a, 3 + has_length, (Value *[]){q, real_tensor(e, a, 1), real_tensor(e, a, 2), length}, &attrs);
 }
 
 Val rule_cross_entropy(Elaborator *e, const Arguments *a) {

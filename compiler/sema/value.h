@@ -199,6 +199,6 @@ void variable_update(Elaborator *e, int variable, Val value, LvSpan span);
 void finish_writes(Elaborator *e);
 Val minimize(Elaborator *e, const Expr *call);
 Value *builtin_input(Elaborator *e, const char *name, LvDType dtype);  // $seed, $step, $lr
-Value *random_node(Elaborator *e, Op op, LvShape shape);
+Value *random_node(Elaborator *e, Op op, LvShape shape, Value *seed);
 
 #endif

@@ -83,11 +83,11 @@ static const char *stream_name(Elaborator *e) {
     return lv_arena_printf(e->arena, "%s#%d", e->path, (int)count);
 }
 
-Value *random_node(Elaborator *e, Op op, LvShape shape) {
+Value *random_node(Elaborator *e, Op op, LvShape shape, Value *seed) {
     const char *name = stream_name(e);
     Attrs attrs = {0};
     attrs_int(&attrs, ATTR_stream, (int64_t)(lv_hash_name(name) & 0xFFFFFFFFu));
-    Value *seed = builtin_input(e, "$seed", LV_I64);
+    if (!seed) seed = builtin_input(e, "$seed", LV_I64);
     Value *step = e->initializing ? build_constant(e->graph, 0, LV_I32, (LvShape){0}) : builtin_input(e, "$step", LV_I32);
     return graph_add_typed(e->graph, op, 2, (Value *[]){seed, step}, &attrs, LV_F32, shape);
 }

@@ -185,7 +185,7 @@ static void print_parts(const Node *node, const char *name, int count, const cha
 }
 
 bool print_attention(const Node *node, const char *name, LvText *out) {
-    if (!takes(node)) return false;
+    if (!takes(node) || node_bool(node, ATTR_length, false)) return false;
     if (out) print_parts(node, name, 2, (const char *const[]){head_text, forward_text}, out);
     return true;
 }

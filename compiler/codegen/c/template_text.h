@@ -28,6 +28,7 @@ bool print_dynamic_slice(const Node *node, const char *name, LvText *out);
 bool print_dynamic_update(const Node *node, const char *name, LvText *out);
 bool print_nearest_code(const Node *node, const char *name, LvText *out);
 bool print_attention(const Node *node, const char *name, LvText *out);
+bool print_attention_few(const Node *node, const char *name, LvText *out);
 bool print_attention_grad(const Node *node, const char *name, LvText *out);
 
 #endif
