@@ -193,16 +193,18 @@ static bool caption(Session *session, LvError *error) {
 int cmd_caption(int argc, char **argv) {
     static const SessionCommand command = {
         .usage = "lvrun caption CHECKPOINT PICTURES... [options]",
-        .about = "Describes pictures: a caption a line, after the file's name where there are several. PICTURES are files,\n"
-                 "folders, or anything that --train-dir takes; each is resized and its centre cut out to the side that the model's\n"
-                 "picture tokenizer reads. logprob is natural and of all tokens, the one that ends the caption included.\n"
-                 "\n"
-                 "Captions are found by beam search; with --greedy, --temperature, --top-k or --top-p each token is chosen as it\n"
-                 "comes. Beams narrow as captions end (Sutskever et al., 2014), and finished ones compare by the length-normalised\n"
-                 "score of Wu et al., 2016, equation 14.",
-        .examples = "  lvrun caption runs/biart/checkpoints/best.safetensors cat.jpg\n"
-                    "  lvrun caption best.safetensors pictures/val --beams 8 --json >captions.jsonl\n"
-                    "  lvrun caption best.safetensors cat.jpg --temperature 0.7 --seed 3\n",
+        .about =
+            "Describes pictures: a caption a line, after the file's name where there are several. PICTURES are files,\n"
+            "folders, or anything that --train-dir takes; each is resized and its centre cut out to the side that the model's\n"
+            "picture tokenizer reads. logprob is natural and of all tokens, the one that ends the caption included.\n"
+            "\n"
+            "Captions are found by beam search; with --greedy, --temperature, --top-k or --top-p each token is chosen as it\n"
+            "comes. Beams narrow as captions end (Sutskever et al., 2014), and finished ones compare by the length-normalised\n"
+            "score of Wu et al., 2016, equation 14.",
+        .examples =
+            "  lvrun caption runs/biart/checkpoints/best.safetensors cat.jpg\n"
+            "  lvrun caption best.safetensors pictures/val --beams 8 --json >captions.jsonl\n"
+            "  lvrun caption best.safetensors cat.jpg --temperature 0.7 --seed 3\n",
         .specs = specs, .least = 1, .check = check, .work = caption};
     return session_main(&command, argc, argv);
 }

@@ -21,7 +21,7 @@ static bool check_model(const OpenModel *open, LvError *error) {
     if (!has_entry(open, "draw_begin") && has_entry(open, "encode") && has_entry(open, "decode")) {
         lv_error_set(error, LV_ERROR_USAGE, "'%s' is a picture tokenizer (%s): it knows no text, and neither draws nor describes",
                      open->path, lv_model_name(open->model));
-        return lv_error_hint(error, "train a model that does: lvrun train models/biart.lv --vae %s --tokenizer T --train-dir PAIRS",
+        return lv_error_hint(error, "a model that does: lvrun train models/biart.lv --vae %s --tokenizer T --train-dir PAIRS",
                              open->path);
     }
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
@@ -61,8 +61,7 @@ static bool read_sizes(Generator *g, const OpenModel *open, LvError *error) {
 
 static bool lacks(const OpenModel *open, const char *what, const char *option, LvError *error) {
     lv_error_set(error, LV_ERROR_USAGE, "'%s' carries no %s", open->path, what);
-    return lv_error_hint(error,
-                         "name one by --%s FILE; lvrun train models/biart.lv --vae V --tokenizer T writes checkpoints that carry both",
+    return lv_error_hint(error, "name one by --%s FILE; lvrun train models/biart.lv --vae V --tokenizer T writes one that has both",
                          option);
 }
 

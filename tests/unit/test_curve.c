@@ -157,7 +157,8 @@ static void contact(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(drawn), cmocka_unit_test(odd_numbers), cmocka_unit_test(from_log), cmocka_unit_test(nowhere), cmocka_unit_test(sheet), cmocka_unit_test(contact),
+        cmocka_unit_test(drawn), cmocka_unit_test(odd_numbers), cmocka_unit_test(from_log), cmocka_unit_test(nowhere), cmocka_unit_test(sheet),
+        cmocka_unit_test(contact),
     };
     return cmocka_run_group_tests_name("curve", tests, setup, teardown);
 }
