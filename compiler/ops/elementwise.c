@@ -1,6 +1,7 @@
 // Elementwise operations: result element i from element i of each input. Shapes are equal: broadcasting is `expand`.
 // Their evaluation comes from the expressions of ops.def; here are the shape rule, `cast`, and the gradients.
 #include <math.h>
+#include <string.h>
 
 #include "ops/rules.h"
 
@@ -34,9 +35,11 @@ const char *shape_elementwise(Graph *graph, Node *node) {
         return refuse(graph, "%s is of floats, not of %s", op_name(node->op), lv_dtype_name(like->dtype));
     if (node->op == OP_mod && !lv_dtype_is_int(like->dtype))
         return refuse(graph, "mod is of integers, not of %s", lv_dtype_name(like->dtype));
+    if (node->op == OP_bits && like->dtype != LV_F32) return refuse(graph, "bits is of f32, not of %s", lv_dtype_name(like->dtype));
     bool any = is_comparison(node->op) || is_logic(node->op) || node->op == OP_select;
     if (!any && like->dtype == LV_BOOL) return refuse(graph, "%s is of numbers, not of bool", op_name(node->op));
-    set_result(node, 0, is_comparison(node->op) ? LV_BOOL : like->dtype, like->shape);
+    LvDType dtype = is_comparison(node->op) ? LV_BOOL : node->op == OP_bits ? LV_I32 : like->dtype;
+    set_result(node, 0, dtype, like->shape);
     return NULL;
 }
 
@@ -46,6 +49,13 @@ static int64_t mod(int64_t a, int64_t b) {
     if (b == 0 || b == -1) return 0;
     int64_t r = a % b;
     return r && (r < 0) != (b < 0) ? r + b : r;
+}
+
+static double bits(double a) {
+    float f = (float)a;
+    int32_t i;
+    memcpy(&i, &f, sizeof i);
+    return i;
 }
 
 typedef double (*FloatRule)(double a, double b, double c);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "codegen/c/templates.h"
 #include "schedule/internal.h"
 
 void schedule_internal_error(const char *stage, const Node *node, const char *what) {
@@ -27,6 +28,7 @@ Role node_role(const Node *node) {
         case OP_state_write: return ROLE_EFFECT;
         case OP_pack: return ROLE_PACK;
         case OP_all_reduce: return ROLE_CALL;
+        case OP_matmul: return template_takes(node) ? ROLE_TEMPLATE : ROLE_CALL;
         default: break;
     }
     switch (op_info(node->op)->kind) {

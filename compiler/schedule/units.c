@@ -248,6 +248,7 @@ void unit_add_template(Building *b, Node *node) {
     name_text(b, &unit, lv_text_get(&text));
     lv_text_free(&text);
     set_nodes(b, &unit, &node, 1);
+    if (op_info(node->op)->kind == OP_KIND_CONTRACTION) unit.flops = call_flops(node);
     unit.operands = lv_arena_array(b->plan->arena, (size_t)(node->input_count + node->result_count), sizeof *unit.operands);
     for (int i = 0; i < node->input_count; i++) set_operand(&unit, node->inputs[i], false);
     for (int i = 0; i < node->result_count; i++) set_operand(&unit, &node->results[i], true);

@@ -139,6 +139,7 @@ static const Builtin builtins[] = {
     {"maximum", "a b", rule_binary, OP_max, NULL},
     {"minimum", "a b", rule_binary, OP_min, NULL},
     {"select", "condition a b", rule_select, OP_select, NULL},
+    {"bits", "x", rule_same, OP_bits, NULL},
     {"cast", "x dtype", rule_cast, OP_cast, NULL},
     {"stop_gradient", "x", rule_same, OP_stop_gradient, NULL},
     {"all_reduce", "x", rule_same, OP_all_reduce, NULL},

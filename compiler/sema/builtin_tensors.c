@@ -54,7 +54,7 @@ Val rule_cast(Elaborator *e, const Arguments *a) {
     return add_builtin(e, a, 1, &x, &attrs);
 }
 
-Val rule_same(Elaborator *e, const Arguments *a) {  // stop_gradient, all_reduce
+Val rule_same(Elaborator *e, const Arguments *a) {  // stop_gradient, all_reduce, bits
     Value *x = tensor_at(e, a, 0);
     return add_builtin(e, a, 1, &x, NULL);
 }

@@ -68,6 +68,7 @@ static const struct {
     {"tanh", "lv_tanh", "__builtin_tanh"},
     {"erf", "lv_erf", "__builtin_erf"},
     {"floor", "__builtin_floorf", "__builtin_floor"},
+    {"bits", "lv_bits", ""},  // of f32 alone
     {"pow", "__builtin_powf", "__builtin_pow"},
 };
 

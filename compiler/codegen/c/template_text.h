@@ -29,6 +29,7 @@ bool print_dynamic_update(const Node *node, const char *name, LvText *out);
 bool print_nearest_code(const Node *node, const char *name, LvText *out);
 bool print_attention(const Node *node, const char *name, LvText *out);
 bool print_attention_few(const Node *node, const char *name, LvText *out);
+bool print_matvec(const Node *node, const char *name, LvText *out);
 bool print_attention_grad(const Node *node, const char *name, LvText *out);
 
 #endif
