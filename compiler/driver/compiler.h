@@ -11,6 +11,7 @@ typedef struct {
     const char *name;
     const char *value;   // JSON (`[1, 2]`, `true`, `0.5`) or a bare string
     const char *origin;  // "--set", "--hidden-dim", "quickstart.yaml:3": named in messages about it
+    bool optional;       // a model without this parameter passes it over
 } LvSetting;
 
 typedef struct {

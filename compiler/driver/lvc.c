@@ -254,7 +254,7 @@ static bool load(Command *command, LvError *error) {
     LV_VEC(LvSetting) settings = {0};
     for (size_t i = 0; i < options->settings.count; i++) {
         OptionSetting s = options->settings.data[i];
-        lv_vec_push(&settings, (LvSetting){s.name, s.value, s.origin});
+        lv_vec_push(&settings, (LvSetting){s.name, s.value, s.origin, false});
     }
     bool good = lv_model_load(command->path, NULL, 0, options_get(options, "config", NULL), settings.data, (int)settings.count,
                               &command->diagnostics, &command->model, error);

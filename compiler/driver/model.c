@@ -162,6 +162,7 @@ static bool fits_quietly(Elaborator *e, Val value, const TypeRef *type, Val *out
 static bool apply_setting(Elaborator *e, const Load *load, const LvSetting *setting) {
     LvModel *model = load->model;
     int index = find_parameter(model, setting->name);
+    if (index < 0 && setting->optional) return true;
     if (index < 0) {
         const char *near = nearest_parameter(model, setting->name);
         lv_error_set(load->error, LV_ERROR_USAGE, "%s: model %s has no parameter '%s'", setting->origin,

@@ -16,6 +16,8 @@
 #include "data/fake.h"
 #include "data/index.h"
 
+enum { NAMED = 3 };  // samples that a warning about many names
+
 void index_warn(LvDataset *dataset, const char *format, ...) {
     va_list args;
     va_start(args, format);
@@ -151,6 +153,14 @@ static bool open_path(LvDataset *dataset, const char *spec, LvError *error) {
     return number == ENOENT || number == ENOTDIR ? say_missing(spec, error) : lv_error_system(error, "%s", spec);
 }
 
+static void take_fingerprint(LvDataset *dataset) {
+    dataset->fingerprint = 0;
+    for (size_t i = 0; i < dataset->samples.count; i++) {
+        const char *name = dataset->samples.data[i].name;
+        dataset->fingerprint = XXH64(name, strlen(name) + 1, dataset->fingerprint);
+    }
+}
+
 bool lv_dataset_open(LvDataset **out, const char *spec, LvError *error) {
     LvDataset *dataset = lv_calloc(1, sizeof *dataset);
     LvError none = {0};
@@ -164,10 +174,7 @@ bool lv_dataset_open(LvDataset **out, const char *spec, LvError *error) {
         lv_error_clear(&none);
         return false;
     }
-    for (size_t i = 0; i < dataset->samples.count; i++) {
-        const char *name = dataset->samples.data[i].name;
-        dataset->fingerprint = XXH64(name, strlen(name) + 1, dataset->fingerprint);
-    }
+    take_fingerprint(dataset);
     *out = dataset;
     return true;
 }
@@ -200,6 +207,27 @@ const char *lv_dataset_class(const LvDataset *dataset, size_t sample, size_t *le
     return name;
 }
 
+static bool lacks_caption(const LvDataset *dataset, const Sample *sample) {
+    return dataset->source != SOURCE_FAKE && !sample->caption_beside && !sample->caption;
+}
+
+size_t lv_dataset_need_captions(LvDataset *dataset) {
+    LvText names = {0};
+    size_t kept = 0, all = dataset->samples.count;
+    for (size_t i = 0; i < all; i++) {
+        const Sample *sample = &dataset->samples.data[i];
+        if (!lacks_caption(dataset, sample)) dataset->samples.data[kept++] = *sample;
+        else if (i - kept < NAMED) lv_text_printf(&names, "%s'%s'", names.length ? ", " : "", sample->name);
+    }
+    dataset->samples.count = kept;
+    if (kept == all) return 0;
+    index_warn(dataset, "%zu of %zu pictures have no caption and are left out: %s%s", all - kept, all, names.data,
+               all - kept > NAMED ? ", ..." : "");
+    lv_text_free(&names);
+    take_fingerprint(dataset);
+    return all - kept;
+}
+
 static char *full_path(const LvDataset *dataset, const char *name) {
     bool bare = name[0] == '/' || !dataset->root;
     size_t size = strlen(name) + (bare ? 0 : strlen(dataset->root)) + 2;
@@ -229,9 +257,34 @@ bool lv_dataset_picture(const LvDataset *dataset, size_t number, LvPicture *pict
     return good;
 }
 
+uint64_t lv_dataset_signature(const LvDataset *dataset) {
+    uint64_t hash = dataset->fingerprint;
+    int32_t shard = -1;
+    for (size_t i = 0; i < dataset->samples.count; i++) {
+        const Sample *sample = &dataset->samples.data[i];
+        struct stat info;
+        uint64_t words[4] = {sample->offset, sample->size, 0, 0};
+        bool inside = dataset->source == SOURCE_SHARDS;
+        if (dataset->source == SOURCE_FAKE || (inside && sample->shard == shard)) {
+            hash = XXH64(words, sizeof words, hash);
+            continue;
+        }
+        char *path = inside ? lv_strdup(dataset->shards.data[sample->shard].path) : full_path(dataset, sample->name);
+        if (stat(path, &info) == 0) {
+            words[2] = (uint64_t)info.st_size;
+            words[3] = (uint64_t)info.st_mtim.tv_sec * 1000000000u + (uint64_t)info.st_mtim.tv_nsec;
+        }
+        free(path);
+        shard = sample->shard;
+        hash = XXH64(words, sizeof words, hash);
+    }
+    return hash;
+}
+
 // Trims each line, drops empty ones, in place.
 static void tidy_lines(char *text) {
     char *out = text, *save = NULL;
+    if (!strncmp(text, "\xEF\xBB\xBF", 3)) memmove(text, text + 3, strlen(text + 3) + 1);  // the mark of some editors
     for (char *line = strtok_r(text, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save)) {
         line += strspn(line, " \t");
         size_t length = strlen(line);

@@ -25,11 +25,16 @@ const char *lv_dataset_spec(const LvDataset *dataset);
 const char *lv_dataset_name(const LvDataset *dataset, size_t sample);  // relative to the data set: "smileys/1f600.png"
 const char *lv_dataset_class(const LvDataset *dataset, size_t sample, size_t *length);  // first folder of the name, or ""
 bool lv_dataset_has_captions(const LvDataset *dataset);                // at least one sample has one
+// Leaves out the samples that are known to have no caption (files are not read for it), which a warning names, and gives how many
+// they were. Before the data set is used by anyone else.
+size_t lv_dataset_need_captions(LvDataset *dataset);
 uint64_t lv_dataset_fingerprint(const LvDataset *dataset);             // of all names in order: tells whether a resume sees the same data
 size_t lv_dataset_warnings(const LvDataset *dataset);                  // what was passed over while indexing, a line each
 const char *lv_dataset_warning(const LvDataset *dataset, size_t i);
 
 bool lv_dataset_picture(const LvDataset *dataset, size_t sample, LvPicture *picture, LvError *error);
+// A number that changes when the files do: of all names, sizes and times of change. A look at each file.
+uint64_t lv_dataset_signature(const LvDataset *dataset);
 // All captions of a sample, a line each, empty lines dropped; "" when it has none. Free with free().
 bool lv_dataset_captions(const LvDataset *dataset, size_t sample, char **text, LvError *error);
 

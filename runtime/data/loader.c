@@ -35,7 +35,7 @@ struct LvLoader {
     LvPosition next, after;  // of the next batch to open; of the last one given
     LvBatch batch;
     uint8_t *reported;       // [count], broken samples that the caller knows of
-    size_t broken;
+    size_t broken, uncaptioned;
     double waited;
     pthread_t *threads;
     int thread_count, busy;  // places being worked on
@@ -168,7 +168,9 @@ static bool report_broken(LvLoader *loader, const Job *job, LvError *error) {
             int64_t sample = slot->broken.data[k];
             if (loader->reported[sample]) continue;
             loader->reported[sample] = 1;
-            loader->broken++;
+            bool uncaptioned = sample_is_uncaptioned(loader->maker, sample);
+            loader->uncaptioned += uncaptioned;
+            loader->broken += !uncaptioned;
             if (loader->options.broken) {
                 loader->options.broken(loader->options.broken_user, lv_dataset_name(loader->dataset, (size_t)sample),
                                        sample_broken_message(loader->maker, sample));
@@ -177,8 +179,9 @@ static bool report_broken(LvLoader *loader, const Job *job, LvError *error) {
     }
     for (int i = 0; i < loader->options.batch; i++) {
         if (!job->slots[i].failed) continue;
-        lv_error_set(error, LV_ERROR_FORMAT, "%s: none of its %zu pictures can be read", lv_dataset_spec(loader->dataset),
-                     lv_dataset_count(loader->dataset));
+        lv_error_set(error, LV_ERROR_FORMAT, "%s: none of its %zu pictures %s", lv_dataset_spec(loader->dataset),
+                     lv_dataset_count(loader->dataset), loader->uncaptioned ? "has a caption and can be read" : "can be read");
+        if (!loader->broken && loader->uncaptioned) return lv_error_hint(error, "all captions are empty");
         return lv_error_hint(error, "each was named with the reason; JPEG, PNG, WebP, BMP and PNM are read");
     }
     return true;
@@ -191,7 +194,8 @@ static void describe(LvLoader *loader, Job *job) {
         job->captions[i] = job->slots[i].caption;
         job->draws[i] = job->slots[i].draw;
     }
-    loader->batch = (LvBatch){loader->options.batch, job->count, job->pictures, job->samples, job->names,
+    const float *pictures = loader->options.resolution ? job->pictures : NULL;
+    loader->batch = (LvBatch){loader->options.batch, job->count, pictures, job->samples, job->names,
                               loader->options.captions ? job->captions : NULL, job->draws, job->at, job->after};
 }
 
@@ -226,6 +230,7 @@ void lv_loader_seek(LvLoader *loader, LvPosition position) {
 
 LvPosition lv_loader_position(const LvLoader *loader) { return loader->after; }
 size_t lv_loader_broken(const LvLoader *loader) { return loader->broken; }
+size_t lv_loader_uncaptioned(const LvLoader *loader) { return loader->uncaptioned; }
 double lv_loader_waited(const LvLoader *loader) { return loader->waited; }
 
 // ---- making and ending
@@ -234,7 +239,7 @@ static bool check_options(const LvDataset *dataset, const LvLoaderOptions *optio
     const char *wrong = NULL;
     if (!lv_dataset_count(dataset)) wrong = "the data set is empty";
     else if (options->batch < 1 || options->batch > MAX_BATCH) wrong = "the batch must be from 1 to 65536";
-    else if (options->resolution < 1 || options->resolution > MAX_RESOLUTION) wrong = "the resolution must be from 1 to 8192";
+    else if (options->resolution < 0 || options->resolution > MAX_RESOLUTION) wrong = "the resolution must be from 1 to 8192";
     else if (options->world < 1 || options->rank < 0 || options->rank >= options->world) wrong = "the rank must be below the number of ranks";
     else if (options->workers < 0 || options->workers > MAX_WORKERS) wrong = "the number of data workers must be from 0 to 256";
     else if (!(options->scale_min > 0 && options->scale_min <= options->scale_max && options->scale_max <= 1)) wrong = "the crop's share must be above 0 and at most 1";
@@ -243,7 +248,7 @@ static bool check_options(const LvDataset *dataset, const LvLoaderOptions *optio
 
 static bool make_job(Job *job, const LvLoaderOptions *options) {
     size_t batch = (size_t)options->batch, each = (size_t)options->resolution * (size_t)options->resolution * 3;
-    job->pictures = aligned_alloc(64, (batch * each * sizeof(float) + 63) / 64 * 64);
+    job->pictures = aligned_alloc(64, (batch * each * sizeof(float) + 64) / 64 * 64);
     job->slots = lv_calloc(batch, sizeof *job->slots);
     job->samples = lv_calloc(batch, sizeof *job->samples);
     job->names = lv_calloc(batch, sizeof *job->names);

@@ -32,7 +32,7 @@ typedef void LvBrokenFn(void *user, const char *name, const char *message);
 
 typedef struct {
     int batch;             // per rank
-    int resolution;
+    int resolution;        // 0: no pictures are read
     LvCrop crop;           // LV_CROP_CENTER unless training asks for LV_CROP_RANDOM
     LvFilter filter;       // LV_FILTER_BICUBIC
     bool flip;             // mirror half of the samples
@@ -44,7 +44,8 @@ typedef struct {
     bool shuffle;          // another order each epoch
     bool drop_last;        // only full batches; else the last one is padded and its `count` is smaller
     uint64_t epochs;       // batch NULL after so many; 0: goes on for ever
-    bool captions;         // read captions too
+    bool captions;         // read captions too; a sample without one is passed over as a broken picture is
+    const uint8_t *lost;   // [samples] not 0: known to be broken, though pictures are not read; NULL: nothing is known
     size_t cache_bytes;    // decoded pictures kept in memory; 256 MiB, 0: none
     LvBrokenFn *broken;    // may be NULL
     void *broken_user;
@@ -56,10 +57,10 @@ LvLoaderOptions lv_loader_options_training(void);  // shuffled, flips, random cr
 typedef struct {
     int size;               // B as asked for
     int count;              // real samples; those after are padding (the epoch's first samples), not to be counted
-    const float *pictures;  // [B, 3, R, R] in [-1, 1]
+    const float *pictures;  // [B, 3, R, R] in [-1, 1]; NULL where none are read
     const int64_t *samples;            // [B] indexes into the data set
     const char *const *names;          // [B]
-    const char *const *captions;       // [B] one caption each ("" if it has none), NULL unless asked for
+    const char *const *captions;       // [B] one caption each, a line of several drawn each epoch; NULL unless asked for
     const uint32_t *draws;             // [B] a random word per sample, of (seed, epoch, sample): for choices outside the loader
     LvPosition at, after;              // where this batch begins, and where the one after it does: what a checkpoint saves
 } LvBatch;
@@ -75,6 +76,7 @@ void lv_loader_seek(LvLoader *loader, LvPosition position);  // drops what was p
 LvPosition lv_loader_position(const LvLoader *loader);       // `after` of the last batch given out
 uint64_t lv_loader_batches(const LvLoader *loader);          // batches in one epoch, per rank
 size_t lv_loader_broken(const LvLoader *loader);             // broken samples met so far
+size_t lv_loader_uncaptioned(const LvLoader *loader);        // samples met so far that lack nothing but a caption
 double lv_loader_waited(const LvLoader *loader);             // seconds that callers of lv_loader_next spent waiting
 
 #endif

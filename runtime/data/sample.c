@@ -21,6 +21,7 @@ struct SampleMaker {
     LvLoaderOptions options;
     uint64_t count;
     _Atomic(Kept *) *kept;   // [count], NULL when there is no cache
+    _Atomic(char *) *texts;  // [count] all captions of a sample, likewise
     atomic_size_t kept_bytes;
     _Atomic(char *) *broken; // [count], why it cannot be read, NULL while nothing is known against it
     atomic_bool hopeless;    // all are broken
@@ -32,6 +33,7 @@ SampleMaker *sample_maker_create(const LvDataset *dataset, const LvLoaderOptions
     maker->options = *options;
     maker->count = lv_dataset_count(dataset);
     maker->broken = lv_calloc(maker->count, sizeof *maker->broken);
+    if (options->cache_bytes && options->captions) maker->texts = lv_calloc(maker->count, sizeof *maker->texts);
     if (options->cache_bytes) maker->kept = lv_calloc(maker->count, sizeof *maker->kept);
     return maker;
 }
@@ -39,7 +41,9 @@ SampleMaker *sample_maker_create(const LvDataset *dataset, const LvLoaderOptions
 void sample_maker_destroy(SampleMaker *maker) {
     if (!maker) return;
     for (uint64_t i = 0; maker->kept && i < maker->count; i++) free(atomic_load(&maker->kept[i]));
+    for (uint64_t i = 0; maker->texts && i < maker->count; i++) free(atomic_load(&maker->texts[i]));
     for (uint64_t i = 0; i < maker->count; i++) free(atomic_load(&maker->broken[i]));
+    free(maker->texts);
     free(maker->kept);
     free(maker->broken);
     free(maker);
@@ -99,23 +103,44 @@ static bool make_random(SampleMaker *maker, int64_t sample, const LvDraws *draws
     return true;
 }
 
+// All captions of a sample; *own is theirs to free, NULL where the text stays in the cache.
+static const char *find_captions(SampleMaker *maker, int64_t sample, char **own) {
+    const char *kept = maker->texts ? atomic_load_explicit(&maker->texts[sample], memory_order_acquire) : NULL;
+    char *text, *none = NULL;
+    LvError error = {0};
+    *own = NULL;
+    if (kept) return kept;
+    if (!lv_dataset_captions(maker->dataset, (size_t)sample, &text, &error)) {
+        lv_error_clear(&error);  // a caption that cannot be read is no caption
+        return "";
+    }
+    size_t bytes = strlen(text) + 1;
+    bool room = maker->texts && atomic_fetch_add(&maker->kept_bytes, bytes) + bytes <= maker->options.cache_bytes;
+    if (maker->texts && !room) atomic_fetch_sub(&maker->kept_bytes, bytes);
+    if (!room || !atomic_compare_exchange_strong(&maker->texts[sample], &none, text)) *own = text;
+    return text;
+}
+
 // One line of several: a drawn one when shuffling, else the first.
 static char *pick_caption(SampleMaker *maker, int64_t sample, const LvDraws *draws) {
-    char *text;
-    LvError error = {0};
-    if (!lv_dataset_captions(maker->dataset, (size_t)sample, &text, &error)) {
-        lv_error_clear(&error);  // a caption that cannot be read is no caption: the picture still counts
-        return lv_strdup("");
-    }
+    char *own;
+    const char *from = find_captions(maker, sample, &own);
     uint64_t lines = 1, pick = 0;
-    for (const char *c = text; *c; c++) lines += *c == '\n';
+    for (const char *c = from; *c; c++) lines += *c == '\n';
     if (maker->options.shuffle) pick = lv_draw_word(draws, CAPTION_STREAM, 0) * lines >> 32;
-    char *from = text;
     while (pick--) from = strchr(from, '\n') + 1;
     size_t length = strcspn(from, "\n");
-    memmove(text, from, length);
-    text[length] = 0;
-    return text;
+    char *line = lv_malloc(length + 1);
+    memcpy(line, from, length);
+    line[length] = 0;
+    free(own);
+    return line;
+}
+
+static const char no_caption[] = "it has no caption";
+
+bool sample_is_uncaptioned(const SampleMaker *maker, int64_t sample) {
+    return !strcmp(sample_broken_message(maker, sample), no_caption);
 }
 
 const char *sample_broken_message(const SampleMaker *maker, int64_t sample) { return atomic_load(&maker->broken[sample]); }
@@ -127,7 +152,10 @@ static void mark_broken(SampleMaker *maker, int64_t sample, const char *message)
 
 static bool make_picture(SampleMaker *maker, int64_t sample, const LvDraws *draws, uint8_t *rgb) {
     LvError error = {0};
-    if (atomic_load(&maker->broken[sample])) return false;
+    if (maker->options.resolution == 0) {
+        if (!maker->options.lost || !maker->options.lost[sample]) return true;
+        return mark_broken(maker, sample, "it could not be read when its codes were made"), false;
+    }
     bool good = maker->options.crop == LV_CROP_RANDOM ? make_random(maker, sample, draws, rgb, &error)
                                                       : make_center(maker, sample, rgb, &error);
     if (!good) mark_broken(maker, sample, error.message);
@@ -135,22 +163,30 @@ static bool make_picture(SampleMaker *maker, int64_t sample, const LvDraws *draw
     return good;
 }
 
+static bool make_caption(SampleMaker *maker, int64_t sample, const LvDraws *draws, Slot *slot) {
+    if (!maker->options.captions) return true;
+    free(slot->caption);
+    slot->caption = pick_caption(maker, sample, draws);
+    if (!*slot->caption) mark_broken(maker, sample, no_caption);
+    return *slot->caption;
+}
+
 void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, float *out, Slot *slot) {
     const LvLoaderOptions *options = &maker->options;
-    uint8_t *rgb = lv_malloc((size_t)options->resolution * (size_t)options->resolution * 3);
+    uint8_t *rgb = lv_malloc((size_t)options->resolution * (size_t)options->resolution * 3 + 1);
     for (uint64_t tried = 0; tried < maker->count && !atomic_load(&maker->hopeless); tried++) {
         uint64_t at = (position + tried) % maker->count;
         int64_t sample = (int64_t)(options->shuffle ? order_shuffled(options->seed, epoch, maker->count, at) : at);
         LvDraws draws = {options->seed, epoch, (uint64_t)sample};
-        if (!make_picture(maker, sample, &draws, rgb)) {
+        if (atomic_load(&maker->broken[sample]) || !make_caption(maker, sample, &draws, slot) ||
+            !make_picture(maker, sample, &draws, rgb)) {
             lv_vec_push(&slot->broken, sample);
             continue;
         }
         bool flip = options->flip && lv_draw_word(&draws, FLIP_STREAM, 0) & 1;
-        lv_transform_to_floats(rgb, options->resolution, flip, out);
+        if (options->resolution) lv_transform_to_floats(rgb, options->resolution, flip, out);
         slot->sample = sample;
         slot->draw = lv_draw_word(&draws, USER_STREAM, 0);
-        slot->caption = options->captions ? pick_caption(maker, sample, &draws) : NULL;
         free(rgb);
         return;
     }

@@ -1,5 +1,5 @@
 // Private to the loader: one sample made ready, as a pure function of (data set, options, epoch, position). Holds what
-// the threads share: which pictures are known to be broken, and decoded pictures kept in memory.
+// the threads share: which pictures are known to be broken; decoded pictures and captions kept in memory.
 #ifndef LV_DATA_SAMPLE_H
 #define LV_DATA_SAMPLE_H
 
@@ -23,6 +23,7 @@ void sample_maker_destroy(SampleMaker *maker);
 // Safe to call from several threads.
 void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, float *picture, Slot *slot);
 void sample_slot_clear(Slot *slot);
+bool sample_is_uncaptioned(const SampleMaker *maker, int64_t sample);  // broken for want of a caption
 const char *sample_broken_message(const SampleMaker *maker, int64_t sample);  // of one that a slot named as broken
 
 #endif

@@ -8,6 +8,7 @@
 
 #include <dnnl.h>
 
+#include "base/folder.h"
 #include "command.h"
 #include "exec/program.h"
 #include "options.h"
@@ -81,13 +82,10 @@ static bool try_plan(LvDevice *device, LvProgramInfo *info, LvError *error) {
 }
 
 static void report_cache(void) {
-    const char *own = getenv("LV_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     LvText path = {0};
     struct statvfs space;
-    if (own && *own) lv_text_puts(&path, own);
-    else if (xdg && *xdg) lv_text_printf(&path, "%s/lverse", xdg);
-    else lv_text_printf(&path, "%s/.cache/lverse", home ? home : "");
-    if (access(path.data, W_OK) != 0) printf("cache       %s cannot be written: kernels are compiled at every start\n", path.data);
+    if (!lv_folder_cache(&path)) printf("cache       none: neither LV_CACHE_DIR nor HOME is set\n");
+    else if (access(path.data, W_OK) != 0) printf("cache       %s cannot be written: kernels are compiled at every start\n", path.data);
     else if (statvfs(path.data, &space) == 0) {
         printf("cache       %s, %.1f GB free\n", path.data, (double)space.f_bavail * (double)space.f_frsize / 1e9);
     }

@@ -3,8 +3,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "io/jsonl.h"
+#include "pairing.h"
 #include "session.h"
 #include "train/validate.h"
 
@@ -14,6 +16,7 @@ static const OptionSpec specs[] = {
     {"val-limit", OPTION_VALUE, "N", "pictures in all (default: every one)"},
     {"num-workers", OPTION_VALUE, "N", "threads that read pictures (default 2)"},
     {"grid", OPTION_VALUE, "FILE.png", "some pictures above their reconstructions"},
+    PAIRING_OPTIONS,
     SESSION_OPTIONS,
     {0},
 };
@@ -27,10 +30,28 @@ static bool write_grid(const LvValidator *v, const char *path, LvError *error) {
     return good;
 }
 
+// Whether the model's losses are of text or codes; *entry is then the one that gives them.
+static bool wants_pairs(const OpenModel *open, const char **entry) {
+    static const char *const names[] = {"eval", "validate"};
+    int count;
+    const LvModelEntry *entries = lv_model_entries(open->model, &count);
+    bool pairs = false;
+    for (int k = 0; k < 2; k++) {
+        for (int i = 0; i < count; i++) {
+            if (strcmp(entries[i].name, names[k]) || !(model_entry_takes(&entries[i], "text") || model_entry_takes(&entries[i], "image")))
+                continue;
+            *entry = names[k];
+            pairs = true;
+        }
+    }
+    return pairs;
+}
+
 static bool evaluate(Session *s, LvError *error) {
     int64_t batch = 16, limit = 0, workers = 2, seed = 42;
     const char *data = options_get(&s->options, "val-dir", NULL), *grid = options_get(&s->options, "grid", NULL);
     LvValidator *v = NULL;
+    Pairing pairing = {0};
     LvPlanSource plans = session_plans(s);
     int count;
     if (!data) {
@@ -48,9 +69,13 @@ static bool evaluate(Session *s, LvError *error) {
     for (int i = 0; i < count; i++) {
         if (!entries[i].trains) entry = entries[i].name;
     }
-    bool good = session_store(s, entry, 1, error) &&
-                lv_validator_create(s->device, s->store, &plans, data, batch, limit, (int)workers, seed, &v, error) &&
-                lv_validator_run(v, NULL, error);
+    bool pairs = wants_pairs(&s->open, &entry);
+    LvValidatorOptions options = {.data = data, .batch = batch, .limit = limit, .workers = (int)workers, .seed = seed,
+                                  .sources = pairs ? &pairing.sources : NULL};
+    bool good = (!pairs || (pairing_open(&pairing, &s->options, s->device, batch, error) &&
+                            pairing_complete(&pairing, &s->open, entry, error))) &&
+                session_store(s, entry, 1, error) &&
+                lv_validator_create(s->device, s->store, &plans, &options, &v, error) && lv_validator_run(v, NULL, error);
     if (good) {
         const LvScore *scores;
         LvText row = {0};
@@ -58,11 +83,13 @@ static bool evaluate(Session *s, LvError *error) {
         lv_row_integer(&row, "pictures", lv_validator_pictures(v));
         for (int i = 0; i < n; i++) lv_row_number(&row, scores[i].name, scores[i].value);
         if (lv_validator_broken(v)) lv_row_integer(&row, "broken", (int64_t)lv_validator_broken(v));
+        if (lv_validator_uncaptioned(v)) lv_row_integer(&row, "uncaptioned", (int64_t)lv_validator_uncaptioned(v));
         printf("%s}\n", row.data);
         lv_text_free(&row);
     }
     good = good && (!grid || write_grid(v, grid, error));
     lv_validator_destroy(v);
+    pairing_close(&pairing);
     return good;
 }
 

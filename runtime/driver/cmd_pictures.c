@@ -51,7 +51,7 @@ static bool job_open(Job *job, Session *session, const char *entry, size_t pictu
     if (!options_integer(&session->options, "batch-size", 1, 1 << 20, &job->batch, error)) return false;
     if ((uint64_t)job->batch > pictures) job->batch = (int64_t)pictures;
     if (!session_program(session, entry, job->batch, &job->plan, &job->program, error) ||
-        !lv_feed_bind(&job->feed, job->plan, error))
+        !lv_feed_bind(&job->feed, job->plan, NULL, error))
         return false;
     job->pictures = lv_calloc((size_t)job->batch * floats_of(job), sizeof(float));
     job->taken = lv_calloc((size_t)job->batch, sizeof *job->taken);

@@ -9,6 +9,8 @@
 #include <jansson.h>
 
 #include "command.h"
+#include "pairing.h"
+#include "peak.h"
 #include "train_options.h"
 #include "view.h"
 
@@ -32,6 +34,8 @@ static const char examples[] =
     "  lvrun train models/augvae.lv --config imagenet.yaml --train_dir D --val_dir V --epochs 2 --batch_size 4 --hidden-dim 64\n"
     "  lvrun train models/augvae_sl.lv --init runs/augvae/checkpoints/best.safetensors --train-dir D --out runs/sl\n"
     "  lvrun train models/augvae.lv --loss-type lpips_l1 --init perceptual=vgg_lpips.safetensors --train-dir D\n"
+    "  lvrun train models/biart.lv --config small --vae runs/augvae/checkpoints/best.safetensors --tokenizer tokenizer.json \\\n"
+    "      --train-dir pairs/train --val-dir pairs/val --cache-tokens --steps 5000 --lr 3e-4 --schedule cosine --warmup 200\n"
     "  lvrun train models/augvae.lv --config tiny --fake-data --steps 20 --lr 1e-3      trying things without data\n";
 
 typedef struct {
@@ -80,35 +84,45 @@ static void print_config(const OpenModel *open, const Options *options, LvText *
 static void print_summary(const LvTrainOptions *t, const LvTrainSummary *s) {
     if (s->was_done) {
         printf("all %" PRId64 " steps are done; --steps or --epochs goes further, --fresh starts anew\n", s->step);
-    } else {
+    } else if (s->step > 0) {
         printf("%s after step %" PRId64 ", %" PRId64 " steps in %.1f s", s->stopped ? "stopped and saved" : "done", s->step,
                s->step - s->first_step, s->seconds);
         if (!isnan(s->loss)) printf("; loss %.5g", s->loss);
         if (!isnan(s->psnr)) printf("; val_psnr %.2f dB", s->psnr);
+        else if (!isnan(s->val_loss)) printf("; val_loss %.5g", s->val_loss);
         printf("\n");
     }
     if (s->best_step > 0) printf("best validation at step %" PRId64 "\n", s->best_step);
     if (s->broken) printf("%zu broken pictures were passed over\n", s->broken);
+    if (s->uncaptioned) printf("%zu pictures without a caption were passed over\n", s->uncaptioned);
+    if (s->stopped && s->step == 0) printf("stopped before the first step; the same command goes on from here\n");
+    if (s->stopped && s->step == 0) return;
     printf("  %s/checkpoints/last.safetensors\n  %s/log.jsonl, curve.png, images/; tensorboard --logdir %s\n", t->out, t->out,
            t->out);
     if (s->stopped) printf("the same command goes on from here\n");
 }
 
-static bool train(Options *options, OpenModel *open, LvError *error) {
+// Everything open and checked that the command line names.
+static bool open_all(Options *options, OpenModel *open, Source *source, Pairing *pairing, LvDevice **device, LvTrainOptions *t,
+                     LvError *error) {
+    int64_t threads = 0, batch = 8;
+    return train_options_prepare(options, error) && options_integer(options, "threads", 1, 4096, &threads, error) &&
+           options_integer(options, "batch-size", 1, 1 << 20, &batch, error) &&
+           model_compile_options(options, &source->compile, error) &&
+           lv_device_open(options_get(options, "device", "cpu"), (int)threads, device, error) &&
+           pairing_open(pairing, options, *device, batch, error) && model_open(open, options->words.data[0], options, error) &&
+           train_options_read(options, open, t, error) && pairing_complete(pairing, open, "train", error) &&
+           train_share(options, &pairing->sources.text_to_image, error);
+}
+
+static bool train(Options *options, OpenModel *open, LvDevice **opened, Pairing *pairing, LvError *error) {
     LvTrainOptions t;
     LvTrainSummary summary;
-    LvDevice *device = NULL;
     View view;
-    int64_t threads = 0;
     Source source = {.open = open};
     LvPlanSource plans = {&source, make_plan};
-    if (!train_options_prepare(options, error) || !options_integer(options, "threads", 1, 4096, &threads, error) ||
-        !model_compile_options(options, &source.compile, error) || !model_open(open, options->words.data[0], options, error) ||
-        !train_options_read(options, open, &t, error) ||
-        !lv_device_open(options_get(options, "device", "cpu"), (int)threads, &device, error)) {
-        if (device) lv_device_close(device);
-        return false;
-    }
+    if (!open_all(options, open, &source, pairing, opened, &t, error)) return false;
+    LvDevice *device = *opened;
     LvText model = {0}, config = {0};
     model_describe(open, &model);
     print_config(open, options, &config);
@@ -116,6 +130,9 @@ static bool train(Options *options, OpenModel *open, LvError *error) {
     t.config = config.data;
     t.title = t.out;
     t.stop = &stop_asked;
+    t.sources = pairing->coder || pairing->companions.tokenizer ? &pairing->sources : NULL;
+    t.carried = &pairing->carried;
+    t.peak = peak_of(device);
     listen_to_signals();
     source.compile.accumulate = t.accumulate;
     source.compile.clip = t.clip > 0;
@@ -125,13 +142,14 @@ static bool train(Options *options, OpenModel *open, LvError *error) {
     if (good) print_summary(&t, &summary);
     lv_text_free(&model);
     lv_text_free(&config);
-    lv_device_close(device);
     return good;
 }
 
 int cmd_train(int argc, char **argv) {
     Options options = {0};
     OpenModel open = {0};
+    LvDevice *device = NULL;
+    Pairing pairing = {0};
     LvError error = {0};
     int code = 0;
     bool good = options_parse(&options, train_option_specs, true, argc, argv, &error);
@@ -148,10 +166,12 @@ int cmd_train(int argc, char **argv) {
                        : lv_error_set(&error, LV_ERROR_USAGE, "train takes a MODEL");
             lv_error_hint(&error, "lvrun train models/augvae.lv --config tiny --train-dir PICTURES; lvrun help train tells more");
         }
-        good = good && train(&options, &open, &error);
+        good = good && train(&options, &open, &device, &pairing, &error);
         if (!good) code = command_fail(&error);
     }
+    pairing_close(&pairing);
     model_close(&open);
+    if (device) lv_device_close(device);
     options_free(&options);
     return code;
 }

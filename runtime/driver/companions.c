@@ -5,24 +5,24 @@
 
 #include "io/checkpoint.h"
 
-static bool open_tokenizer(Companions *c, const OpenModel *open, const char *path, LvError *error) {
-    if (path) return lv_tokenizer_open(&c->tokenizer, path, error);
-    const char *text = open && open->checkpoint ? lv_safetensors_metadata(open->checkpoint, LV_CHECKPOINT_TOKENIZER) : NULL;
-    return !text || lv_tokenizer_parse(&c->tokenizer, text, strlen(text), open->path, error);
+static const char *carried(const OpenModel *open, const char *key) {
+    return open && open->checkpoint ? lv_safetensors_metadata(open->checkpoint, key) : NULL;
 }
 
-static bool open_vae(Companions *c, const OpenModel *open, const char *path, LvError *error) {
-    static const OptionSpec none[] = {{0}};
-    Options options = {.specs = none};
-    if (path) return model_open(&c->vae, path, &options, error);
-    const char *text = open && open->checkpoint ? lv_safetensors_metadata(open->checkpoint, LV_CHECKPOINT_VAE) : NULL;
-    return !text || model_open_described(&c->vae, open->path, text,
-                                         lv_tensor_file_part(open->checkpoint, LV_CHECKPOINT_VAE_PREFIX), error);
+bool companions_complete(Companions *c, const OpenModel *open, LvError *error) {
+    const char *tokenizer = carried(open, LV_CHECKPOINT_TOKENIZER), *vae = carried(open, LV_CHECKPOINT_VAE);
+    if (tokenizer && !c->tokenizer && !lv_tokenizer_parse(&c->tokenizer, tokenizer, strlen(tokenizer), open->path, error)) return false;
+    return !vae || c->vae.model ||
+           model_open_described(&c->vae, open->path, vae, lv_tensor_file_part(open->checkpoint, LV_CHECKPOINT_VAE_PREFIX), error);
 }
 
 bool companions_open(Companions *c, const OpenModel *open, const char *tokenizer, const char *vae, LvError *error) {
+    static const OptionSpec none[] = {{0}};
+    Options options = {.specs = none};
     *c = (Companions){0};
-    return open_tokenizer(c, open, tokenizer, error) && open_vae(c, open, vae, error);
+    if (tokenizer && !lv_tokenizer_open(&c->tokenizer, tokenizer, error)) return false;
+    if (vae && !model_open(&c->vae, vae, &options, error)) return lv_error_prefix(error, "--vae");
+    return companions_complete(c, open, error);
 }
 
 void companions_close(Companions *c) {

@@ -25,6 +25,8 @@ typedef struct {
 // `tokenizer` and `vae` name files and go before what `open` carries; each may be NULL, and so may `open`. What is found nowhere
 // stays empty, which is no error. Tensors are shared with `open`, which must outlive the companions.
 bool companions_open(Companions *companions, const OpenModel *open, const char *tokenizer, const char *vae, LvError *error);
+// Takes what is still missing from `open`; companions_open does it by itself.
+bool companions_complete(Companions *companions, const OpenModel *open, LvError *error);
 void companions_close(Companions *companions);
 
 #endif

@@ -43,7 +43,7 @@ static bool read_description(const char *text, LvArena *arena, Settings *setting
     json_object_foreach(json_object_get(root, "settings"), name, item) {
         if (!json_is_string(item)) continue;
         lv_vec_push(settings, (LvSetting){lv_arena_strdup(arena, name), lv_arena_strdup(arena, json_string_value(item)),
-                                          "the checkpoint"});
+                                          "the checkpoint", false});
     }
     json_decref(root);
     if (bundle->count) return true;
@@ -82,7 +82,7 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
         for (int i = 0; good && i < open->artifact->source_count; i++) lv_vec_push(&bundle, open->artifact->sources[i]);
         for (int i = 0; good && i < open->artifact->setting_count; i++) {
             LvPlanSetting s = open->artifact->settings[i];
-            lv_vec_push(&settings, (LvSetting){s.name, s.value, path});
+            lv_vec_push(&settings, (LvSetting){s.name, s.value, path, false});
         }
     } else if (ends_in(path, ".safetensors")) {
         good = lv_checkpoint_read(path, true, &open->checkpoint, error) &&
@@ -90,7 +90,7 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
     }
     for (size_t i = 0; i < options->settings.count; i++) {
         OptionSetting s = options->settings.data[i];
-        lv_vec_push(&settings, (LvSetting){s.name, s.value, s.origin});
+        lv_vec_push(&settings, (LvSetting){s.name, s.value, s.origin, s.optional});
     }
     const char *config = options_get(options, "config", NULL);
     open->path = lv_strdup(path);
@@ -180,6 +180,13 @@ const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError
     lv_vec_free(&names);
     lv_text_free(&list);
     return NULL;
+}
+
+bool model_entry_takes(const LvModelEntry *entry, const char *tokens) {
+    for (int i = 0; i < entry->input_count; i++) {
+        if (!strcmp(entry->inputs[i].name, tokens) && entry->inputs[i].dtype == LV_I32) return true;
+    }
+    return false;
 }
 
 bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error) {

@@ -26,6 +26,8 @@ void model_close(OpenModel *open);
 bool model_load_weights(const OpenModel *open, LvStore *store, LvError *error);
 // NULL and an error that names the entries there are.
 const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError *error);
+// Whether it takes tokens under that name: `text`, or `image` for pictures as codes.
+bool model_entry_takes(const LvModelEntry *entry, const char *tokens);
 // `options` is filled from --precision, --device, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.
 bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error);
 // Takes the artifact's own plan where that is what was asked for, and compiles otherwise.

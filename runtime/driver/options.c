@@ -39,7 +39,7 @@ static bool take_setting(Options *options, const char *text, LvError *error) {
         return lv_error_hint(error, "for example --set hidden_dim=64");
     }
     char *name = normal_name(options->arena, text, (size_t)(equals - text), '_');
-    lv_vec_push(&options->settings, (OptionSetting){name, lv_arena_strdup(options->arena, equals + 1), "--set"});
+    lv_vec_push(&options->settings, (OptionSetting){name, lv_arena_strdup(options->arena, equals + 1), "--set", false});
     return true;
 }
 
@@ -96,7 +96,7 @@ static bool parse_option(Options *options, bool settings, int argc, char **argv,
         value = several_numbers(options->arena, value, argc, argv, at);
     }
     if (!value) value = "true";
-    lv_vec_push(&options->settings, (OptionSetting){normal_name(options->arena, name, strlen(name), '_'), value, shown});
+    lv_vec_push(&options->settings, (OptionSetting){normal_name(options->arena, name, strlen(name), '_'), value, shown, false});
     return true;
 }
 

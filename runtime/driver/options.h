@@ -23,6 +23,7 @@ typedef struct {
 
 typedef struct {
     const char *name, *value, *origin;  // `origin`: "--set" or "--hidden-dim", for messages
+    bool optional;                      // only for models that have such a parameter
 } OptionSetting;
 
 typedef struct {

@@ -49,7 +49,7 @@ static bool take_item(const Options *options, const LvYamlItem *item, const char
     if (spec) lv_vec_push(given, (struct OptionGiven){spec, value, lv_arena_printf(options->arena, "%s:%d", path, item->line)});
     else if (!only_for_training(name)) {
         lv_vec_push(settings, (OptionSetting){dashed(options->arena, item->key, '_'), value,
-                                              lv_arena_printf(options->arena, "%s:%d", path, item->line)});
+                                              lv_arena_printf(options->arena, "%s:%d", path, item->line), false});
     }
     return true;
 }

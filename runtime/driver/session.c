@@ -23,9 +23,9 @@ static bool load_weights(Session *s, LvError *error) {
     bool recipe = length > 5 && !strcmp(path + length - 5, ".json");
     if (recipe && !lv_recipe_read(path, &own, error)) return false;
     if (path && !recipe && !lv_checkpoint_read(path, true, &own, error)) return false;
-    const LvTensorFile *file = own ? own : s->open.checkpoint;
-    bool good = (lv_weights_check(s->store, file, false, error) && lv_store_load(s->store, file, NULL, NULL, error)) ||
-                lv_error_prefix(error, "%s", path ? path : s->open.path);
+    bool good = own ? (lv_weights_check(s->store, own, false, error) && lv_store_load(s->store, own, NULL, NULL, error)) ||
+                          lv_error_prefix(error, "%s", path)
+                    : model_load_weights(&s->open, s->store, error);
     lv_safetensors_free(own);
     return good;
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/folder.h"
+
 static bool integer(Options *options, const char *name, int64_t low, int64_t high, int64_t otherwise, int64_t *value,
                     LvError *error) {
     *value = otherwise;
@@ -33,7 +35,7 @@ bool train_options_prepare(Options *options, LvError *error) {
         return lv_error_hint(error, "the commitment loss has the weight quant_beta: --quant-beta %g", 0.25 * weight);
     }
     const char *size = options_get(options, "img-size", NULL);
-    if (size) lv_vec_push(&options->settings, (OptionSetting){"resolution", size, "--img-size"});
+    if (size) lv_vec_push(&options->settings, (OptionSetting){"resolution", size, "--img-size", false});
     return true;
 }
 
@@ -62,8 +64,18 @@ static bool read_schedule(Options *options, LvSchedule *schedule, LvError *error
     return near ? lv_error_hint(error, "did you mean '%s'?", near) : false;
 }
 
+static bool train_takes(const OpenModel *open, const char *tokens) {
+    int count;
+    const LvModelEntry *entries = lv_model_entries(open->model, &count);
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(entries[i].name, "train")) return model_entry_takes(&entries[i], tokens);
+    }
+    return false;
+}
+
 static bool read_rate(Options *options, const OpenModel *open, LvTrainOptions *t, LvError *error) {
     double base = model_rate(open), rate = NAN;
+    t->clip = train_takes(open, "text") ? 1 : 0;  // minGPT's
     if (!number(options, "learning-rate", 0, &base, error) || !number(options, "lr", 0, &rate, error) ||
         !read_schedule(options, &t->schedule, error) || !integer(options, "warmup", 0, INT32_MAX, 0, &t->warmup, error) ||
         !number(options, "clip", 0, &t->clip, error)) {
@@ -117,6 +129,36 @@ static bool read_data(Options *options, LvTrainOptions *t, LvError *error) {
            integer(options, "val-limit", 0, INT64_MAX, 0, &t->val_limit, error);
 }
 
+// ---- pairs
+
+static bool read_pairs(Options *options, const OpenModel *open, LvTrainOptions *t, LvError *error) {
+    int64_t variants = 0;
+    const char *folder = options_get(options, "cache-dir", NULL);
+    bool keep = options_flag(options, "cache-tokens", options_has(options, "cache-variants") || folder);
+    LvText cache = {0};
+    if (!integer(options, "cache-variants", 1, 4096, 0, &variants, error)) return false;
+    if (!keep) return true;
+    if (t->flip && variants == 0) {
+        lv_error_set(error, LV_ERROR_USAGE, "--flip: the pictures whose codes are kept are centre crops, which are not mirrored");
+        return lv_error_hint(error, "--cache-variants N keeps N random crops of each picture, half of them mirrored");
+    }
+    if (!folder && lv_folder_cache(&cache)) folder = lv_arena_printf(options->arena, "%s/codes", cache.data);
+    lv_text_free(&cache);
+    if (!folder) return lv_error_set(error, LV_ERROR_USAGE, "--cache-tokens: there is no cache folder; name one by --cache-dir");
+    if (!train_takes(open, "image"))
+        return lv_error_set(error, LV_ERROR_USAGE, "--cache-tokens: the model takes pictures, not their codes");
+    t->codes_folder = folder;
+    t->codes_variants = (int)variants;
+    return true;
+}
+
+bool train_share(const Options *options, double *share, LvError *error) {
+    *share = 0.5;
+    if (!options_number(options, "text-to-image-share", share, error)) return false;
+    return (*share >= 0 && *share <= 1) ||
+           lv_error_set(error, LV_ERROR_USAGE, "--text-to-image-share is from 0 to 1, not %g", *share);
+}
+
 // ---- the rest
 
 static bool read_length(Options *options, LvTrainOptions *t, LvError *error) {
@@ -165,5 +207,6 @@ bool train_options_read(Options *options, const OpenModel *open, LvTrainOptions 
     t->out = options_get(options, "out", options_get(options, "log-dir", NULL));
     if (!t->out) t->out = default_out(options, open);
     read_init(options, open, t);
-    return read_length(options, t, error) && read_rate(options, open, t, error) && read_data(options, t, error);
+    return read_length(options, t, error) && read_rate(options, open, t, error) && read_data(options, t, error) &&
+           read_pairs(options, open, t, error);
 }

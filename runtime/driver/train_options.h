@@ -12,4 +12,7 @@ bool train_options_read(Options *options, const OpenModel *open, LvTrainOptions 
 // What must be known before the model is opened: aliases of its parameters, devices that this machine lacks.
 bool train_options_prepare(Options *options, LvError *error);
 
+// --text-to-image-share.
+bool train_share(const Options *options, double *share, LvError *error);
+
 #endif

@@ -1,4 +1,5 @@
 // The table of training's options alone: other commands, lvc too, must know these names when they read a configuration file.
+#include "pairing.h"
 #include "train_options.h"
 
 const OptionSpec train_option_specs[] = {
@@ -15,7 +16,7 @@ const OptionSpec train_option_specs[] = {
     {"schedule", OPTION_VALUE, "S", "constant, plateau or cosine (default constant; with --lr-decay plateau)"},
     {"lr-decay", OPTION_FLAG, NULL, "as in the original: the plateau schedule"},
     {"warmup", OPTION_VALUE, "N", "steps over which the rate rises from 0 (default 0)"},
-    {"clip", OPTION_VALUE, "X", "bound of the gradient's norm (default: none)"},
+    {"clip", OPTION_VALUE, "X", "bound of the gradient's norm; 0: none (default: none; models of text 1)"},
     {"seed", OPTION_VALUE, "N", "of initial values, order and random operations (default 42)"},
     {"crop", OPTION_VALUE, "C", "random (area 0.75 to 1, the default) or center"},
     {"resize-ratio", OPTION_VALUE, "X", "least share of the area in a random crop (default 0.75)"},
@@ -30,6 +31,11 @@ const OptionSpec train_option_specs[] = {
     {"num-workers", OPTION_VALUE, "N", "threads that read pictures (default 2)"},
     {"fake-data", OPTION_FLAG, NULL, "made-up pictures instead of --train-dir and --val-dir"},
     {"gpus", OPTION_VALUE, "N", "GPUs to train on (default 0: the CPU)"},
+    PAIRING_OPTIONS,
+    {"text-to-image-share", OPTION_VALUE, "S", "of the samples that are learnt from text to picture, 0 to 1 (default 0.5)"},
+    {"cache-tokens", OPTION_FLAG, NULL, "encode pictures once, as centre crops, into a file that later epochs and runs read"},
+    {"cache-variants", OPTION_VALUE, "N", "the same with N random crops of each picture, which take turns"},
+    {"cache-dir", OPTION_VALUE, "DIR", "where such files are (default $LV_CACHE_DIR/codes, else ~/.cache/lverse/codes)"},
     {"tensorboard", OPTION_FLAG, NULL, "write TensorBoard events (the default; --no-tensorboard)"},
     {"resume", OPTION_FLAG, NULL, "taken and needless: a run in --out always goes on"},
     {"log-dir", OPTION_VALUE, "DIR", "the original's name of --out"},

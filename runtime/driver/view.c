@@ -36,9 +36,11 @@ static void progress(void *user, const LvProgress *p) {
     if (!edge && at - view->shown < (view->terminal ? 0.1 : 10)) return;
     view->shown = at;
     LvText line = {0};
-    lv_text_printf(&line, "step %lld/%lld  epoch %llu  loss %.5g  lr %.3g  %.1f pictures/s", (long long)p->step,
-                   (long long)p->steps, (unsigned long long)p->epoch, p->loss, p->rate, p->pictures_per_second);
+    lv_text_printf(&line, "step %lld/%lld  epoch %llu  loss %.5g  lr %.3g  %.*f %s/s", (long long)p->step, (long long)p->steps,
+                   (unsigned long long)p->epoch, p->loss, p->rate, p->items_per_second < 1000, p->items_per_second, p->items);
+    if (!isnan(p->peak_share)) lv_text_printf(&line, "  %.0f%% of peak", 100 * p->peak_share);
     if (!isnan(p->psnr)) lv_text_printf(&line, "  val_psnr %.2f", p->psnr);
+    else if (!isnan(p->val_loss)) lv_text_printf(&line, "  val_loss %.4g", p->val_loss);
     lv_text_printf(&line, "  %.0f MB  ", (double)p->bytes / 1e6);
     print_time(&line, p->seconds_left);
     lv_text_puts(&line, " left");
@@ -49,9 +51,21 @@ static void progress(void *user, const LvProgress *p) {
     lv_text_free(&line);
 }
 
+static void encoded(void *user, int64_t done, int64_t all) {
+    View *view = user;
+    double at = now();
+    if (done == all && view->open) printf("\r\033[K");
+    if (done == all) view->open = false;
+    if (done == all || at - view->shown < (view->terminal ? 0.1 : 10)) return;
+    view->shown = at;
+    printf(view->terminal ? "\r\033[Kencoded %lld/%lld pictures" : "encoded %lld/%lld pictures\n", (long long)done, (long long)all);
+    view->open = view->terminal;
+    fflush(stdout);
+}
+
 LvTrainView view_open(View *view) {
     *view = (View){.terminal = isatty(1)};
-    return (LvTrainView){view, note, progress};
+    return (LvTrainView){view, note, progress, encoded};
 }
 
 void view_close(View *view) {

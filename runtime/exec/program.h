@@ -29,6 +29,12 @@ int lv_store_find(const LvStore *store, const char *name);  // -1 if absent
 bool lv_store_read(const LvStore *store, int index, void *data, size_t bytes, LvError *error);
 bool lv_store_write(LvStore *store, int index, const void *data, size_t bytes, LvError *error);
 
+// Where plans come from. `plan`: *plan is NULL where the model has no such entry; who asks for it destroys what it gets.
+typedef struct {
+    void *user;
+    bool (*plan)(void *user, const char *entry, int64_t batch, LvPlan **plan, LvError *error);
+} LvPlanSource;
+
 // Compiles what the cache lacks and binds. The plan and the store must outlive the program.
 bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvProgram **program, LvError *error);
 void lv_program_destroy(LvProgram *program);

@@ -3,7 +3,6 @@
 #define LV_GENERATE_NETWORK_H
 
 #include "exec/program.h"
-#include "train/train.h"
 
 typedef struct {
     LvDevice *device;

@@ -15,6 +15,10 @@
 
 enum { MAX_COPY = 256 << 20 };  // larger files get a second name rather than a second copy: disks and time
 
+bool lv_checkpoint_carries(const char *name) {
+    return !strncmp(name, LV_CHECKPOINT_VAE_PREFIX, strlen(LV_CHECKPOINT_VAE_PREFIX));
+}
+
 static void hash_text(XXH3_state_t *state, const char *text) {
     XXH3_128bits_update(state, text, strlen(text) + 1);
 }

@@ -15,6 +15,9 @@
 #define LV_CHECKPOINT_VAE "lverse.vae"
 #define LV_CHECKPOINT_VAE_PREFIX "vae."
 
+// Whether a tensor of this name is not the model's own but carried for use beside it.
+bool lv_checkpoint_carries(const char *name);
+
 // Adds version and hash. The same tensors and metadata give the same bytes.
 bool lv_checkpoint_write(const char *path, const LvTensor *tensors, int count, const LvMetadata *metadata, int metadata_count,
                          LvError *error);

@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/arena.h"
+#include "base/vec.h"
 #include "io/checkpoint.h"
 
 // ---- numbers that are none
@@ -61,7 +62,31 @@ static void print_state(const LvRunState *s, LvText *out) {
                    s->pending ? "true" : "false");
 }
 
-bool lv_run_save(const LvStore *store, const LvRunState *state, const char *model, const char *path, LvError *error) {
+static bool write_all(const LvTensorFile *own, const char *model, const char *train, const LvCarried *carried, const char *path,
+                      LvError *error) {
+    static const LvCarried nothing = {0};
+    if (!carried) carried = &nothing;
+    LV_VEC(LvTensor) tensors = {0};
+    LV_VEC(LvMetadata) metadata = {0};
+    bool good = true;
+    for (int i = 0; i < lv_safetensors_count(own); i++) lv_vec_push(&tensors, *lv_safetensors_at(own, i));
+    for (int i = 0; i < carried->tensor_count; i++) {
+        lv_vec_push(&tensors, carried->tensors[i]);
+        if (lv_safetensors_find(own, carried->tensors[i].name))
+            good = lv_error_set(error, LV_ERROR_UNSUPPORTED, "the model has a variable '%s', as what the checkpoint carries has",
+                                carried->tensors[i].name);
+    }
+    lv_vec_push(&metadata, (LvMetadata){"lverse.model", model});
+    lv_vec_push(&metadata, (LvMetadata){"lverse.train", train});
+    for (int i = 0; i < carried->metadata_count; i++) lv_vec_push(&metadata, carried->metadata[i]);
+    good = good && lv_checkpoint_write(path, tensors.data, (int)tensors.count, metadata.data, (int)metadata.count, error);
+    lv_vec_free(&tensors);
+    lv_vec_free(&metadata);
+    return good;
+}
+
+bool lv_run_save(const LvStore *store, const LvRunState *state, const char *model, const LvCarried *carried, const char *path,
+                 LvError *error) {
     LvTensorFile *file = lv_tensor_file_create();
     LvText text = {0};
     print_state(state, &text);
@@ -75,8 +100,7 @@ bool lv_run_save(const LvStore *store, const LvRunState *state, const char *mode
                             t->name, at, isnan(lv_element_get(t->data, t->dtype, at)) ? "NaN" : "infinite");
         lv_error_hint(error, "a smaller learning rate (--lr) or --clip 1 may help; earlier checkpoints are whole");
     }
-    LvMetadata metadata[] = {{"lverse.model", model ? model : "{}"}, {"lverse.train", text.data}};
-    good = good && lv_checkpoint_write(path, count ? lv_safetensors_at(file, 0) : NULL, count, metadata, 2, error);
+    good = good && write_all(file, model ? model : "{}", text.data, carried, path, error);
     lv_text_free(&text);
     lv_safetensors_free(file);
     return good;
@@ -156,7 +180,7 @@ static bool take_one(LvStore *store, int index, const LvTensor *t, LvError *erro
 }
 
 bool lv_weights_take(LvStore *store, const LvTensorFile *file, const char *prefix, bool *taken, LvText *report, LvError *error) {
-    int count = 0, missing = 0, differ = 0, present = 0;
+    int count = 0, missing = 0, differ = 0, present = 0, carried = 0;
     const LvVariable *first_missing = NULL;
     size_t skip = strlen(prefix);
     LvText differences = {0};
@@ -176,8 +200,9 @@ bool lv_weights_take(LvStore *store, const LvTensorFile *file, const char *prefi
     lv_text_printf(report, "%d tensors taken", count);
     if (missing) lv_text_printf(report, ", %d of the model are not in it ('%s' first)", missing, first_missing->name);
     if (differ) lv_text_printf(report, ", %d differ in shape (%s%s)", differ, differences.data, differ > 3 ? "; …" : "");
-    if (lv_safetensors_count(file) > present)
-        lv_text_printf(report, ", %d of its own are not used", lv_safetensors_count(file) - present);
+    for (int i = 0; i < lv_safetensors_count(file); i++) carried += lv_checkpoint_carries(lv_safetensors_at(file, i)->name);
+    if (lv_safetensors_count(file) > present + carried)
+        lv_text_printf(report, ", %d of its own are not used", lv_safetensors_count(file) - present - carried);
     lv_text_free(&differences);
     if (count) return true;
     lv_error_set(error, LV_ERROR_FORMAT, "no tensor of it fits the model: %s", report->data);

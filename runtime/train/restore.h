@@ -17,13 +17,22 @@ typedef struct {
     bool pending;        // the validation of this step is still to be done
 } LvRunState;
 
+// What checkpoints carry for others, so that one file suffices to use the model: frozen companions, and texts about them.
+typedef struct {
+    const LvTensor *tensors;  // under names that the model's own variables do not have
+    int tensor_count;
+    const LvMetadata *metadata;
+    int metadata_count;
+} LvCarried;
+
 enum {
     LV_ALL_VARIABLES =
         1u << LV_VARIABLE_PARAM | 1u << LV_VARIABLE_FROZEN | 1u << LV_VARIABLE_STATE | 1u << LV_VARIABLE_OPTIMIZER
 };
 
 // Writes all variables; refuses where one is not finite, naming it: what is saved can be gone on from.
-bool lv_run_save(const LvStore *store, const LvRunState *state, const char *model, const char *path, LvError *error);
+bool lv_run_save(const LvStore *store, const LvRunState *state, const char *model, const LvCarried *carried, const char *path,
+                 LvError *error);
 bool lv_run_restore(LvStore *store, const LvTensorFile *file, LvRunState *state, LvError *error);
 
 // Whether the file's tensors are the model's: all that are missing or of another shape are counted, the first ones named.

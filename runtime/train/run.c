@@ -9,36 +9,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/folder.h"
 #include "base/vec.h"
 #include "exec/weights.h"
 #include "io/checkpoint.h"
 
 // ---- the folder
-
-static bool make_folder(const char *path, LvError *error) {
-    LvText part = {0};
-    bool good = true;
-    for (const char *at = path; good && *at;) {
-        const char *slash = strchr(at + 1, '/');
-        part.length = 0;
-        if (slash) lv_text_append(&part, path, (size_t)(slash - path));
-        else lv_text_puts(&part, path);
-        struct stat info;
-        if (mkdir(part.data, 0777) != 0 && errno != EEXIST)
-            good = lv_error_system(error, "cannot make the folder '%s'", part.data);
-        else if (stat(part.data, &info) != 0 || !S_ISDIR(info.st_mode))
-            good = lv_error_set(error, LV_ERROR_IO, "'%s' is no folder", part.data);
-        if (!slash) break;
-        at = slash;
-    }
-    lv_text_free(&part);
-    return good;
-}
 
 // Only names that a run makes are removed: the user may have named a folder with other things in it.
 static void clear_folder(const char *folder, bool (*ours)(const char *name)) {
@@ -92,7 +72,7 @@ static bool open_folder(Run *run, LvError *error) {
     for (int i = 0; good && i < 3; i++) {
         path.length = 0;
         lv_text_printf(&path, "%s%s", run->options->out, parts[i]);
-        good = make_folder(path.data, error);
+        good = lv_folder_make(path.data, error);
         if (good && i == 0) {
             good = lock_folder(run, path.data, error);
         }
@@ -109,10 +89,39 @@ static void on_broken(void *user, const char *name, const char *message) {
     run_note(run, "warning: picture '%s' is passed over: %s", name, message);
 }
 
+static void on_note(void *user, const char *line) {
+    run_note(user, "%s", line);
+}
+
+static void on_encoded(void *user, int64_t done, int64_t all) {
+    const Run *run = user;
+    if (run->view->encoded) run->view->encoded(run->view->user, done, all);
+}
+
+// Models of text need a caption with each picture.
+static bool open_pairs(LvDataset **data, const char *spec, const LvFeedSources *sources, LvError *error) {
+    if (!lv_dataset_open(data, spec, error)) return false;
+    size_t all = lv_dataset_count(*data);
+    if (!sources || !sources->tokenizer) return true;
+    lv_dataset_need_captions(*data);
+    if (lv_dataset_count(*data)) return true;
+    lv_error_set(error, LV_ERROR_USAGE, "%s: none of its %zu pictures has a caption", spec, all);
+    lv_dataset_close(*data);
+    *data = NULL;
+    return lv_error_hint(error, "captions are lines of NAME.txt beside NAME.png or in tar shards, of a .tsv list, or in COCO's .json");
+}
+
+LvCodesOptions run_codes_options(Run *run) {
+    const LvTrainOptions *o = run->options;
+    return (LvCodesOptions){.folder = o->codes_folder, .vocabulary = o->sources ? o->sources->code_vocabulary : 0, .workers = o->workers,
+                            .seed = (uint64_t)o->seed, .scale_min = o->scale_min, .flip = o->flip, .stop = o->stop, .user = run,
+                            .note = on_note, .progress = on_encoded, .broken = on_broken};
+}
+
 // Before anything is made or compiled: what is wrong with the data is said at once, and leaves nothing behind.
 static bool open_data(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
-    if (!lv_dataset_open(&run->data, o->train_data, error)) return false;
+    if (!open_pairs(&run->data, o->train_data, o->sources, error)) return false;
     for (size_t i = 0; i < lv_dataset_warnings(run->data) && i < 5; i++)
         run_note(run, "warning: %s", lv_dataset_warning(run->data, i));
     if ((int64_t)lv_dataset_count(run->data) < o->batch) {
@@ -122,17 +131,23 @@ static bool open_data(Run *run, LvError *error) {
     }
     if (o->val_data) {  // found wanting now rather than after an hour
         LvDataset *validation = NULL;
-        if (!lv_dataset_open(&validation, o->val_data, error)) return false;
+        if (!open_pairs(&validation, o->val_data, o->sources, error)) return false;
         lv_dataset_close(validation);
     }
     return true;
 }
 
+// Also encodes the pictures, where that is done once: the last thing before the first step, as it may take hours.
 static bool open_loader(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
     LvLoaderOptions loader = lv_loader_options_training();
-    loader.batch = (int)o->batch;
-    loader.resolution = run->feed.resolution;
+    if (run->feed.codes && o->codes_folder) {
+        LvCodesOptions codes = run_codes_options(run);
+        codes.variants = o->codes_variants;
+        if (!lv_codes_open(run->data, o->sources->coder, &codes, &run->codes, error)) return false;
+        run->feed.known = run->codes;
+    }
+    lv_feed_loader(&run->feed, &loader);
     loader.crop = o->crop;
     loader.flip = o->flip;
     loader.scale_min = o->scale_min;
@@ -140,13 +155,15 @@ static bool open_loader(Run *run, LvError *error) {
     loader.workers = o->workers;
     loader.broken = on_broken;
     loader.broken_user = run;
-    return lv_loader_create(&run->loader, run->data, &loader, error);
+    if (!lv_loader_create(&run->loader, run->data, &loader, error)) return false;
+    lv_loader_seek(run->loader, run->state.position);
+    return true;
 }
 
 // How far the run goes, and its rates.
 static bool plan_steps(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
-    int64_t batches = (int64_t)lv_loader_batches(run->loader);
+    int64_t batches = (int64_t)lv_dataset_count(run->data) / o->batch;
     if (o->limit_batches > 0 && o->limit_batches < batches) batches = o->limit_batches;
     int64_t by_epochs = o->epochs > 0 ? o->epochs * batches / o->accumulate : INT64_MAX;
     run->steps = o->steps > 0 && o->steps < by_epochs ? o->steps : by_epochs;
@@ -212,6 +229,26 @@ static bool start_anew(Run *run, LvError *error) {
     return take_files(run, true, error) && run_init(run, error) && (o->init_count == 0 || take_files(run, false, error));
 }
 
+// A run that went on with another tokenizer or other codes would learn nothing but noise.
+static bool same_companions(const Run *run, const LvTensorFile *file, LvError *error) {
+    const LvCarried *c = run->options->carried;
+    const char *other = NULL;
+    for (int i = 0; c && !other && i < c->metadata_count; i++) {
+        const char *had = lv_safetensors_metadata(file, c->metadata[i].key);
+        if (!had || strcmp(had, c->metadata[i].value)) other = c->metadata[i].key;
+    }
+    for (int i = 0; c && !other && i < c->tensor_count; i++) {
+        const LvTensor *had = lv_safetensors_find(file, c->tensors[i].name);
+        if (!had || had->bytes != c->tensors[i].bytes || memcmp(had->data, c->tensors[i].data, had->bytes)) other = c->tensors[i].name;
+    }
+    if (!other) return true;
+    bool text = !strcmp(other, LV_CHECKPOINT_TOKENIZER);
+    lv_error_set(error, LV_ERROR_USAGE, "the run in '%s' began with another %s", run->options->out,
+                 text ? "tokenizer" : "picture tokenizer");
+    return lv_error_hint(error, "name the one it began with by --%s, another folder by --out, or start anew by --fresh",
+                         text ? "tokenizer" : "vae");
+}
+
 static bool go_on(Run *run, const LvTensorFile *file, const char *path, LvError *error) {
     const LvTrainOptions *o = run->options;
     if (!lv_run_restore(run->store, file, &run->state, error)) {
@@ -228,11 +265,11 @@ static bool go_on(Run *run, const LvTensorFile *file, const char *path, LvError 
         run_note(run, "warning: the pictures of '%s' are not those that the run began with", o->train_data);
         run->state.data = lv_dataset_fingerprint(run->data);
     }
+    if (!same_companions(run, file, error)) return false;
     const char *model = lv_safetensors_metadata(file, "lverse.model");
     if (model && o->model && strcmp(model, o->model))
         run_note(run, "note: the model's source or settings were changed since step %" PRId64, run->state.step);
     run_note(run, "going on from step %" PRId64 " (%s)", run->state.step, path);
-    lv_loader_seek(run->loader, run->state.position);
     run->saved = run->state.step;
     return true;
 }
@@ -288,8 +325,9 @@ static bool open_plan(Run *run, LvError *error) {
         lv_error_set(error, LV_ERROR_USAGE, "the model has no entry 'train'");
         return lv_error_hint(error, "entry train(image: f32[B, 3, R, R]) { …; minimize(loss, optim.AdamW()); return {loss} }");
     }
+    for (int i = 0; i < run->plan->step_count; i++) run->flops += (double)(run->plan->steps[i].flops * run->options->accumulate);
     run->results = lv_calloc((size_t)run->plan->result_count + 1, sizeof *run->results);
-    return lv_feed_bind(&run->feed, run->plan, error) && lv_store_create(run->device, run->plan, &run->store, error);
+    return lv_feed_bind(&run->feed, run->plan, run->options->sources, error) && lv_store_create(run->device, run->plan, &run->store, error);
 }
 
 static bool write_config(const Run *run, LvError *error) {
@@ -302,14 +340,12 @@ static bool write_config(const Run *run, LvError *error) {
 }
 
 bool run_open(Run *run, LvError *error) {
-    if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !open_loader(run, error) ||
-        !plan_steps(run, error)) {
-        return false;
-    }
+    if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !plan_steps(run, error)) return false;
     tell_memory(run);
     if (!open_variables(run, error) || !write_config(run, error)) return false;
     run->epoch = run->state.position.epoch;
     if (run->state.step >= run->steps && !run->state.pending) return true;
+    if (!open_loader(run, error)) return false;
     if (!lv_program_create(run->device, run->plan, run->store, &run->program, error)) return false;
     LvProgramInfo info = lv_program_info(run->program);
     run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
@@ -323,6 +359,7 @@ void run_close(Run *run) {
     lv_validator_destroy(run->validator);
     lv_journal_close(run->journal);
     lv_loader_destroy(run->loader);
+    lv_codes_close(run->codes);
     if (run->data) lv_dataset_close(run->data);
     lv_program_destroy(run->program);
     lv_store_destroy(run->store);

@@ -20,6 +20,8 @@ typedef struct {
     LvStore *store;
     LvProgram *program;
     LvFeed feed;
+    LvCodes *codes;  // of the data, where they are kept in a file
+    double flops;    // of an update
     LvJournal *journal;
     LvValidator *validator;  // NULL until the first validation
     LvRateRule rule;
@@ -29,13 +31,14 @@ typedef struct {
     uint64_t epoch;          // of the last batch
     bool epoch_ended;
     int64_t saved;           // step of the last checkpoint written, -1
-    double speed, psnr;
+    double speed, psnr, val_loss;  // pictures or tokens a second; of the last validation
     int64_t bytes;
     int lock;                // descriptor of the folder's lock, 0: none
 } Run;
 
 bool run_open(Run *run, LvError *error);
 void run_close(Run *run);
+LvCodesOptions run_codes_options(Run *run);  // of the run's data sets, but for `variants`
 void run_note(Run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

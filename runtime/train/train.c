@@ -136,7 +136,9 @@ static double loss_of(const Run *run) {
 }
 
 static bool log_step(Run *run, double rate, double seconds, LvError *error) {
-    double items = (double)(run->options->batch * run->options->accumulate) / fmax(seconds, 1e-9);
+    int64_t positions = lv_feed_positions(&run->feed), each = positions > 0 ? positions : 1;
+    double all = (double)(run->options->batch * run->options->accumulate * each), items = all / fmax(seconds, 1e-9);
+    double share = run->options->peak > 0 ? run->flops / fmax(seconds, 1e-9) / run->options->peak : NAN;
     run->speed = run->speed > 0 ? 0.95 * run->speed + 0.05 * items : items;
     lv_journal_begin(run->journal, "train", run->state.step);
     lv_journal_integer(run->journal, "epoch", (int64_t)run->epoch);
@@ -146,12 +148,14 @@ static bool log_step(Run *run, double rate, double seconds, LvError *error) {
         }
     }
     lv_journal_number(run->journal, "lr", rate);
-    lv_journal_number(run->journal, "images_per_s", items);
+    lv_journal_number(run->journal, positions > 0 ? "tokens_per_s" : "images_per_s", items);
+    if (!isnan(share)) lv_journal_number(run->journal, "peak_share", share);
     if (!lv_journal_end(run->journal, error)) return false;
     if (!run->view->progress) return true;
-    double left = (double)(run->steps - run->state.step) * (double)(run->options->batch * run->options->accumulate) / run->speed;
+    double left = (double)(run->steps - run->state.step) * all / run->speed;
     LvProgress progress = {.step = run->state.step, .steps = run->steps, .epoch = run->epoch, .loss = loss_of(run), .rate = rate,
-                           .pictures_per_second = run->speed, .seconds_left = left, .psnr = run->psnr, .bytes = run->bytes};
+                           .items_per_second = run->speed, .items = positions > 0 ? "tokens" : "pictures", .peak_share = share,
+                           .seconds_left = left, .psnr = run->psnr, .val_loss = run->val_loss, .bytes = run->bytes};
     run->view->progress(run->view->user, &progress);
     return true;
 }
@@ -187,14 +191,17 @@ static bool log_validation(Run *run, double seconds, LvError *error) {
 // Opened at the first validation: training starts without waiting for kernels that it does not need yet.
 static bool open_validator(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
-    return run->validator || lv_validator_create(run->device, run->store, run->source, o->val_data, o->batch, o->val_limit,
-                                                 o->workers, o->seed, &run->validator, error);
+    LvCodesOptions codes = run_codes_options(run);
+    LvValidatorOptions options = {.data = o->val_data, .batch = o->batch, .limit = o->val_limit, .workers = o->workers, .seed = o->seed,
+                                  .sources = o->sources, .codes = o->codes_folder ? &codes : NULL};
+    return run->validator || lv_validator_create(run->device, run->store, run->source, &options, &run->validator, error);
 }
 
 static bool validate(Run *run, bool *best, LvError *error) {
     double start = now();
     if (!open_validator(run, error) || !lv_validator_run(run->validator, run->options->stop, error)) return false;
     double loss = lv_validator_score(run->validator, "val_loss");
+    run->val_loss = loss;
     run->psnr = lv_validator_score(run->validator, "val_psnr");
     double rank = isfinite(loss) ? loss : -run->psnr;
     lv_plateau_observe(&run->state.plateau, run->rule.peak, rank);
@@ -210,7 +217,7 @@ static bool save(Run *run, bool best, LvError *error) {
     lv_text_printf(&file, "%s/checkpoints/step-%" PRId64 ".safetensors", o->out, run->state.step);
     lv_text_printf(&last, "%s/checkpoints/last.safetensors", o->out);
     lv_text_printf(&best_name, "%s/checkpoints/best.safetensors", o->out);
-    bool good = lv_run_save(run->store, &run->state, o->model, file.data, error) &&
+    bool good = lv_run_save(run->store, &run->state, o->model, o->carried, file.data, error) &&
                 (!best || lv_checkpoint_link(file.data, best_name.data, error)) &&
                 lv_checkpoint_link(file.data, last.data, error);
     if (!good && error->kind == LV_ERROR_IO)
@@ -270,7 +277,13 @@ static void draw_curve(Run *run) {
 
 static bool work(Run *run, LvTrainSummary *summary, LvError *error) {
     double start = now();
-    if (!run_open(run, error)) return false;
+    if (!run_open(run, error)) {
+        summary->stopped = error->kind == LV_ERROR_INTERRUPTED;
+        if (!summary->stopped) return false;
+        run_note(run, "%s", error->message);
+        lv_error_clear(error);
+        return true;
+    }
     summary->first_step = run->state.step;
     summary->was_done = run->state.step >= run->steps && !run->state.pending;
     bool good = summary->was_done || loop(run, error);
@@ -285,14 +298,16 @@ static bool work(Run *run, LvTrainSummary *summary, LvError *error) {
     summary->psnr = run->psnr;
     summary->best_loss = run->state.best_loss;
     summary->best_step = run->state.best_step;
+    summary->val_loss = run->val_loss;
     summary->broken = run->loader ? lv_loader_broken(run->loader) : 0;
+    summary->uncaptioned = run->loader ? lv_loader_uncaptioned(run->loader) : 0;
     return good;
 }
 
 bool lv_train(LvDevice *device, const LvPlanSource *source, const LvTrainOptions *options, const LvTrainView *view,
               LvTrainSummary *summary, LvError *error) {
-    Run run = {.device = device, .source = source, .options = options, .view = view, .psnr = NAN, .saved = -1};
-    *summary = (LvTrainSummary){.psnr = NAN, .best_loss = NAN, .loss = NAN};
+    Run run = {.device = device, .source = source, .options = options, .view = view, .psnr = NAN, .val_loss = NAN, .saved = -1};
+    *summary = (LvTrainSummary){.psnr = NAN, .val_loss = NAN, .best_loss = NAN, .loss = NAN};
     bool good = work(&run, summary, error);
     run_close(&run);
     return good;

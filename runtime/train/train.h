@@ -11,19 +11,18 @@
 
 #include "data/transforms.h"
 #include "exec/program.h"
+#include "train/feed.h"
 #include "train/rate.h"
-
-// Where plans come from. `plan`: *plan is NULL where the model has no such entry; the trainer destroys what it gets.
-typedef struct {
-    void *user;
-    bool (*plan)(void *user, const char *entry, int64_t batch, LvPlan **plan, LvError *error);
-} LvPlanSource;
+#include "train/restore.h"
 
 typedef struct {
     int64_t step, steps;
     uint64_t epoch;
-    double loss, rate, pictures_per_second, seconds_left;
-    double psnr;  // of the last validation, NAN before the first
+    double loss, rate, seconds_left;
+    double items_per_second;  // `items`: "pictures", or "tokens" where the model takes such
+    const char *items;
+    double peak_share;        // of the machine's peak FLOP/s, NAN where that is unknown
+    double psnr, val_loss;    // of the last validation, NAN where there is none
     int64_t bytes;
 } LvProgress;
 
@@ -32,6 +31,7 @@ typedef struct {
     void *user;
     void (*note)(void *user, const char *line);
     void (*progress)(void *user, const LvProgress *progress);
+    void (*encoded)(void *user, int64_t done, int64_t all);  // while pictures are encoded into a file; may be NULL
 } LvTrainView;
 
 typedef struct {
@@ -60,6 +60,11 @@ typedef struct {
     bool tensorboard, images;
     const LvInitFile *init;
     int init_count;
+    const LvFeedSources *sources;        // of models of text and pictures, else NULL
+    const char *codes_folder;            // pictures are encoded once, into files there; NULL: as they come
+    int codes_variants;                  // random crops of a picture that are encoded; 0: the centre crop alone
+    const LvCarried *carried;            // what each checkpoint carries besides the model's own; may be NULL
+    double peak;                         // FLOP/s that this machine reaches at best, 0: unknown
     const char *title;                   // of the curve
     const char *model;                   // for the metadata `lverse.model`
     const char *config;                  // config.yaml of the run
@@ -70,9 +75,10 @@ typedef struct {
     int64_t step, first_step;            // done in all; where this call began
     bool stopped, was_done;
     double seconds;                      // of this call
-    double loss, psnr, best_loss;        // NAN where there is none
+    double loss, psnr, val_loss, best_loss;  // NAN where there is none
     int64_t best_step;
     size_t broken;                       // pictures that could not be read
+    size_t uncaptioned;                  // pairs that had to be left out for want of a caption
 } LvTrainSummary;
 
 bool lv_train(LvDevice *device, const LvPlanSource *source, const LvTrainOptions *options, const LvTrainView *view,

@@ -23,6 +23,8 @@ struct LvValidator {
     LvDevice *device;
     LvStore *store;
     LvDataset *data;
+    LvCodes *codes;        // of the data, where they are kept
+    const LvFeedSources *sources;
     LvLoaderOptions loader;
     int64_t batch, pictures, seed;
     Entry eval, encode, decode, reconstruct;
@@ -30,13 +32,13 @@ struct LvValidator {
     const LvPort *tokens;  // validate's or encode's result, decode's input
     LvSheet *sheet;
     LV_VEC(LvScore) scores;
-    double *sums;          // [eval results]
+    double *sums, *weights;  // [eval results]
     double psnr_sum;
     bool *used;            // [codes] seen
     int64_t code_room;
     void *token_data;
     float *output;         // [B, 3, R, R]
-    size_t broken;
+    size_t broken, uncaptioned, left_out;
 };
 
 // The batch that divides the pictures evenly and lies nearest to the one wished for: then a mean over batches is a mean over
@@ -54,7 +56,7 @@ static bool open_entry(LvValidator *v, const LvPlanSource *source, const char *n
                        LvError *error) {
     if (!source->plan(source->user, name, v->batch, &entry->plan, error)) return false;
     if (!entry->plan) return true;
-    if (pictures && !lv_feed_bind(&entry->feed, entry->plan, error)) return false;
+    if (pictures && !lv_feed_bind(&entry->feed, entry->plan, v->sources, error)) return false;
     return lv_program_create(v->device, entry->plan, v->store, &entry->program, error) ||
            lv_error_prefix(error, "entry '%s'", name);
 }
@@ -118,35 +120,49 @@ static bool open_pictures(LvValidator *v, const LvPlanSource *source, LvError *e
 
 static bool make_room(LvValidator *v, LvError *error) {
     const LvFeed *feed = v->encode.plan ? &v->encode.feed : v->reconstruct.plan ? &v->reconstruct.feed : &v->eval.feed;
-    if (!feed->picture) {
+    if (!feed->batch) {
         lv_error_set(error, LV_ERROR_UNSUPPORTED, "the model has nothing to validate with: no entry eval, reconstruct or encode");
         return lv_error_hint(error, "leave --val-dir out, or add such an entry");
     }
-    v->loader.batch = (int)v->batch;
-    v->loader.resolution = feed->resolution;
     size_t floats = (size_t)v->batch * 3 * (size_t)feed->resolution * (size_t)feed->resolution;
     v->output = lv_calloc(floats, sizeof *v->output);
-    v->sums = lv_calloc((size_t)(v->eval.plan ? v->eval.plan->result_count : 0) + 1, sizeof *v->sums);
+    size_t results = (size_t)(v->eval.plan ? v->eval.plan->result_count : 0);
+    v->sums = lv_calloc(results + 1, sizeof *v->sums);
+    v->weights = lv_calloc(results + 1, sizeof *v->weights);
     size_t bytes = 0;
     if (v->tokens && lv_shape_bytes(v->tokens->shape, v->tokens->dtype, &bytes)) v->token_data = lv_malloc(bytes + 1);
     if (v->whole || v->encode.plan || v->reconstruct.plan) v->sheet = lv_sheet_create(feed->resolution, SHEET_COLUMNS, SHEET_PAIRS);
     return true;
 }
 
-bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *source, const char *data, int64_t batch,
-                         int64_t limit, int workers, int64_t seed, LvValidator **out, LvError *error) {
+// Pictures of which only the codes count are encoded once, where the caller keeps such.
+static bool open_loader(LvValidator *v, const LvCodesOptions *codes, LvError *error) {
+    LvFeed *feed = v->eval.plan ? &v->eval.feed : v->encode.plan ? &v->encode.feed : &v->reconstruct.feed;
+    if (codes && feed->codes && !v->sheet && !lv_codes_open(v->data, v->sources->coder, codes, &v->codes, error)) return false;
+    feed->known = v->codes;
+    lv_feed_loader(feed, &v->loader);
+    return true;
+}
+
+static bool open_data(LvValidator *v, const LvValidatorOptions *o, LvError *error) {
+    if (!lv_dataset_open(&v->data, o->data, error)) return false;
+    if (v->sources && v->sources->tokenizer) v->left_out = lv_dataset_need_captions(v->data);
+    v->pictures = (int64_t)lv_dataset_count(v->data);
+    if (v->pictures == 0) return lv_error_set(error, LV_ERROR_USAGE, "%s: none of its %zu pictures has a caption", o->data, v->left_out);
+    if (o->limit > 0 && o->limit < v->pictures) v->pictures = o->limit;
+    v->batch = even_batch(o->batch, v->pictures);
+    return true;
+}
+
+bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *source, const LvValidatorOptions *options,
+                         LvValidator **out, LvError *error) {
     LvValidator *v = lv_calloc(1, sizeof *v);
-    v->device = device, v->store = store, v->seed = seed;
+    v->device = device, v->store = store, v->seed = options->seed, v->sources = options->sources;
     v->loader = lv_loader_options();
-    v->loader.workers = workers;
+    v->loader.workers = options->workers;
     v->loader.prefetch = 2;
-    bool good = lv_dataset_open(&v->data, data, error);
-    if (good) {
-        v->pictures = (int64_t)lv_dataset_count(v->data);
-        if (limit > 0 && limit < v->pictures) v->pictures = limit;
-        v->batch = even_batch(batch, v->pictures);
-    }
-    good = good && open_losses(v, source, error) && open_pictures(v, source, error) && make_room(v, error);
+    bool good = open_data(v, options, error) && open_losses(v, source, error) && open_pictures(v, source, error) &&
+                make_room(v, error) && open_loader(v, options->codes, error);
     if (good) *out = v;
     else lv_validator_destroy(v);
     return good;
@@ -163,11 +179,13 @@ void lv_validator_destroy(LvValidator *v) {
     close_entry(&v->encode);
     close_entry(&v->decode);
     close_entry(&v->reconstruct);
+    lv_codes_close(v->codes);
     if (v->data) lv_dataset_close(v->data);
     lv_sheet_destroy(v->sheet);
     clear_scores(v);
     lv_vec_free(&v->scores);
     free(v->sums);
+    free(v->weights);
     free(v->used);
     free(v->token_data);
     free(v->output);
@@ -183,21 +201,48 @@ double lv_psnr(const float *picture, const float *output, size_t count) {
     return 10 * log10(4 / (sum / (double)count));
 }
 
+static bool read_scalar(const Entry *e, const LvPort *port, double *value, LvError *error) {
+    char data[16] = {0};
+    if (!lv_program_get_result(e->program, port->name, data, lv_dtype_size(port->dtype), error)) return false;
+    *value = lv_element_get(data, port->dtype, 0);
+    return true;
+}
+
+static const LvPort *weight_of(const Entry *e, const LvPort *port) {
+    LvText name = {0};
+    lv_text_printf(&name, "%s_weight", port->name);
+    const LvPort *weight = port_named(e->plan->results, e->plan->result_count, name.data);
+    lv_text_free(&name);
+    return weight;
+}
+
+static bool is_score(const LvPort *port) {
+    size_t length = strlen(port->name);
+    return lv_shape_elements(port->shape) == 1 && !(length > 7 && !strcmp(port->name + length - 7, "_weight"));
+}
+
+static bool add_results(LvValidator *v, int64_t count, LvError *error) {
+    const Entry *e = &v->eval;
+    for (int i = 0; i < e->plan->result_count; i++) {
+        const LvPort *port = &e->plan->results[i], *weighs = weight_of(e, port);
+        double value, weight = (double)count;
+        if (!is_score(port)) continue;
+        if (!read_scalar(e, port, &value, error) || (weighs && !read_scalar(e, weighs, &weight, error))) return false;
+        v->sums[i] += value * weight;
+        v->weights[i] += weight;
+    }
+    return true;
+}
+
+// Directions are not drawn here: each sample is seen in both, half of them first in the one, half in the other.
 static bool run_eval(LvValidator *v, const LvBatch *batch, int64_t count, LvError *error) {
     Entry *e = &v->eval;
     if (!e->program) return true;
-    if (!lv_feed_scalars(e->program, v->seed, 0, 0, error) || !lv_feed_batch(&e->feed, e->program, batch, error) ||
-        !lv_program_run(e->program, error)) {
-        return false;
+    bool good = lv_feed_scalars(e->program, v->seed, 0, 0, error) && lv_feed_batch(&e->feed, e->program, batch, error);
+    for (int turn = 0; good && turn < (e->feed.direction ? 2 : 1); turn++) {
+        good = lv_feed_turns(&e->feed, e->program, turn, error) && lv_program_run(e->program, error) && add_results(v, count, error);
     }
-    for (int i = 0; i < e->plan->result_count; i++) {
-        const LvPort *port = &e->plan->results[i];
-        char data[16] = {0};
-        if (lv_shape_elements(port->shape) != 1) continue;
-        if (!lv_program_get_result(e->program, port->name, data, lv_dtype_size(port->dtype), error)) return false;
-        v->sums[i] += lv_element_get(data, port->dtype, 0) * (double)count;
-    }
-    return true;
+    return good;
 }
 
 static void count_codes(LvValidator *v, int64_t pictures) {
@@ -272,7 +317,7 @@ static void collect_scores(LvValidator *v, int64_t done) {
     clear_scores(v);
     for (int i = 0; v->eval.plan && i < v->eval.plan->result_count; i++) {
         const LvPort *port = &v->eval.plan->results[i];
-        if (lv_shape_elements(port->shape) == 1) add_score(v, port->name, v->sums[i] / (double)done);
+        if (is_score(port)) add_score(v, port->name, v->weights[i] > 0 ? v->sums[i] / v->weights[i] : 0);
     }
     if (v->sheet) add_score(v, "psnr", v->psnr_sum / (double)done);
     if (!v->tokens) return;
@@ -286,7 +331,9 @@ bool lv_validator_run(LvValidator *v, const volatile sig_atomic_t *stop, LvError
     const LvBatch *batch = NULL;
     int64_t done = 0;
     v->psnr_sum = 0;
-    if (v->eval.plan) memset(v->sums, 0, (size_t)v->eval.plan->result_count * sizeof *v->sums);
+    size_t results = (size_t)(v->eval.plan ? v->eval.plan->result_count : 0);
+    memset(v->sums, 0, results * sizeof *v->sums);
+    memset(v->weights, 0, results * sizeof *v->weights);
     if (v->used) memset(v->used, 0, (size_t)v->code_room * sizeof *v->used);
     if (v->sheet) v->sheet->count = 0;
     bool good = lv_loader_create(&loader, v->data, &v->loader, error);
@@ -298,7 +345,7 @@ bool lv_validator_run(LvValidator *v, const volatile sig_atomic_t *stop, LvError
         done += count;
         if (good && stop && *stop) good = lv_error_set(error, LV_ERROR_INTERRUPTED, "stopped while validating");
     }
-    if (loader) v->broken = lv_loader_broken(loader), lv_loader_destroy(loader);
+    if (loader) v->broken = lv_loader_broken(loader), v->uncaptioned = lv_loader_uncaptioned(loader), lv_loader_destroy(loader);
     if (good && done == 0)
         good = lv_error_set(error, LV_ERROR_FORMAT, "%s: no picture to validate with", lv_dataset_spec(v->data));
     if (good) collect_scores(v, done);
@@ -323,6 +370,10 @@ const LvSheet *lv_validator_sheet(const LvValidator *v) {
 
 int64_t lv_validator_pictures(const LvValidator *v) {
     return v->pictures;
+}
+
+size_t lv_validator_uncaptioned(const LvValidator *v) {
+    return v->uncaptioned + v->left_out;
 }
 
 size_t lv_validator_broken(const LvValidator *v) {

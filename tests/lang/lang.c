@@ -383,7 +383,7 @@ static bool directive(Call *call, char *kind, char *rest) {
     Pair pair;
     int one = 0;
     if (strcmp(kind, "set") || call->setting_count == MAX_SETTINGS || !add_pair(&pair, &one, rest)) return false;
-    call->settings[call->setting_count++] = (LvSetting){pair.name, pair.text, "the test"};
+    call->settings[call->setting_count++] = (LvSetting){pair.name, pair.text, "the test", false};
     return true;
 }
 

@@ -10,6 +10,7 @@
 #include <xxhash.h>
 
 #include "base/arena.h"
+#include "base/folder.h"
 #include "device/cpu/cpu.h"
 
 typedef struct {
@@ -33,11 +34,7 @@ static bool make_folders(char *path) {
 
 char *cache_open(void) {
     LvText path = {0};
-    const char *dir = getenv("LV_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (dir && *dir) lv_text_puts(&path, dir);
-    else if (xdg && xdg[0] == '/') lv_text_printf(&path, "%s/lverse", xdg);
-    else if (home && home[0] == '/') lv_text_printf(&path, "%s/.cache/lverse", home);
-    if (path.length == 0 || !make_folders(path.data) || access(path.data, W_OK | X_OK) != 0) {
+    if (!lv_folder_cache(&path) || !make_folders(path.data) || access(path.data, W_OK | X_OK) != 0) {
         lv_text_free(&path);
         return NULL;
     }
