@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "generate/codec.h"
 #include "generate/searcher.h"
 #include "generator.h"
 #include "io/jsonl.h"
@@ -31,7 +30,7 @@ typedef struct {
     LvChoice choice;
     LvSearcher *searcher;  // or
     LvWriter *writer;
-    LvCodec *codec;
+    LvCoder *coder;
     int64_t group;         // pictures at a time
     float *pictures;       // [group, 3, R, R]
     int32_t *codes;        // [group, image_length]
@@ -61,7 +60,7 @@ static bool check(Options *options, LvError *error) {
     if (!read_numbers(&c, options, error)) return false;
     if (c.search && c.beams > CANDIDATES) {
         lv_vec_push(&options->settings,
-                    (OptionSetting){"beam_candidates", lv_arena_printf(options->arena, "%" PRId64, c.beams), "--beams"});
+                    (OptionSetting){"beam_candidates", lv_arena_printf(options->arena, "%" PRId64, c.beams), "--beams", true});
     }
     return true;
 }
@@ -73,9 +72,9 @@ static bool make_programs(Captioner *c, int64_t pictures, LvError *error) {
     int64_t vae_batch = c->group < VAE_BATCH ? c->group : VAE_BATCH;
     bool good = (c->search ? lv_searcher_create(&c->g.network, c->group, c->beams, &c->searcher, error)
                            : lv_writer_create(&c->g.network, "describe", "image", c->group, &c->writer, error)) &&
-                lv_codec_create(&c->g.vae, LV_CODEC_ENCODE, vae_batch, c->g.image_length, &c->codec, error);
+                generator_coder(&c->g, vae_batch, &c->coder, error);
     if (!good) return false;
-    size_t side = (size_t)lv_codec_side(c->codec), group = (size_t)c->group;
+    size_t side = (size_t)lv_coder_resolution(c->coder), group = (size_t)c->group;
     c->pictures = lv_calloc(group * 3 * side * side, sizeof *c->pictures);
     c->codes = lv_calloc(group * (size_t)c->g.image_length, sizeof *c->codes);
     c->taken = lv_calloc(group, sizeof *c->taken);
@@ -85,7 +84,7 @@ static bool make_programs(Captioner *c, int64_t pictures, LvError *error) {
 
 // Reads on from *next until the group is full; broken pictures are named and passed over. Gives how many there are.
 static int64_t fill(Captioner *c, const Pictures *pictures, size_t *next) {
-    int side = lv_codec_side(c->codec);
+    int side = lv_coder_resolution(c->coder);
     int64_t count = 0;
     LvError error = {0};
     while (count < c->group && *next < pictures->items.count) {
@@ -148,7 +147,7 @@ static bool print_caption(Captioner *c, const char *name, const LvFound *found, 
 }
 
 static bool describe(Captioner *c, const Pictures *pictures, int64_t count, LvError *error) {
-    bool good = lv_codec_encode(c->codec, c->pictures, count, c->codes, error);
+    bool good = lv_coder_encode(c->coder, c->pictures, count, c->codes, error);
     good = good && (c->search ? lv_searcher_run(c->searcher, c->codes, count, c->g.text_length, c->g.end, c->alpha, c->found,
                                                 error)
                               : write_captions(c, count, error));
@@ -180,7 +179,7 @@ static bool caption(Session *session, LvError *error) {
     if (good && c.described == 0) good = lv_error_set(error, LV_ERROR_FORMAT, "none of the pictures can be read");
     lv_searcher_destroy(c.searcher);
     lv_writer_destroy(c.writer);
-    lv_codec_destroy(c.codec);
+    lv_coder_destroy(c.coder);
     free(c.pictures);
     free(c.codes);
     free(c.taken);

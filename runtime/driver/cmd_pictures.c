@@ -188,21 +188,6 @@ static const OptionSpec encode_specs[] = {
     {0},
 };
 
-// All codes in one tensor [pictures, codes], the names in the metadata `names`, a JSON list.
-static bool write_codes(const char *path, const LvPort *port, const LvText *codes, json_t *names, LvError *error) {
-    LvTensorFile *file = lv_tensor_file_create();
-    LvShape shape = port->shape;
-    shape.dim[0] = (int64_t)json_array_size(names);
-    void *data = lv_tensor_file_add(file, "tokens", port->dtype, shape);
-    memcpy(data, codes->data, codes->length);
-    char *list = json_dumps(names, JSON_COMPACT);
-    LvMetadata metadata = {"names", list ? list : "[]"};
-    bool good = lv_safetensors_write(path, lv_safetensors_at(file, 0), 1, &metadata, 1, error);
-    free(list);
-    lv_safetensors_free(file);
-    return good;
-}
-
 static bool encode(Session *s, LvError *error) {
     const char *out = options_get(&s->options, "out", "tokens.safetensors");
     Pictures pictures = {0};
@@ -229,7 +214,7 @@ static bool encode(Session *s, LvError *error) {
         }
     }
     if (good && json_array_size(names) == 0) good = no_pictures(error);
-    good = good && write_codes(out, port, &codes, names, error);
+    good = good && pictures_write_codes(out, port->dtype, port->shape, codes.data, names, error);
     if (good)
         printf("%s: %zu pictures, %" PRId64 " codes each\n", out, json_array_size(names),
                lv_shape_elements(port->shape) / job.batch);

@@ -6,12 +6,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/folder.h"
 #include "data/transforms.h"
-#include "generate/codec.h"
 #include "generate/scorer.h"
 #include "generator.h"
 #include "io/contact.h"
 #include "io/jsonl.h"
+#include "pictures.h"
 #include "prompts.h"
 
 enum { MAX_COUNT = 1 << 20, SHEET_COLUMNS = 8, SHEET_LIMIT = 256, VAE_BATCH = 8 };
@@ -24,6 +25,7 @@ static const OptionSpec specs[] = {
     CHOICE_OPTIONS,
     {"seed", OPTION_VALUE, "S", "picture i of a prompt (from 0) has seed S + i (default 42)"},
     {"out", OPTION_VALUE, "DIR", "where PNG, samples.jsonl and sheet.png go (default samples)"},
+    {"tokens", OPTION_VALUE, "FILE", "also the codes of the pictures, as lvrun encode writes them"},
     {"batch-size", OPTION_VALUE, "B", "pictures drawn together (default 16)"},
     GENERATOR_OPTIONS,
     {0},
@@ -36,9 +38,11 @@ typedef struct {
     const char *out;
     LvWriter *writer;
     LvScorer *scorer;  // NULL: no reranking
-    LvCodec *codec;
+    LvPainter *painter;
     LvLog *log;
     LvContact *sheet;
+    LvText codes;      // of all pictures so far, for --tokens, and
+    json_t *names;     // their files; NULL: not asked for
     int64_t pictures, refused;
     double seconds;    // of drawing
     int64_t tokens;    // drawn in them
@@ -173,7 +177,7 @@ static bool write_sample(Sampler *s, const Prompt *prompt, const Rows *r, int64_
     LvText name = {0}, path = {0}, row = {0}, label = {0};
     file_name(prompt, r->seeds[at], &name);
     lv_text_printf(&path, "%s/%s", s->out, name.data);
-    bool good = save_png(planes, lv_codec_side(s->codec), path.data, error);
+    bool good = save_png(planes, lv_painter_side(s->painter), path.data, error);
     if (s->count > 1) lv_text_printf(&label, "%" PRId64 ": ", r->seeds[at]);
     lv_text_puts(&label, prompt->text);
     lv_contact_add(s->sheet, planes, lv_text_get(&label));
@@ -185,6 +189,11 @@ static bool write_sample(Sampler *s, const Prompt *prompt, const Rows *r, int64_
     if (prompt->left_out) lv_row_text(&row, "left_out", prompt->left_out);
     good = good && print_row(s, &row, error);
     s->pictures += good;
+    if (good && s->names) {
+        size_t n = (size_t)s->g.image_length;
+        lv_text_append(&s->codes, (const char *)(r->codes + (size_t)at * n), n * sizeof *r->codes);
+        json_array_append_new(s->names, json_string(name.data));
+    }
     lv_text_free(&name);
     lv_text_free(&path);
     lv_text_free(&row);
@@ -192,10 +201,10 @@ static bool write_sample(Sampler *s, const Prompt *prompt, const Rows *r, int64_
     return good;
 }
 
-// The rows of each prompt that are kept, the best first where they are ranked; one codec run for all.
+// The rows of each prompt that are kept, the best first where they are ranked; painted together.
 static bool write_rows(Sampler *s, const Prompt *prompts, int64_t count, const Rows *r, LvError *error) {
     int64_t kept = count * s->count, n = s->g.image_length;
-    size_t side = (size_t)lv_codec_side(s->codec), floats = 3 * side * side;
+    size_t side = (size_t)lv_painter_side(s->painter), floats = 3 * side * side;
     int64_t *places = lv_calloc((size_t)kept, sizeof *places);
     int32_t *codes = lv_calloc((size_t)(kept * n), sizeof *codes);
     float *pictures = lv_calloc((size_t)kept * floats, sizeof *pictures);
@@ -206,7 +215,7 @@ static bool write_rows(Sampler *s, const Prompt *prompts, int64_t count, const R
         for (int64_t i = 0; i < s->count; i++) own[i] += first;
     }
     for (int64_t i = 0; i < kept; i++) memcpy(codes + i * n, r->codes + places[i] * n, (size_t)n * sizeof *codes);
-    bool good = lv_codec_decode(s->codec, codes, kept, pictures, error);
+    bool good = lv_painter_run(s->painter, codes, kept, pictures, error);
     generator_quiet(&s->g);
     for (int64_t i = 0; good && i < kept; i++)
         good = write_sample(s, &prompts[i / s->count], r, places[i], pictures + (size_t)i * floats, error);
@@ -247,7 +256,7 @@ static bool make_programs(Sampler *s, LvError *error) {
     int64_t vae_batch = s->batch < VAE_BATCH ? s->batch : VAE_BATCH;
     return lv_writer_create(&s->g.network, "draw", "text", s->batch, &s->writer, error) &&
            (!options_has(&s->g.session->options, "rerank") || lv_scorer_create(&s->g.network, s->batch, &s->scorer, error)) &&
-           lv_codec_create(&s->g.vae, LV_CODEC_DECODE, vae_batch, s->g.image_length, &s->codec, error);
+           generator_painter(&s->g, vae_batch, &s->painter, error);
 }
 
 static int64_t common_divisor(int64_t a, int64_t b) {
@@ -269,7 +278,7 @@ static bool sample_all(Sampler *s, LvError *error) {
     // So many prompts at a time that their rows fill whole batches.
     int64_t group = good ? s->batch / common_divisor(s->batch, s->drawn) : 1;
     s->g.all = rows;
-    if (good) s->sheet = lv_contact_create(lv_codec_side(s->codec), sheet_columns(s, count), SHEET_LIMIT);
+    if (good) s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, count), SHEET_LIMIT);
     for (int64_t at = 0; good && at < count; at += group)
         good = draw_prompts(s, prompts.items.data + at, count - at < group ? count - at : group, error);
     prompts_clear(&prompts);
@@ -292,7 +301,7 @@ static bool sample_stream(Sampler *s, LvError *error) {
     Prompts prompts = {.where = "prompt"};
     if (s->batch > s->drawn) s->batch = s->drawn;
     bool good = make_programs(s, error);
-    if (good) s->sheet = lv_contact_create(lv_codec_side(s->codec), sheet_columns(s, SHEET_LIMIT), SHEET_LIMIT);
+    if (good) s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, SHEET_LIMIT), SHEET_LIMIT);
     for (; good && prompts_read_line(&prompts, stdin); prompts_clear(&prompts)) {
         s->g.done = 0, s->g.all = s->drawn;
         if (prepare(s, &prompts, 0, error)) good = draw_prompts(s, prompts.items.data, 1, error);
@@ -315,10 +324,16 @@ static bool write_sheet(Sampler *s, LvError *error) {
     return good;
 }
 
+static bool write_codes(Sampler *s, LvError *error) {
+    LvShape shape = {.rank = 2, .dim = {0, s->g.image_length}};
+    const char *path = options_get(&s->g.session->options, "tokens", NULL);
+    return !path || pictures_write_codes(path, LV_I32, shape, s->codes.data, s->names, error);
+}
+
 static bool open_out(Sampler *s, LvError *error) {
     LvText path = {0};
     lv_text_printf(&path, "%s/samples.jsonl", s->out);
-    bool good = session_folder(s->out, error) && lv_log_open(path.data, 0, &s->log, error);
+    bool good = lv_folder_make(s->out, error) && lv_log_open(path.data, 0, &s->log, error);
     lv_text_free(&path);
     return good;
 }
@@ -328,14 +343,18 @@ static bool sample(Session *session, LvError *error) {
     const char *prompts = options_get(&session->options, "prompts", "");
     bool good = read_numbers(&s, &session->options, error) && generator_open(&s.g, session, error) && open_out(&s, error);
     s.g.doing = "drawing";
-    good = good && (strcmp(prompts, "-") ? sample_all(&s, error) : sample_stream(&s, error)) && write_sheet(&s, error);
+    if (options_has(&session->options, "tokens")) s.names = json_array();
+    good = good && (strcmp(prompts, "-") ? sample_all(&s, error) : sample_stream(&s, error)) && write_sheet(&s, error) &&
+           write_codes(&s, error);
     if (good && s.refused)
         good = lv_error_set(error, LV_ERROR_FORMAT, "%" PRId64 " of the prompts could not be drawn", s.refused);
     lv_writer_destroy(s.writer);
     lv_scorer_destroy(s.scorer);
-    lv_codec_destroy(s.codec);
+    lv_painter_destroy(s.painter);
     lv_log_close(s.log);
     lv_contact_destroy(s.sheet);
+    lv_text_free(&s.codes);
+    json_decref(s.names);
     generator_close(&s.g);
     return good;
 }

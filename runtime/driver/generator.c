@@ -59,10 +59,24 @@ static bool read_sizes(Generator *g, const OpenModel *open, LvError *error) {
                         open->path);
 }
 
+// Companions of another run may have more tokens than the model knows.
+static bool check_vocabularies(const Generator *g, LvError *error) {
+    const OpenModel *open = &g->session->open, *vae = &g->companions.vae;
+    int64_t texts = lv_tokenizer_vocabulary(g->companions.tokenizer), known = parameter(open, "text_vocab", texts);
+    int64_t drawn = parameter(open, "image_vocab", 0), codes = parameter(vae, "num_tokens", drawn);
+    if (texts > known)
+        lv_error_set(error, LV_ERROR_USAGE, "the tokenizer has %lld tokens, the model's text_vocab is %lld", (long long)texts,
+                     (long long)known);
+    else if (drawn > codes)
+        lv_error_set(error, LV_ERROR_USAGE, "the model's image_vocab is %lld, the picture tokenizer has %lld codes",
+                     (long long)drawn, (long long)codes);
+    else return true;
+    return lv_error_hint(error, "a model goes with the tokenizers that it was trained with");
+}
+
 static bool lacks(const OpenModel *open, const char *what, const char *option, LvError *error) {
     lv_error_set(error, LV_ERROR_USAGE, "'%s' carries no %s", open->path, what);
-    return lv_error_hint(error, "name one by --%s FILE; lvrun train models/biart.lv --vae V --tokenizer T writes one that has both",
-                         option);
+    return lv_error_hint(error, "name one by --%s FILE; lvrun train models/biart.lv --vae V --tokenizer T puts both in", option);
 }
 
 static bool open_companions(Generator *g, LvError *error) {
@@ -72,6 +86,10 @@ static bool open_companions(Generator *g, LvError *error) {
     if (!companions_open(&g->companions, open, tokenizer, vae, error)) return false;
     if (!g->companions.tokenizer) return lacks(open, "tokenizer", "tokenizer", error);
     if (!g->companions.vae.model) return lacks(open, "picture tokenizer", "vae", error);
+    if (!g->companions.vae.checkpoint) {
+        lv_error_set(error, LV_ERROR_USAGE, "--vae: '%s' holds no weights", g->companions.vae.path);
+        return lv_error_hint(error, "name a checkpoint of it, runs/augvae/checkpoints/best.safetensors, say");
+    }
     return model_entry(&g->companions.vae, "encode", error) && model_entry(&g->companions.vae, "decode", error);
 }
 
@@ -84,15 +102,27 @@ static bool vae_plan(void *user, const char *entry, int64_t batch, LvPlan **plan
     return !has_entry(&g->companions.vae, entry) || model_compile(&g->companions.vae, &compile, plan, error);
 }
 
-static bool open_vae(Generator *g, LvError *error) {
+static bool check_codes(const Generator *g, int64_t codes, LvError *error) {
+    if (codes == g->image_length) return true;
+    lv_error_set(error, LV_ERROR_USAGE, "the picture tokenizer makes a picture into %lld codes, the model takes %lld",
+                 (long long)codes, (long long)g->image_length);
+    return lv_error_hint(error, "a model goes with the picture tokenizer that it was trained with");
+}
+
+bool generator_painter(Generator *g, int64_t batch, LvPainter **painter, LvError *error) {
     LvPlan *plan = NULL;
-    g->vae_compile = g->session->compile;
-    g->vae_compile.precision = LV_PRECISION_F32;
-    g->vae = (LvNetwork){.device = g->session->device, .plans = {g, vae_plan}};
     bool good = vae_plan(g, "decode", 1, &plan, error) && lv_store_create(g->session->device, plan, &g->vae.store, error) &&
-                model_load_weights(&g->companions.vae, g->vae.store, error);
+                model_load_weights(&g->companions.vae, g->vae.store, error) && lv_painter_create(&g->vae, batch, painter, error);
     lv_plan_destroy(plan);
-    return good || lv_error_prefix(error, "the picture tokenizer");
+    return good ? check_codes(g, lv_painter_codes(*painter), error) : lv_error_prefix(error, "the picture tokenizer");
+}
+
+bool generator_coder(Generator *g, int64_t batch, LvCoder **coder, LvError *error) {
+    const OpenModel *vae = &g->companions.vae;
+    model_describe(vae, &g->vae_text);
+    LvCoderOptions options = {.plans = g->vae.plans, .weights = vae->checkpoint, .model = lv_text_get(&g->vae_text),
+                              .name = vae->path, .batch = batch};
+    return lv_coder_create(g->session->device, &options, coder, error) && check_codes(g, lv_coder_codes(*coder), error);
 }
 
 static void tick(void *user, int64_t token, int64_t tokens) {
@@ -115,10 +145,13 @@ bool generator_open(Generator *g, Session *session, LvError *error) {
         lv_error_set(error, LV_ERROR_USAGE, "'%s' holds no weights", session->open.path);
         return lv_error_hint(error, "name a checkpoint, such as runs/biart/checkpoints/best.safetensors");
     }
-    if (!open_companions(g, error) || !read_sizes(g, &session->open, error) || !open_vae(g, error) ||
+    if (!open_companions(g, error) || !read_sizes(g, &session->open, error) || !check_vocabularies(g, error) ||
         !session_store(session, "score", 1, error)) {
         return false;
     }
+    g->vae_compile = session->compile;
+    g->vae_compile.precision = LV_PRECISION_F32;
+    g->vae = (LvNetwork){.device = session->device, .plans = {g, vae_plan}};
     g->network = (LvNetwork){session->device, session->store, session_plans(session)};
     if (isatty(2)) g->ticker = (LvTicker){g, tick};
     return true;
@@ -126,6 +159,7 @@ bool generator_open(Generator *g, Session *session, LvError *error) {
 
 void generator_close(Generator *g) {
     lv_store_destroy(g->vae.store);
+    lv_text_free(&g->vae_text);
     companions_close(&g->companions);
     *g = (Generator){0};
 }

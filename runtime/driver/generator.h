@@ -3,25 +3,30 @@
 #define LV_DRIVER_GENERATOR_H
 
 #include "companions.h"
-#include "generate/network.h"
+#include "generate/painter.h"
 #include "generate/writer.h"
 #include "session.h"
+#include "train/coder.h"
 
 typedef struct {
     Session *session;
     Companions companions;
     LvCompileOptions vae_compile;
-    LvNetwork network, vae;            // the model, and its picture tokenizer
+    LvText vae_text;                    // the picture tokenizer as model_describe writes it
+    LvNetwork network, vae;             // the model, and its picture tokenizer, whose store comes with the painter
     int64_t text_length, image_length;  // tokens of a caption and of a picture
-    int32_t end;                       // the token that ends a caption
-    LvTicker ticker;                   // progress on a terminal
-    const char *doing;                 // what the line of progress says: "drawing"
-    int64_t done, all;                 // of how many
+    int32_t end;                        // the token that ends a caption
+    LvTicker ticker;                    // progress on a terminal
+    const char *doing;                  // what the line of progress says: "drawing"
+    int64_t done, all;                  // of how many
 } Generator;
 
 // Refuses a model that cannot, and a checkpoint that lacks a companion, with words that say how to get one.
 bool generator_open(Generator *generator, Session *session, LvError *error);
 void generator_close(Generator *generator);
+// The picture tokenizer both ways. It has as many codes a picture as the model takes, or is refused.
+bool generator_painter(Generator *generator, int64_t batch, LvPainter **painter, LvError *error);
+bool generator_coder(Generator *generator, int64_t batch, LvCoder **coder, LvError *error);
 // One line on a terminal's stderr, overwritten; nothing elsewhere. `generator_quiet` takes it away.
 void generator_quiet(Generator *generator);
 
