@@ -10,6 +10,7 @@
 #include "command.h"
 #include "io/checkpoint.h"
 #include "model.h"
+#include "text/tokenizer.h"
 
 static const OptionSpec specs[] = {
     {"tensors", OPTION_FLAG, NULL, "every tensor with its type and shape"},
@@ -27,14 +28,14 @@ static void print_size(int64_t bytes) {
 
 // ---- checkpoints
 
-static void print_model(const char *text, bool source) {
+static void print_model(const char *label, const char *text, bool source) {
     json_t *root = text ? json_loads(text, 0, NULL) : NULL, *value, *item;
     const char *name;
     size_t i;
     if (!root) return;
     const char *config = json_string_value(json_object_get(root, "config")),
                *model = json_string_value(json_object_get(root, "name"));
-    printf("model       %s%s%s\n", model ? model : "?", config && *config ? ", config " : "", config ? config : "");
+    printf("%-11s %s%s%s\n", label, model ? model : "?", config && *config ? ", config " : "", config ? config : "");
     json_object_foreach(json_object_get(root, "settings"), name, value) {
         printf("  %-20s %s\n", name, json_is_string(value) ? json_string_value(value) : "?");
     }
@@ -48,16 +49,40 @@ static void print_model(const char *text, bool source) {
     json_decref(root);
 }
 
+// The model's own tensors, or those of the picture tokenizer that it carries.
+static void print_tensors(const char *label, const LvTensorFile *file, bool carried) {
+    int64_t elements = 0, bytes = 0;
+    int count = 0;
+    for (int i = 0; i < lv_safetensors_count(file); i++) {
+        const LvTensor *t = lv_safetensors_at(file, i);
+        if (lv_checkpoint_carries(t->name) != carried) continue;
+        count++;
+        elements += lv_shape_elements(t->shape), bytes += (int64_t)t->bytes;
+    }
+    if (carried && count == 0) return;
+    printf("%-11s %d, %" PRId64 " elements, ", label, count, elements);
+    print_size(bytes);
+    printf("\n");
+}
+
+static void print_tokenizer(const char *path, const char *text) {
+    LvTokenizer *tokenizer = NULL;
+    LvError error = {0};
+    if (!text) return;
+    if (lv_tokenizer_parse(&tokenizer, text, strlen(text), path, &error))
+        printf("tokenizer   %d tokens, %d ends a text; %zu bytes\n", lv_tokenizer_vocabulary(tokenizer), lv_tokenizer_end(tokenizer),
+               strlen(text));
+    else printf("tokenizer   cannot be used: %s\n", error.message);
+    lv_error_clear(&error);
+    if (tokenizer) lv_tokenizer_close(tokenizer);
+}
+
 static bool show_tensors(const char *path, const Options *options, LvError *error) {
     LvTensorFile *file = NULL;
     if (!lv_checkpoint_read(path, true, &file, error)) return false;
-    int64_t elements = 0, bytes = 0;
     int count = lv_safetensors_count(file);
-    for (int i = 0; i < count; i++)
-        elements += lv_shape_elements(lv_safetensors_at(file, i)->shape), bytes += (int64_t)lv_safetensors_at(file, i)->bytes;
-    printf("%s\ntensors     %d, %" PRId64 " elements, ", path, count, elements);
-    print_size(bytes);
-    printf("\n");
+    printf("%s\n", path);
+    print_tensors("tensors", file, false);
     json_t *state = lv_safetensors_metadata(file, "lverse.train")
                         ? json_loads(lv_safetensors_metadata(file, "lverse.train"), 0, NULL)
                         : NULL;
@@ -69,7 +94,11 @@ static bool show_tensors(const char *path, const Options *options, LvError *erro
     json_decref(state);
     if (lv_safetensors_metadata(file, "lverse.hash"))
         printf("hash        %s, as it should be\n", lv_safetensors_metadata(file, "lverse.hash"));
-    print_model(lv_safetensors_metadata(file, "lverse.model"), options_flag(options, "source", false));
+    bool source = options_flag(options, "source", false);
+    print_model("model", lv_safetensors_metadata(file, "lverse.model"), source);
+    print_tokenizer(path, lv_safetensors_metadata(file, LV_CHECKPOINT_TOKENIZER));
+    print_model("vae", lv_safetensors_metadata(file, LV_CHECKPOINT_VAE), source);
+    print_tensors("vae tensors", file, true);
     for (int i = 0; options_flag(options, "tensors", false) && i < count; i++) {
         const LvTensor *t = lv_safetensors_at(file, i);
         LvText shape = {0};

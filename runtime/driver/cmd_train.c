@@ -132,7 +132,7 @@ static bool train(Options *options, OpenModel *open, LvDevice **opened, Pairing 
     t.stop = &stop_asked;
     t.sources = pairing->coder || pairing->companions.tokenizer ? &pairing->sources : NULL;
     t.carried = &pairing->carried;
-    t.peak = peak_of(device);
+    t.peak = t.sources ? peak_of(device) : 0;  // convolutions may take fewer operations than they are counted as
     listen_to_signals();
     source.compile.accumulate = t.accumulate;
     source.compile.clip = t.clip > 0;

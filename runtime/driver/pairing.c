@@ -7,10 +7,6 @@
 
 #include "io/checkpoint.h"
 
-static const char *vae_name(const Pairing *p) {
-    return p->companions.vae.path;
-}
-
 // ---- the picture tokenizer
 
 static bool make_plan(void *user, const char *entry, int64_t batch, LvPlan **plan, LvError *error) {
@@ -175,6 +171,7 @@ bool pairing_complete(Pairing *p, const OpenModel *open, const char *entry, LvEr
         !check_needs(p, open, taken, error) || !check_derived(p, open, error)) {
         return false;
     }
+    if (p->sources.code_vocabulary == INT32_MAX) find_parameter(open->model, "image_vocab", &p->sources.code_vocabulary);
     collect_carried(p);
     return true;
 }

@@ -56,6 +56,7 @@ static void encoded(void *user, int64_t done, int64_t all) {
     double at = now();
     if (done == all && view->open) printf("\r\033[K");
     if (done == all) view->open = false;
+    if (view->shown == 0) view->shown = at;
     if (done == all || at - view->shown < (view->terminal ? 0.1 : 10)) return;
     view->shown = at;
     printf(view->terminal ? "\r\033[Kencoded %lld/%lld pictures" : "encoded %lld/%lld pictures\n", (long long)done, (long long)all);

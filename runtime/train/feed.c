@@ -103,13 +103,23 @@ static bool feed_text(const LvFeed *feed, LvProgram *program, const LvBatch *bat
     return good;
 }
 
+// A code beyond the model's vocabulary would be taken for another token.
+static bool check_codes(const LvFeed *feed, const int32_t *codes, LvError *error) {
+    for (int64_t i = 0; i < feed->batch * feed->code_count; i++) {
+        if (codes[i] >= 0 && codes[i] < feed->sources->code_vocabulary) continue;
+        return lv_error_set(error, LV_ERROR_FORMAT, "the picture tokenizer gives code %d, which is not below %lld", codes[i],
+                            (long long)feed->sources->code_vocabulary);
+    }
+    return true;
+}
+
 static bool feed_codes(const LvFeed *feed, LvProgram *program, const LvBatch *batch, LvError *error) {
     size_t bytes = (size_t)(feed->batch * feed->code_count) * sizeof(int32_t);
     int32_t *codes = lv_malloc(bytes + 1);
     for (int64_t i = 0; feed->known && i < feed->batch; i++)
         lv_codes_get(feed->known, batch->samples[i], batch->at.epoch, codes + i * feed->code_count);
     bool good = (feed->known || lv_coder_encode(feed->sources->coder, batch->pictures, feed->batch, codes, error)) &&
-                lv_program_set_input(program, feed->codes, codes, bytes, error);
+                check_codes(feed, codes, error) && lv_program_set_input(program, feed->codes, codes, bytes, error);
     free(codes);
     return good;
 }
