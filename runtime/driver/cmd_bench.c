@@ -19,6 +19,7 @@ static const OptionSpec specs[] = {
     {"batch", OPTION_VALUE, "N", "batch size (default 1)"},
     {"steps", OPTION_VALUE, "N", "steps to time (default 10)"},
     {"warmup", OPTION_VALUE, "N", "steps before (default 2)"},
+    {"first", OPTION_VALUE, "ENTRY", "run this entry once before: what fills the caches that ENTRY reads"},
     {"user-cache", OPTION_FLAG, NULL, "use the user's cache of kernels; cold_compile_s is then null"},
     {"profile", OPTION_FLAG, NULL, "a table of steps by time on stderr"},
     MODEL_OPTIONS,
@@ -32,7 +33,8 @@ typedef struct {
     LvDevice *device;
     LvPlan *plan;
     LvStore *store;
-    LvProgram *program;
+    LvProgram *program, *first;  // of --first
+    LvPlan *first_plan;
     LvCompileOptions compile;
     int64_t batch, steps, warmup, threads;
     char folder[64];  // the private cache
@@ -51,9 +53,9 @@ static int compare_doubles(const void *a, const void *b) {
 }
 
 // Random floats in [-1, 1); small non-negative integers, valid as codes and tokens of any vocabulary of two.
-static bool fill_inputs(Bench *bench, LvError *error) {
-    for (int i = 0; i < bench->plan->input_count; i++) {
-        const LvPort *port = &bench->plan->inputs[i];
+static bool fill_inputs(const LvPlan *plan, LvProgram *program, LvError *error) {
+    for (int i = 0; i < plan->input_count; i++) {
+        const LvPort *port = &plan->inputs[i];
         size_t bytes;
         if (port->name[0] == '$' || !lv_shape_bytes(port->shape, port->dtype, &bytes)) continue;
         void *data = lv_calloc(bytes + 1, 1);
@@ -62,14 +64,22 @@ static bool fill_inputs(Bench *bench, LvError *error) {
             float u = lv_random_uniform(1, (uint32_t)i, 0, (uint64_t)k);
             lv_element_set(data, port->dtype, k, lv_dtype_is_float(port->dtype) ? 2 * (double)u - 1 : u < 0.5f);
         }
-        bool good = lv_program_set_input(bench->program, port->name, data, bytes, error);
+        bool good = lv_program_set_input(program, port->name, data, bytes, error);
         free(data);
         if (!good) return false;
     }
     int64_t seed = 42;
     float lr = 1e-5f;
-    return lv_program_set_input(bench->program, "$seed", &seed, sizeof seed, error) &&
-           lv_program_set_input(bench->program, "$lr", &lr, sizeof lr, error);
+    return lv_program_set_input(program, "$seed", &seed, sizeof seed, error) && lv_program_set_input(program, "$lr", &lr, sizeof lr, error);
+}
+
+// The entry of --first, once. Its program stays: with the last one the caches would go.
+static bool run_first(Bench *bench, LvError *error) {
+    LvCompileOptions compile = bench->compile;
+    compile.entry = options_get(&bench->options, "first", NULL);
+    return !compile.entry || (model_entry(&bench->open, compile.entry, error) && model_compile(&bench->open, &compile, &bench->first_plan, error) &&
+                              lv_program_create(bench->device, bench->first_plan, bench->store, &bench->first, error) &&
+                              fill_inputs(bench->first_plan, bench->first, error) && lv_program_run(bench->first, error));
 }
 
 static bool run_step(Bench *bench, int32_t step, LvError *error) {
@@ -153,12 +163,12 @@ static void print_report(const Bench *bench, const double *times, const char *en
     const LvPlan *plan = bench->plan;
     int64_t calls = 0, flops = 0, n = bench->steps;
     double median = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
-    for (int s = 0; s < plan->step_count; s++) {
+    for (int s = plan->prepare_count; s < plan->step_count; s++) {
         calls += plan->steps[s].kind == LV_STEP_CONV || plan->steps[s].kind == LV_STEP_MATMUL;
         flops += plan->steps[s].flops;
     }
     int launches = 0;
-    for (int s = 0; s < plan->step_count; s++) launches += plan->steps[s].kind == LV_STEP_KERNEL;
+    for (int s = plan->prepare_count; s < plan->step_count; s++) launches += plan->steps[s].kind == LV_STEP_KERNEL;
     json_t *report = json_pack(
         "{ss, ss, ss, ss, sI, sI, sf, sf, sf, sf, sf, sI, sI, sI, sI, si, si, sI, so, sf}", "model", lv_model_name(bench->open.model),
         "entry", entry, "device", lv_device_name(bench->device), "precision", plan->precision ? plan->precision : "", "batch",
@@ -214,7 +224,9 @@ static bool measure(Bench *bench, const char *path, const char *entry, LvError *
         return false;
     }
     release_program(bench);
-    if (!build(bench, path, &bench->warm, error) || !fill_inputs(bench, error)) return false;
+    if (!build(bench, path, &bench->warm, error) || !fill_inputs(bench->plan, bench->program, error) ||
+        !run_first(bench, error))
+        return false;
     if (!private_cache) bench->cold = -1;
     double *times = lv_calloc((size_t)bench->steps, sizeof *times);
     bool good = true;
@@ -243,7 +255,8 @@ int cmd_bench(int argc, char **argv) {
                                  "calls, seconds of compiling cold and warm.",
                                  specs,
                                  "  lvrun bench models/augvae.lv train --config small --batch 8\n"
-                                 "  lvrun bench models/augvae.lv train --config small --batch 8 --profile --user-cache\n");
+                                 "  lvrun bench models/augvae.lv train --config small --batch 8 --profile --user-cache\n"
+                                 "  lvrun bench models/biart.lv draw_next --config small --first draw_begin --steps 250\n");
     } else {
         if (good && bench.options.words.count != 2) {
             good = lv_error_set(&error, LV_ERROR_USAGE, "bench takes MODEL and ENTRY");
@@ -252,6 +265,8 @@ int cmd_bench(int argc, char **argv) {
         good = good && measure(&bench, bench.options.words.data[0], bench.options.words.data[1], &error);
         if (!good) code = command_fail(&error);
     }
+    lv_program_destroy(bench.first);
+    lv_plan_destroy(bench.first_plan);
     release_program(&bench);
     lv_store_destroy(bench.store);
     model_close(&bench.open);
