@@ -16,6 +16,7 @@ static const struct {
     {"reconstruct", cmd_reconstruct, "pictures through a model and back, as PNG"},
     {"encode", cmd_encode, "pictures to codes"},
     {"decode", cmd_decode, "codes to pictures"},
+    {"tokenizer", cmd_tokenizer, "make a tokenizer of captions; texts to ids and back"},
     {"sample", cmd_sample, "pictures from text"},
     {"caption", cmd_caption, "text from pictures"},
     {"info", cmd_info, "what a model, an artifact or a checkpoint holds"},
