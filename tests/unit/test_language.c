@@ -252,7 +252,7 @@ static void test_settings(void **state) {
         {{"widht", "1", "--set", false}, "--set: model Net has no parameter 'widht'", "did you mean 'width'?"},
         {{"width", "1.5", "--set", false}, "--set: parameter 'width' is int, and '1.5' is not", NULL},
         {{"width", "[1]", "--width", false}, "--width: parameter 'width' is int, and '[1]' is not", NULL},
-        {{"width", "99999999999999999999", "x.yaml:3"}, "x.yaml:3: parameter 'width' is int, and '99999999999999999999' is not", NULL},
+        {{"width", "99999999999999999999", "x.yaml:3", false}, "x.yaml:3: parameter 'width' is int, and '99999999999999999999' is not", NULL},
         {{"rates", "[1, \"a\"]", "--set", false}, "--set: parameter 'rates' is [float], and '[1, \"a\"]' is not", NULL},
         {{"deep", "1", "--set", false}, "--set: parameter 'deep' is bool, and '1' is not", NULL},
         {{"width", "", "--set", false}, "--set: parameter 'width' is int, and '' is not", NULL},
