@@ -54,8 +54,9 @@ static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDi
     int64_t least = INT64_MAX;
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
         if (!compile_once(model, options, shares[i], diagnostics, plan, error)) return false;
-        int64_t bytes = *plan ? lv_plan_bytes(*plan) : 0;
-        if (options->memory_limit <= 0 || bytes <= options->memory_limit) return true;
+        if (options->memory_limit <= 0 || !*plan) return true;
+        int64_t bytes = lv_plan_bytes(*plan) + (options->workspace ? options->workspace(options->workspace_user, *plan) : 0);
+        if (bytes <= options->memory_limit) return true;
         if (bytes < least) least = bytes;
         lv_plan_destroy(*plan);
         *plan = NULL;

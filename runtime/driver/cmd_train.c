@@ -99,13 +99,11 @@ static bool train(Options *options, OpenModel *open, LvError *error) {
     LvTrainSummary summary;
     LvDevice *device = NULL;
     View view;
-    int64_t threads = 0;
     Source source = {.open = open};
     LvPlanSource plans = {&source, make_plan};
-    if (!train_options_prepare(options, error) || !options_integer(options, "threads", 1, 4096, &threads, error) ||
-        !model_compile_options(options, &source.compile, error) || !model_open(open, options->words.data[0], options, error) ||
+    if (!train_options_prepare(options, error) || !model_compile_options(options, &source.compile, error) || !model_open(open, options->words.data[0], options, error) ||
         !train_options_read(options, open, &t, error) ||
-        !lv_device_open(options_get(options, "device", "cpu"), (int)threads, &device, error)) {
+        !model_open_device(options, &source.compile, &device, error)) {
         if (device) lv_device_close(device);
         return false;
     }
