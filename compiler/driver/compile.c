@@ -78,8 +78,9 @@ static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDi
     int64_t least = INT64_MAX;
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
         if (!compile_once(model, options, shares[i], diagnostics, plan, error)) return false;
-        int64_t bytes = *plan ? lv_plan_bytes(*plan) : 0;
+        if (!*plan) return true;
         if (options->memory_limit <= 0) return recompute_if_cheap(model, options, diagnostics, plan, error);
+        int64_t bytes = lv_plan_bytes(*plan) + (options->workspace ? options->workspace(options->workspace_user, *plan) : 0);
         if (bytes <= options->memory_limit) return true;
         if (bytes < least) least = bytes;
         lv_plan_destroy(*plan);

@@ -109,7 +109,7 @@ static bool open_all(Options *options, OpenModel *open, Source *source, Pairing 
     return train_options_prepare(options, error) && options_integer(options, "threads", 1, 4096, &threads, error) &&
            options_integer(options, "batch-size", 1, 1 << 20, &batch, error) &&
            model_compile_options(options, &source->compile, error) &&
-           lv_device_open(options_get(options, "device", "cpu"), (int)threads, device, error) &&
+           model_open_device(options, &source->compile, device, error) &&
            pairing_open(pairing, options, *device, batch, error) && model_open(open, options->words.data[0], options, error) &&
            train_options_read(options, open, t, error) && pairing_complete(pairing, open, "train", error) &&
            train_share(options, &pairing->sources.text_to_image, error);

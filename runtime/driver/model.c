@@ -12,6 +12,7 @@
 #include "exec/weights.h"
 #include "io/checkpoint.h"
 #include "train/restore.h"
+#include "plan_cache.h"
 
 static bool ends_in(const char *text, const char *end) {
     size_t n = strlen(text), m = strlen(end);
@@ -207,6 +208,21 @@ bool model_compile_options(const Options *options, LvCompileOptions *out, LvErro
     return true;
 }
 
+static int64_t workspace_of(void *device, const LvPlan *plan) {
+    return (int64_t)lv_device_workspace(device, plan).bytes;
+}
+
+bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevice **device, LvError *error) {
+    int64_t threads = 0;
+    if (!options_integer(options, "threads", 1, 4096, &threads, error) ||
+        !lv_device_open(options_get(options, "device", "cpu"), (int)threads, device, error)) {
+        return false;
+    }
+    compile->workspace = workspace_of;
+    compile->workspace_user = *device;
+    return true;
+}
+
 // Artifacts are made with the default settings of everything but entry, batch and precision.
 static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
     const LvPlan *plan = open->artifact;
@@ -218,8 +234,15 @@ static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
 
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {
     if (artifact_serves(open, options)) return lv_plan_read(open->path, plan, error);
-    bool good = lv_model_compile(open->model, options, &open->diagnostics, plan, error);
-    print_diagnostics(open);
+    PlanCache cache = plan_cache_open(open->model, options);
+    bool good = plan_cache_find(&cache, plan);
+    if (!good) {
+        good = lv_model_compile(open->model, options, &open->diagnostics, plan, error);
+        // what the compiler had to say is said again the next time
+        if (good && *plan && open->diagnostics.list.count == 0) plan_cache_keep(&cache, *plan);
+        print_diagnostics(open);
+    }
+    plan_cache_close(&cache);
     return good;
 }
 

@@ -30,6 +30,8 @@ const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError
 bool model_entry_takes(const LvModelEntry *entry, const char *tokens);
 // `options` is filled from --precision, --device, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.
 bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error);
+// The device of --device and --threads; what its library takes on top of a plan then counts against --memory-limit.
+bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevice **device, LvError *error);
 // Takes the artifact's own plan where that is what was asked for, and compiles otherwise.
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error);
 // Runs entry `init` with the seed: every variable's initial value.

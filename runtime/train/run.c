@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -307,13 +308,32 @@ static void tell_memory(Run *run) {
     for (int i = 0; i < p->variable_count; i++) {
         if (p->variables[i].kind == LV_VARIABLE_PARAM) parameters += lv_shape_elements(p->variables[i].shape);
     }
-    run->bytes = lv_plan_bytes(p);
+    LvWorkspace workspace = lv_device_workspace(run->device, p);
+    run->workspace = (int64_t)workspace.bytes;
+    run->bytes = lv_plan_bytes(p) + run->workspace;
     lv_text_printf(&line, "%s: %" PRId64 " parameters; training takes", p->model, parameters);
     print_bytes(&line, "", run->bytes);
     print_bytes(&line, ": weights", p->arena_bytes[LV_ARENA_PARAMS] + p->arena_bytes[LV_ARENA_STATE]);
     print_bytes(&line, ", moments", p->arena_bytes[LV_ARENA_MOMENTS]);
     print_bytes(&line, ", gradients", p->arena_bytes[LV_ARENA_GRADIENTS]);
     print_bytes(&line, ", activations", p->arena_bytes[LV_ARENA_ACTIVATIONS]);
+    print_bytes(&line, ", workspace", run->workspace);
+    if (workspace.unmeasured) {
+        lv_text_printf(&line, " (%d convolutions are not measured yet: counted as direct)", workspace.unmeasured);
+    }
+    print_bytes(&line, "; beside it the program itself", run->program_bytes);
+    run_note(run, "%s", line.data);
+    lv_text_free(&line);
+}
+
+// The choice of algorithms may have changed what was told.
+static void tell_workspace(Run *run, int64_t bytes) {
+    if (bytes == run->workspace) return;
+    LvText line = {0};
+    run->bytes += bytes - run->workspace;
+    run->workspace = bytes;
+    print_bytes(&line, "the algorithms chosen take a workspace of", bytes);
+    print_bytes(&line, ": training takes", run->bytes);
     run_note(run, "%s", line.data);
     lv_text_free(&line);
 }
@@ -339,7 +359,16 @@ static bool write_config(const Run *run, LvError *error) {
     return good;
 }
 
+static int64_t resident_bytes(void) {
+    long long pages = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file && fscanf(file, "%lld %lld", &pages, &resident) != 2) resident = 0;
+    if (file) fclose(file);
+    return (int64_t)resident * sysconf(_SC_PAGESIZE);
+}
+
 bool run_open(Run *run, LvError *error) {
+    run->program_bytes = resident_bytes();
     if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !plan_steps(run, error)) return false;
     tell_memory(run);
     if (!open_variables(run, error) || !write_config(run, error)) return false;
@@ -348,6 +377,7 @@ bool run_open(Run *run, LvError *error) {
     if (!open_loader(run, error)) return false;
     if (!lv_program_create(run->device, run->plan, run->store, &run->program, error)) return false;
     LvProgramInfo info = lv_program_info(run->program);
+    tell_workspace(run, info.scratch_bytes);
     run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
              info.kernels_compiled + info.kernels_cached, info.kernels_compiled, info.compile_seconds);
     run_note(run, "%s: %zu pictures; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
