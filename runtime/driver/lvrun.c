@@ -11,11 +11,12 @@ static const struct {
     Command *run;
     const char *about;
 } commands[] = {
-    {"train", cmd_train, "train a model on pictures; run again, it goes on"},
+    {"train", cmd_train, "train a model on pictures or text; run again, it goes on"},
     {"eval", cmd_eval, "losses and PSNR over a data set"},
     {"reconstruct", cmd_reconstruct, "pictures through a model and back, as PNG"},
     {"encode", cmd_encode, "pictures to codes"},
     {"decode", cmd_decode, "codes to pictures"},
+    {"generate", cmd_generate, "text that a language model writes"},
     {"info", cmd_info, "what a model, an artifact or a checkpoint holds"},
     {"call", cmd_call, "run an entry of a model on tensors from a file"},
     {"bench", cmd_bench, "time an entry: step, memory, compiling"},
