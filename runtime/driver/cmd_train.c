@@ -36,6 +36,7 @@ static const char examples[] =
     "  lvrun train models/augvae.lv --loss-type lpips_l1 --init perceptual=vgg_lpips.safetensors --train-dir D\n"
     "  lvrun train models/biart.lv --config small --vae runs/augvae/checkpoints/best.safetensors --tokenizer tokenizer.json \\\n"
     "      --train-dir pairs/train --val-dir pairs/val --cache-tokens --steps 5000 --lr 3e-4 --schedule cosine --warmup 200\n"
+    "  lvrun train examples/gpt.lv --train-dir text:book.txt:0-90% --val-dir text:book.txt:90-100% --steps 1000 --lr 1e-3\n"
     "  lvrun train models/augvae.lv --config tiny --fake-data --steps 20 --lr 1e-3      trying things without data\n";
 
 typedef struct {
@@ -130,7 +131,7 @@ static bool train(Options *options, OpenModel *open, LvDevice **opened, Pairing 
     t.config = config.data;
     t.title = t.out;
     t.stop = &stop_asked;
-    t.sources = pairing->coder || pairing->companions.tokenizer ? &pairing->sources : NULL;
+    t.sources = pairing->coder || pairing->companions.tokenizer || pairing->sources.window ? &pairing->sources : NULL;
     t.carried = &pairing->carried;
     t.peak = t.sources ? peak_of(device) : 0;  // convolutions may take fewer operations than they are counted as
     listen_to_signals();

@@ -183,11 +183,31 @@ const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError
     return NULL;
 }
 
-bool model_entry_takes(const LvModelEntry *entry, const char *tokens) {
-    for (int i = 0; i < entry->input_count; i++) {
-        if (!strcmp(entry->inputs[i].name, tokens) && entry->inputs[i].dtype == LV_I32) return true;
+bool model_find_integer(const LvModel *model, const char *name, int64_t *value) {
+    int count;
+    const LvModelParameter *parameters = lv_model_parameters(model, &count);
+    for (int i = 0; i < count; i++) {
+        if (strcmp(parameters[i].name, name) || strcmp(parameters[i].type, "int")) continue;
+        *value = strtoll(parameters[i].value, NULL, 10);
+        return true;
     }
     return false;
+}
+
+const LvPort *model_entry_input(const LvModelEntry *entry, const char *name) {
+    for (int i = 0; i < entry->input_count; i++) {
+        if (!strcmp(entry->inputs[i].name, name)) return &entry->inputs[i];
+    }
+    return NULL;
+}
+
+bool model_entry_takes(const LvModelEntry *entry, const char *tokens) {
+    const LvPort *port = model_entry_input(entry, tokens);
+    return port && port->dtype == LV_I32;
+}
+
+bool model_entry_is_paired(const LvModelEntry *entry) {
+    return model_entry_takes(entry, "text") || model_entry_takes(entry, "image") || model_entry_takes(entry, "tokens");
 }
 
 bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error) {

@@ -99,19 +99,6 @@ static void on_encoded(void *user, int64_t done, int64_t all) {
     if (run->view->encoded) run->view->encoded(run->view->user, done, all);
 }
 
-// Models of text need a caption with each picture.
-static bool open_pairs(LvDataset **data, const char *spec, const LvFeedSources *sources, LvError *error) {
-    if (!lv_dataset_open(data, spec, error)) return false;
-    size_t all = lv_dataset_count(*data);
-    if (!sources || !sources->tokenizer) return true;
-    lv_dataset_need_captions(*data);
-    if (lv_dataset_count(*data)) return true;
-    lv_error_set(error, LV_ERROR_USAGE, "%s: none of its %zu pictures has a caption", spec, all);
-    lv_dataset_close(*data);
-    *data = NULL;
-    return lv_error_hint(error, "captions are lines of NAME.txt beside NAME.png or in tar shards, of a .tsv list, or in COCO's .json");
-}
-
 LvCodesOptions run_codes_options(Run *run) {
     const LvTrainOptions *o = run->options;
     return (LvCodesOptions){.folder = o->codes_folder, .vocabulary = o->sources ? o->sources->code_vocabulary : 0, .workers = o->workers,
@@ -122,17 +109,17 @@ LvCodesOptions run_codes_options(Run *run) {
 // Before anything is made or compiled: what is wrong with the data is said at once, and leaves nothing behind.
 static bool open_data(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
-    if (!open_pairs(&run->data, o->train_data, o->sources, error)) return false;
+    if (!lv_feed_open_data(&run->data, o->train_data, o->sources, NULL, error)) return false;
     for (size_t i = 0; i < lv_dataset_warnings(run->data) && i < 5; i++)
         run_note(run, "warning: %s", lv_dataset_warning(run->data, i));
     if ((int64_t)lv_dataset_count(run->data) < o->batch) {
-        lv_error_set(error, LV_ERROR_USAGE, "%s: %zu pictures are less than a batch of %" PRId64, o->train_data,
-                     lv_dataset_count(run->data), o->batch);
+        lv_error_set(error, LV_ERROR_USAGE, "%s: %zu %s are less than a batch of %" PRId64, o->train_data,
+                     lv_dataset_count(run->data), lv_dataset_unit(run->data), o->batch);
         return lv_error_hint(error, "--batch-size %zu", lv_dataset_count(run->data));
     }
     if (o->val_data) {  // found wanting now rather than after an hour
         LvDataset *validation = NULL;
-        if (!open_pairs(&validation, o->val_data, o->sources, error)) return false;
+        if (!lv_feed_open_data(&validation, o->val_data, o->sources, NULL, error)) return false;
         lv_dataset_close(validation);
     }
     return true;
@@ -263,7 +250,7 @@ static bool go_on(Run *run, const LvTensorFile *file, const char *path, LvError 
                              run->state.seed);
     }
     if (run->state.data != lv_dataset_fingerprint(run->data)) {
-        run_note(run, "warning: the pictures of '%s' are not those that the run began with", o->train_data);
+        run_note(run, "warning: the %s of '%s' are not those that the run began with", lv_dataset_unit(run->data), o->train_data);
         run->state.data = lv_dataset_fingerprint(run->data);
     }
     if (!same_companions(run, file, error)) return false;
@@ -380,8 +367,9 @@ bool run_open(Run *run, LvError *error) {
     tell_workspace(run, info.scratch_bytes);
     run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
              info.kernels_compiled + info.kernels_cached, info.kernels_compiled, info.compile_seconds);
-    run_note(run, "%s: %zu pictures; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
-             lv_dataset_count(run->data), run->state.step + 1, run->steps, run->options->batch * run->options->accumulate);
+    run_note(run, "%s: %zu %s; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
+             lv_dataset_count(run->data), lv_dataset_unit(run->data), run->state.step + 1, run->steps,
+             run->options->batch * run->options->accumulate);
     return lv_journal_open(run->options->out, run->state.step, run->options->tensorboard, &run->journal, error);
 }
 
