@@ -228,6 +228,6 @@ int cmd_generate(int argc, char **argv) {
         "that is longer than the model takes, it reads the end.",
         "  lvrun generate runs/gpt/checkpoints/best.safetensors --prompt \"static bool \" --length 400 --temperature 0.8\n"
         "  lvrun generate runs/gpt/checkpoints/best.safetensors --temperature 0      the likeliest text, from its beginning\n",
-        specs, 0, generate};
+        specs, 0, generate, NULL};
     return session_main(&command, argc, argv);
 }
