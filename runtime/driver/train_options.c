@@ -132,11 +132,13 @@ static bool read_data(Options *options, LvTrainOptions *t, LvError *error) {
 // ---- pairs
 
 static bool read_pairs(Options *options, const OpenModel *open, LvTrainOptions *t, LvError *error) {
-    int64_t variants = 0;
+    int64_t variants = 0, samples;
     const char *folder = options_get(options, "cache-dir", NULL);
     bool keep = options_flag(options, "cache-tokens", options_has(options, "cache-variants") || folder);
     LvText cache = {0};
-    if (!integer(options, "cache-variants", 1, 4096, 0, &variants, error)) return false;
+    if (!integer(options, "samples", 0, 64, 4, &samples, error) || !integer(options, "cache-variants", 1, 4096, 0, &variants, error))
+        return false;
+    t->samples = (int)samples;
     if (!keep) return true;
     if (t->flip && variants == 0) {
         lv_error_set(error, LV_ERROR_USAGE, "--flip: the pictures whose codes are kept are centre crops, which are not mirrored");

@@ -357,6 +357,7 @@ bool run_open(Run *run, LvError *error) {
 
 void run_close(Run *run) {
     lv_validator_destroy(run->validator);
+    lv_samples_destroy(run->samples);
     lv_journal_close(run->journal);
     lv_loader_destroy(run->loader);
     lv_codes_close(run->codes);

@@ -6,6 +6,7 @@
 #include "train/feed.h"
 #include "train/journal.h"
 #include "train/restore.h"
+#include "train/samples.h"
 #include "train/train.h"
 #include "train/validate.h"
 
@@ -24,6 +25,8 @@ typedef struct {
     double flops;    // of an update
     LvJournal *journal;
     LvValidator *validator;  // NULL until the first validation
+    LvSamples *samples;      // likewise
+    bool no_samples;         // the model cannot make any
     LvRateRule rule;
     LvRunState state;
     int64_t steps;           // the last one
