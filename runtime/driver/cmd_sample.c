@@ -251,6 +251,7 @@ static void warn(const Prompt *prompt, const char *where, int64_t text_length) {
     LvText place = {0};
     prompt_place(prompt, where, &place);
     if (prompt->repaired) fprintf(stderr, "lvrun: warning: %s is not UTF-8: U+FFFD stands for what is not\n", place.data);
+    if (prompt->unknown) fprintf(stderr, "lvrun: warning: %s: the tokenizer knows no %s\n", place.data, prompt->unknown);
     if (prompt->left_out) {
         fprintf(stderr, "lvrun: warning: %s is cut to %" PRId64 " tokens; left out: \"%s\"\n", place.data, text_length - 1,
                 prompt->left_out);
@@ -384,9 +385,9 @@ int cmd_sample(int argc, char **argv) {
             "The same checkpoint, prompt, seed and options give the same picture, whatever is drawn beside it (up to the\n"
             "rounding of matmuls of other batch sizes, which could turn one choice in millions). --rerank draws M pictures,\n"
             "asks the same model how likely it would describe each by the prompt (rerank_logprob), and keeps the best. A\n"
-            "prompt of more tokens than the model reads is cut, with a warning; an empty one is refused. --prompts - answers\n"
-            "each line of standard input as it comes, one it cannot draw by {\"prompt\", \"error\"}; the sheet is drawn at\n"
-            "the end.",
+            "prompt of more tokens than the model reads is cut, and characters that its tokenizer does not know are left out,\n"
+            "with a warning; an empty prompt is refused. --prompts - answers each line of standard input as it comes, one it\n"
+            "cannot draw by {\"prompt\", \"error\"}; the sheet is drawn at the end.",
         .examples =
             "  lvrun sample runs/biart/checkpoints/best.safetensors --prompt \"a red heart\" \"a blue heart\" --count 4\n"
             "  lvrun sample best.safetensors --prompts wishes.txt --temperature 0.9 --top-p 0.95 --seed 7\n"
