@@ -242,7 +242,7 @@ static bool prepare(LvCpu *cpu, const LvStep *step, const char *key, LvCall **ou
                      (step->conv.algorithm == LV_CONV_AUTO && tune_wants_winograd(cpu, step, key)));
     LvCall *call = call_create(step);
     build(library, call, winograd);
-    if (call->form == CALL_STAGES && !(call_finish(library, call, error) && widen_room(library, call, error))) {
+    if ((call->form == CALL_STAGES && !call_finish(library, call, error)) || !widen_room(library, call, error)) {
         call_destroy(call);
         return false;
     }
@@ -341,17 +341,20 @@ bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvErro
     return dnnl_stream_wait(library->stream) == dnnl_success || lv_error_set(error, LV_ERROR_DEVICE, "oneDNN failed");
 }
 
-bool cpu_call_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
+bool call_run_form(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
     switch (call->form) {
         case CALL_NOTHING: return true;
         case CALL_LINEAR_LOSS: return linear_loss_run(cpu, call->linear_loss, call->step, buffers, error);
-        case CALL_STAGES:
-            return call->wide_bytes ? widen_execute(cpu->library, call, buffers, error) : call_execute(cpu->library, call, buffers, error);
+        case CALL_STAGES: return call_execute(cpu->library, call, buffers, error);
         case CALL_PLAIN:
             if (call->step->kind == LV_STEP_CONV) cpu_plain_conv(call->step, buffers);
             else cpu_plain_matmul(call->step, buffers);
     }
     return true;
+}
+
+bool cpu_call_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
+    return call->wide_bytes ? widen_run(cpu, call, buffers, error) : call_run_form(cpu, call, buffers, error);
 }
 
 const char *cpu_call_describe(const LvCall *call) {

@@ -27,7 +27,6 @@ enum { CALL_MAX_ARGS = 8, CALL_MAX_OPERANDS = 5 };
 typedef struct {
     int64_t elements;  // 0: it is not
     size_t offset;     // in LvLibrary.wide
-    bool shares;       // an earlier operand's memory
 } WideOperand;
 
 typedef struct {
@@ -86,7 +85,9 @@ bool conv_has_winograd(LvLibrary *library, const LvStep *step);  // whether ther
 // widen.c: the step that the call owns, with f32 for bf16; false where there is no bf16. Memory for it, and running it.
 bool widen_step(LvCall *call);
 bool widen_room(LvLibrary *library, const LvCall *call, LvError *error);
-bool widen_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error);
+bool widen_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error);
+// What the call does over operands as its own step has them.
+bool call_run_form(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error);
 
 // linear_loss.c: the parts of such a call; `create` leaves something to destroy also where it fails.
 bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLinearLoss **loss, LvError *error);

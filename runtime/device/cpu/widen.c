@@ -11,17 +11,18 @@ static bool same_place(LvPlace a, LvPlace b) {
     return a.arena == b.arena && a.offset == b.offset;
 }
 
+static bool is_residual_in_place(const LvOperand *operands, int i) {
+    return i >= 3 && same_place(operands[0].place, operands[i].place) && lv_shape_equal(operands[0].shape, operands[i].shape);
+}
+
 bool widen_step(LvCall *call) {
     LvOperand *operands = call->step->operands;
     int count = call->step->operand_count;
     size_t total = 0;
-    if (count > CALL_MAX_OPERANDS) return false;
+    if (count > CALL_MAX_OPERANDS || call->wide_bytes) return false;  // once is all there is to widen
     for (int i = 0; i < count; i++) {
         call->wide[i] = (WideOperand){.elements = operands[i].dtype == LV_BF16 ? lv_shape_elements(operands[i].shape) : 0};
-        for (int k = 0; k < i; k++) {
-            if (call->wide[k].elements && same_place(operands[k].place, operands[i].place)) call->wide[i].offset = call->wide[k].offset, call->wide[i].shares = true;
-        }
-        if (!call->wide[i].elements || call->wide[i].shares) continue;
+        if (!call->wide[i].elements || is_residual_in_place(operands, i)) continue;  // that one is in the destination's memory
         call->wide[i].offset = total;
         total += ((size_t)call->wide[i].elements * sizeof(float) + 63) / 64 * 64;
     }
@@ -58,15 +59,15 @@ static bool is_written(const LvStep *step, int i) {
     return i == 0 || bias;
 }
 
-bool widen_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error) {
+bool widen_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
     char *wide[CALL_MAX_OPERANDS] = {0};
     int count = call->step->operand_count;
     for (int i = 0; i < count; i++) {
         const WideOperand *w = &call->wide[i];
-        wide[i] = w->elements ? library->wide + w->offset : buffers[i];
+        wide[i] = w->elements ? cpu->library->wide + w->offset : buffers[i];
         if (w->elements && !is_written(call->step, i)) widen((float *)wide[i], (const uint16_t *)buffers[i], w->elements);
     }
-    if (!call_execute(library, call, wide, error)) return false;
+    if (!call_run_form(cpu, call, wide, error)) return false;
     for (int i = 0; i < count; i++) {
         if (call->wide[i].elements && is_written(call->step, i)) narrow((uint16_t *)buffers[i], (const float *)wide[i], call->wide[i].elements);
     }
