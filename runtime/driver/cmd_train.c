@@ -101,7 +101,7 @@ static bool train(Options *options, OpenModel *open, LvError *error) {
     View view;
     Source source = {.open = open};
     LvPlanSource plans = {&source, make_plan};
-    if (!train_options_prepare(options, error) || !model_compile_options(options, &source.compile, error) || !model_open(open, options->words.data[0], options, error) ||
+    if (!train_options_prepare(options, error) || !options_compile(options, &source.compile, error) || !model_open(open, options->words.data[0], options, error) ||
         !train_options_read(options, open, &t, error) ||
         !model_open_device(options, &source.compile, &device, error)) {
         if (device) lv_device_close(device);

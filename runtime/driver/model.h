@@ -5,7 +5,7 @@
 #include "../../compiler/driver/compiler.h"
 #include "exec/program.h"
 #include "io/safetensors.h"
-#include "options.h"
+#include "options_compile.h"
 
 typedef struct {
     LvSources sources;
@@ -20,10 +20,6 @@ typedef struct {
 // Applies --config and the settings. On failure the diagnostics, if any, have been printed to stderr.
 bool model_open(OpenModel *open, const char *path, const Options *options, LvError *error);
 void model_close(OpenModel *open);
-// NULL and an error that names the entries there are.
-const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError *error);
-// `options` is filled from --precision, --device, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.
-bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error);
 // The device of --device and --threads; what its library takes on top of a plan then counts against --memory-limit.
 bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevice **device, LvError *error);
 // Takes the artifact's own plan where that is what was asked for, and compiles otherwise.

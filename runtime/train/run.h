@@ -32,6 +32,7 @@ typedef struct {
     double speed, psnr;
     int64_t bytes, workspace;  // all that training takes, the library's part of it
     int64_t program_bytes;     // resident before anything was made
+    bool new_folder;         // this run made it
     int lock;                // descriptor of the folder's lock, 0: none
 } Run;
 
