@@ -166,7 +166,7 @@ bool pairing_open(Pairing *p, Options *options, LvDevice *device, int64_t batch,
 }
 
 bool pairing_complete(Pairing *p, const OpenModel *open, const char *entry, LvError *error) {
-    const LvModelEntry *taken = model_entry(open, entry, error);
+    const LvModelEntry *taken = lv_model_find_entry(open->model, entry, error);
     if (!taken || !companions_complete(&p->companions, open, error) || !open_coder(p, error) || !open_tokenizer(p, error) ||
         !check_needs(p, open, taken, error) || !check_derived(p, open, error)) {
         return false;

@@ -70,6 +70,7 @@ static bool open_folder(Run *run, LvError *error) {
     static bool (*const ours[])(const char *) = {our_file, our_checkpoint, our_picture};
     LvText path = {0};
     bool good = true;
+    run->new_folder = access(run->options->out, F_OK) != 0;
     for (int i = 0; good && i < 3; i++) {
         path.length = 0;
         lv_text_printf(&path, "%s%s", run->options->out, parts[i]);
@@ -81,6 +82,18 @@ static bool open_folder(Run *run, LvError *error) {
     }
     lv_text_free(&path);
     return good;
+}
+
+// A run that could not begin leaves no empty folder behind.
+static void leave_folder(const Run *run) {
+    static const char *const parts[] = {"/checkpoints", "/images", ""};
+    LvText path = {0};
+    for (int i = 0; run->new_folder && i < 3; i++) {
+        path.length = 0;
+        lv_text_printf(&path, "%s%s", run->options->out, parts[i]);
+        rmdir(path.data);
+    }
+    lv_text_free(&path);
 }
 
 // ---- data
@@ -356,9 +369,15 @@ static int64_t resident_bytes(void) {
 
 bool run_open(Run *run, LvError *error) {
     run->program_bytes = resident_bytes();
-    if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !plan_steps(run, error)) return false;
+    if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !plan_steps(run, error)) {
+        leave_folder(run);
+        return false;
+    }
     tell_memory(run);
-    if (!open_variables(run, error) || !write_config(run, error)) return false;
+    if (!open_variables(run, error) || !write_config(run, error)) {
+        leave_folder(run);
+        return false;
+    }
     run->epoch = run->state.position.epoch;
     if (run->state.step >= run->steps && !run->state.pending) return true;
     if (!open_loader(run, error)) return false;
