@@ -314,6 +314,7 @@ static void tell_memory(Run *run) {
     print_bytes(&line, ", moments", p->arena_bytes[LV_ARENA_MOMENTS]);
     print_bytes(&line, ", gradients", p->arena_bytes[LV_ARENA_GRADIENTS]);
     print_bytes(&line, ", activations", p->arena_bytes[LV_ARENA_ACTIVATIONS]);
+    if (run->feed.codes) print_bytes(&line, "; the picture tokenizer takes", lv_coder_bytes(run->options->sources->coder));
     run_note(run, "%s", line.data);
     lv_text_free(&line);
 }
