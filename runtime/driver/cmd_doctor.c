@@ -84,10 +84,8 @@ static bool try_plan(LvDevice *device, LvProgramInfo *info, LvError *error) {
 static void report_cache(void) {
     LvText path = {0};
     struct statvfs space;
-    if (!lv_folder_cache(&path))
-        printf("cache       none: neither LV_CACHE_DIR nor HOME is set\n");
-    else if (access(path.data, W_OK) != 0)
-        printf("cache       %s cannot be written: kernels are compiled at every start\n", path.data);
+    if (!lv_folder_cache(&path)) printf("cache       none: neither LV_CACHE_DIR nor HOME is set\n");
+    else if (access(path.data, W_OK) != 0) printf("cache       %s cannot be written: kernels are compiled at every start\n", path.data);
     else if (statvfs(path.data, &space) == 0) {
         printf("cache       %s, %.1f GB free\n", path.data, (double)space.f_bavail * (double)space.f_frsize / 1e9);
     }

@@ -38,8 +38,7 @@ static bool wants_pairs(const OpenModel *open, const char **entry) {
     bool pairs = false;
     for (int k = 0; k < 2; k++) {
         for (int i = 0; i < count; i++) {
-            if (strcmp(entries[i].name, names[k]) ||
-                !(model_entry_takes(&entries[i], "text") || model_entry_takes(&entries[i], "image")))
+            if (strcmp(entries[i].name, names[k]) || !(model_entry_takes(&entries[i], "text") || model_entry_takes(&entries[i], "image")))
                 continue;
             *entry = names[k];
             pairs = true;
@@ -71,16 +70,12 @@ static bool evaluate(Session *s, LvError *error) {
         if (!entries[i].trains) entry = entries[i].name;
     }
     bool pairs = wants_pairs(&s->open, &entry);
-    LvValidatorOptions options = {.data = data,
-                                  .batch = batch,
-                                  .limit = limit,
-                                  .workers = (int)workers,
-                                  .seed = seed,
+    LvValidatorOptions options = {.data = data, .batch = batch, .limit = limit, .workers = (int)workers, .seed = seed,
                                   .sources = pairs ? &pairing.sources : NULL};
     bool good = (!pairs || (pairing_open(&pairing, &s->options, s->device, batch, error) &&
                             pairing_complete(&pairing, &s->open, entry, error))) &&
-                session_store(s, entry, 1, error) && lv_validator_create(s->device, s->store, &plans, &options, &v, error) &&
-                lv_validator_run(v, NULL, error);
+                session_store(s, entry, 1, error) &&
+                lv_validator_create(s->device, s->store, &plans, &options, &v, error) && lv_validator_run(v, NULL, error);
     if (good) {
         const LvScore *scores;
         LvText row = {0};
@@ -105,9 +100,6 @@ int cmd_eval(int argc, char **argv) {
         "reconstructions (mean over pictures of 10 log10(4 / mse), outputs clamped to [-1, 1]). Prints one JSON object.",
         "  lvrun eval runs/augvae/checkpoints/best.safetensors --val-dir pictures/val\n"
         "  lvrun eval models/augvae.lv --config tiny --weights W.safetensors --val-dir V --grid grid.png\n",
-        specs,
-        0,
-        evaluate,
-        NULL};
+        specs, 0, evaluate, NULL};
     return session_main(&command, argc, argv);
 }

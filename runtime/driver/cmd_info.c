@@ -70,10 +70,9 @@ static void print_tokenizer(const char *path, const char *text) {
     LvError error = {0};
     if (!text) return;
     if (lv_tokenizer_parse(&tokenizer, text, strlen(text), path, &error))
-        printf("tokenizer   %d tokens, %d ends a text; %zu bytes\n", lv_tokenizer_vocabulary(tokenizer),
-               lv_tokenizer_end(tokenizer), strlen(text));
-    else
-        printf("tokenizer   cannot be used: %s\n", error.message);
+        printf("tokenizer   %d tokens, %d ends a text; %zu bytes\n", lv_tokenizer_vocabulary(tokenizer), lv_tokenizer_end(tokenizer),
+               strlen(text));
+    else printf("tokenizer   cannot be used: %s\n", error.message);
     lv_error_clear(&error);
     if (tokenizer) lv_tokenizer_close(tokenizer);
 }

@@ -89,8 +89,7 @@ static void print_summary(const LvTrainOptions *t, const LvTrainSummary *s) {
                s->step - s->first_step, s->seconds);
         if (!isnan(s->loss)) printf("; loss %.5g", s->loss);
         if (!isnan(s->psnr)) printf("; val_psnr %.2f dB", s->psnr);
-        else if (!isnan(s->val_loss))
-            printf("; val_loss %.5g", s->val_loss);
+        else if (!isnan(s->val_loss)) printf("; val_loss %.5g", s->val_loss);
         printf("\n");
     }
     if (s->best_step > 0) printf("best validation at step %" PRId64 "\n", s->best_step);

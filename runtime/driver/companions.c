@@ -10,19 +10,13 @@ static const char *carried(const OpenModel *open, const char *key) {
 }
 
 bool companions_complete(Companions *c, const OpenModel *open, LvError *error) {
-    const char *tokenizer = carried(open, LV_CHECKPOINT_TOKENIZER),
-               *vae = carried(open, LV_CHECKPOINT_VAE);
-    if (tokenizer && !c->tokenizer &&
-        !lv_tokenizer_parse(&c->tokenizer, tokenizer, strlen(tokenizer), open->path, error))
-        return false;
+    const char *tokenizer = carried(open, LV_CHECKPOINT_TOKENIZER), *vae = carried(open, LV_CHECKPOINT_VAE);
+    if (tokenizer && !c->tokenizer && !lv_tokenizer_parse(&c->tokenizer, tokenizer, strlen(tokenizer), open->path, error)) return false;
     return !vae || c->vae.model ||
-           model_open_described(&c->vae, open->path, vae,
-                                lv_tensor_file_part(open->checkpoint, LV_CHECKPOINT_VAE_PREFIX),
-                                error);
+           model_open_described(&c->vae, open->path, vae, lv_tensor_file_part(open->checkpoint, LV_CHECKPOINT_VAE_PREFIX), error);
 }
 
-bool companions_open(Companions *c, const OpenModel *open, const char *tokenizer, const char *vae,
-                     LvError *error) {
+bool companions_open(Companions *c, const OpenModel *open, const char *tokenizer, const char *vae, LvError *error) {
     static const OptionSpec none[] = {{0}};
     Options options = {.specs = none};
     *c = (Companions){0};

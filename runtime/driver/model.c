@@ -86,8 +86,7 @@ bool model_open(OpenModel *open, const char *path, const Options *options, LvErr
         }
     } else if (ends_in(path, ".safetensors")) {
         good = lv_checkpoint_read(path, true, &open->checkpoint, error) &&
-               (read_description(lv_safetensors_metadata(open->checkpoint, "lverse.model"), arena, &settings, &bundle, error) ||
-                lv_error_prefix(error, "%s", path));
+               (read_description(lv_safetensors_metadata(open->checkpoint, "lverse.model"), arena, &settings, &bundle, error) || lv_error_prefix(error, "%s", path));
     }
     for (size_t i = 0; i < options->settings.count; i++) {
         OptionSetting s = options->settings.data[i];

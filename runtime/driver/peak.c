@@ -31,16 +31,11 @@ static LvPlan *product(void) {
     plan->arena_bytes[LV_ARENA_IO] = 3 * bytes;
     plan->step_count = 1;
     plan->steps = LV_NEW_ARRAY(plan->arena, LvStep, 1);
-    plan->steps[0] = (LvStep){.kind = LV_STEP_MATMUL,
-                              .label = "peak",
-                              .sources = "",
-                              .operand_count = 3,
-                              .matmul = {.alpha = 1}};
+    plan->steps[0] = (LvStep){.kind = LV_STEP_MATMUL, .label = "peak", .sources = "", .operand_count = 3, .matmul = {.alpha = 1}};
     plan->steps[0].operands = LV_NEW_ARRAY(plan->arena, LvOperand, 3);
     for (int i = 0; i < 3; i++) {
         LvPlace place = {LV_ARENA_IO, i * bytes};
-        plan->steps[0].operands[i] =
-            (LvOperand){place, LV_F32, lv_shape(2, side), lv_layout_row_major()};
+        plan->steps[0].operands[i] = (LvOperand){place, LV_F32, lv_shape(2, side), lv_layout_row_major()};
     }
     return plan;
 }
@@ -51,8 +46,7 @@ static double measure(LvDevice *device) {
     LvProgram *program = NULL;
     LvError error = {0};
     double best = 1e9, start = now();
-    bool good = lv_store_create(device, plan, &store, &error) &&
-                lv_program_create(device, plan, store, &program, &error);
+    bool good = lv_store_create(device, plan, &store, &error) && lv_program_create(device, plan, store, &program, &error);
     for (int i = 0; good && i < MOST && (i < 3 || now() - start < 0.1); i++) {
         double begin = now();
         good = lv_program_run(program, &error);

@@ -4,9 +4,8 @@
 
 #include "exec/program.h"
 
-// FLOP/s of large f32 matrix products on the device, measured in a tenth of a second; the best that
-// was ever measured is kept in the user's cache, since a machine that is busy just now is none the
-// slower. 0: it could not be measured.
+// FLOP/s of large f32 matrix products on the device, measured in a tenth of a second; the best that was ever measured is kept in
+// the user's cache, since a machine that is busy just now is none the slower. 0: it could not be measured.
 double peak_of(LvDevice *device);
 
 #endif

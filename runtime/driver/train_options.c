@@ -136,8 +136,7 @@ static bool read_pairs(Options *options, const OpenModel *open, LvTrainOptions *
     const char *folder = options_get(options, "cache-dir", NULL);
     bool keep = options_flag(options, "cache-tokens", options_has(options, "cache-variants") || folder);
     LvText cache = {0};
-    if (!integer(options, "samples", 0, 64, 4, &samples, error) ||
-        !integer(options, "cache-variants", 1, 4096, 0, &variants, error))
+    if (!integer(options, "samples", 0, 64, 4, &samples, error) || !integer(options, "cache-variants", 1, 4096, 0, &variants, error))
         return false;
     t->samples = (int)samples;
     if (!keep) return true;

@@ -40,8 +40,7 @@ static void progress(void *user, const LvProgress *p) {
                    (unsigned long long)p->epoch, p->loss, p->rate, p->items_per_second < 1000, p->items_per_second, p->items);
     if (!isnan(p->peak_share)) lv_text_printf(&line, "  %.0f%% of peak", 100 * p->peak_share);
     if (!isnan(p->psnr)) lv_text_printf(&line, "  val_psnr %.2f", p->psnr);
-    else if (!isnan(p->val_loss))
-        lv_text_printf(&line, "  val_loss %.4g", p->val_loss);
+    else if (!isnan(p->val_loss)) lv_text_printf(&line, "  val_loss %.4g", p->val_loss);
     lv_text_printf(&line, "  %.0f MB  ", (double)p->bytes / 1e6);
     print_time(&line, p->seconds_left);
     lv_text_puts(&line, " left");
@@ -60,8 +59,7 @@ static void encoded(void *user, int64_t done, int64_t all) {
     if (view->shown == 0) view->shown = at;
     if (done == all || at - view->shown < (view->terminal ? 0.1 : 10)) return;
     view->shown = at;
-    printf(view->terminal ? "\r\033[Kencoded %lld/%lld pictures" : "encoded %lld/%lld pictures\n", (long long)done,
-           (long long)all);
+    printf(view->terminal ? "\r\033[Kencoded %lld/%lld pictures" : "encoded %lld/%lld pictures\n", (long long)done, (long long)all);
     view->open = view->terminal;
     fflush(stdout);
 }

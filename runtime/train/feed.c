@@ -7,8 +7,7 @@
 #include "base/arena.h"
 
 static bool takes_pictures(const LvPort *port) {
-    return port->dtype == LV_F32 && port->shape.rank == 4 && port->shape.dim[1] == 3 &&
-           port->shape.dim[2] == port->shape.dim[3];
+    return port->dtype == LV_F32 && port->shape.rank == 4 && port->shape.dim[1] == 3 && port->shape.dim[2] == port->shape.dim[3];
 }
 
 static bool takes_tokens(const LvPort *port, const char *name) {
@@ -18,12 +17,10 @@ static bool takes_tokens(const LvPort *port, const char *name) {
 static bool refuse(const LvPlan *plan, const LvPort *port, LvError *error) {
     LvText shape = {0};
     lv_shape_print(&shape, port->shape);
-    lv_error_set(error, LV_ERROR_UNSUPPORTED, "entry '%s' takes '%s' %s%s, which no data set gives",
-                 plan->entry, port->name, lv_dtype_name(port->dtype), shape.data);
+    lv_error_set(error, LV_ERROR_UNSUPPORTED, "entry '%s' takes '%s' %s%s, which no data set gives", plan->entry, port->name,
+                 lv_dtype_name(port->dtype), shape.data);
     lv_text_free(&shape);
-    return lv_error_hint(error,
-                         "data sets give pictures f32[B, 3, R, R] in [-1, 1]; of pairs, text "
-                         "i32[B, T] and image i32[B, N]");
+    return lv_error_hint(error, "data sets give pictures f32[B, 3, R, R] in [-1, 1]; of pairs, text i32[B, T] and image i32[B, N]");
 }
 
 static bool bind_text(LvFeed *feed, const LvPlan *plan, const LvPort *port, LvError *error) {
@@ -31,10 +28,8 @@ static bool bind_text(LvFeed *feed, const LvPlan *plan, const LvPort *port, LvEr
     feed->batch = port->shape.dim[0];
     feed->text_length = port->shape.dim[1];
     if (feed->sources && feed->sources->tokenizer) return true;
-    lv_error_set(error, LV_ERROR_USAGE, "entry '%s' takes text, and there is no tokenizer",
-                 plan->entry);
-    return lv_error_hint(
-        error, "--tokenizer FILE: a tokenizer.json, or CLIP's bpe_simple_vocab_16e6.txt.gz");
+    lv_error_set(error, LV_ERROR_USAGE, "entry '%s' takes text, and there is no tokenizer", plan->entry);
+    return lv_error_hint(error, "--tokenizer FILE: a tokenizer.json, or CLIP's bpe_simple_vocab_16e6.txt.gz");
 }
 
 static bool bind_codes(LvFeed *feed, const LvPlan *plan, const LvPort *port, LvError *error) {
@@ -43,19 +38,13 @@ static bool bind_codes(LvFeed *feed, const LvPlan *plan, const LvPort *port, LvE
     feed->batch = port->shape.dim[0];
     feed->code_count = port->shape.dim[1];
     if (!s || !s->coder) {
-        lv_error_set(error, LV_ERROR_USAGE,
-                     "entry '%s' takes pictures as codes, and there is no picture tokenizer",
-                     plan->entry);
-        return lv_error_hint(error,
-                             "--vae CHECKPOINT: an AugVAE that was trained, "
-                             "runs/augvae/checkpoints/best.safetensors, say");
+        lv_error_set(error, LV_ERROR_USAGE, "entry '%s' takes pictures as codes, and there is no picture tokenizer", plan->entry);
+        return lv_error_hint(error, "--vae CHECKPOINT: an AugVAE that was trained, runs/augvae/checkpoints/best.safetensors, say");
     }
     feed->resolution = lv_coder_resolution(s->coder);
     if (lv_coder_codes(s->coder) == feed->code_count) return true;
-    return lv_error_set(
-        error, LV_ERROR_USAGE,
-        "entry '%s' takes %lld codes a picture, and the picture tokenizer gives %lld", plan->entry,
-        (long long)feed->code_count, (long long)lv_coder_codes(s->coder));
+    return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' takes %lld codes a picture, and the picture tokenizer gives %lld", plan->entry,
+                        (long long)feed->code_count, (long long)lv_coder_codes(s->coder));
 }
 
 bool lv_feed_bind(LvFeed *feed, const LvPlan *plan, const LvFeedSources *sources, LvError *error) {
@@ -71,21 +60,17 @@ bool lv_feed_bind(LvFeed *feed, const LvPlan *plan, const LvFeedSources *sources
             if (!bind_text(feed, plan, port, error)) return false;
         } else if (takes_tokens(port, "image")) {
             if (!bind_codes(feed, plan, port, error)) return false;
-        } else if (!strcmp(port->name, "direction") && port->dtype == LV_I32 &&
-                   port->shape.rank == 1) {
+        } else if (!strcmp(port->name, "direction") && port->dtype == LV_I32 && port->shape.rank == 1) {
             feed->direction = port->name;
         } else {
             return refuse(plan, port, error);
         }
     }
     if (!feed->picture && !feed->codes && !feed->text)
-        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "entry '%s' takes no pictures",
-                            plan->entry);
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "entry '%s' takes no pictures", plan->entry);
     if (feed->picture && feed->codes && feed->resolution != lv_coder_resolution(sources->coder))
-        return lv_error_set(
-            error, LV_ERROR_USAGE,
-            "entry '%s' takes pictures of side %d, and the picture tokenizer of side %d",
-            plan->entry, feed->resolution, lv_coder_resolution(sources->coder));
+        return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' takes pictures of side %d, and the picture tokenizer of side %d", plan->entry,
+                            feed->resolution, lv_coder_resolution(sources->coder));
     return true;
 }
 
@@ -103,20 +88,17 @@ void lv_feed_loader(const LvFeed *feed, LvLoaderOptions *options) {
 
 // ---- a batch
 
-static bool feed_text(const LvFeed *feed, LvProgram *program, const LvBatch *batch,
-                      LvError *error) {
+static bool feed_text(const LvFeed *feed, LvProgram *program, const LvBatch *batch, LvError *error) {
     size_t length = (size_t)feed->text_length;
     int32_t *ids = lv_calloc((size_t)feed->batch * length, sizeof *ids);
     bool good = true;
     for (int64_t i = 0; good && i < feed->batch; i++) {
         const char *caption = batch->captions[i];
-        good = lv_tokenizer_caption(feed->sources->tokenizer, caption, strlen(caption),
-                                    feed->sources->end_id, length, ids + (size_t)i * length, NULL,
-                                    error);
+        good = lv_tokenizer_caption(feed->sources->tokenizer, caption, strlen(caption), feed->sources->end_id, length,
+                                    ids + (size_t)i * length, NULL, error);
         if (!good) lv_error_prefix(error, "the caption of '%s'", batch->names[i]);
     }
-    good = good && lv_program_set_input(program, feed->text, ids,
-                                        (size_t)feed->batch * length * sizeof *ids, error);
+    good = good && lv_program_set_input(program, feed->text, ids, (size_t)feed->batch * length * sizeof *ids, error);
     free(ids);
     return good;
 }
@@ -125,56 +107,44 @@ static bool feed_text(const LvFeed *feed, LvProgram *program, const LvBatch *bat
 static bool check_codes(const LvFeed *feed, const int32_t *codes, LvError *error) {
     for (int64_t i = 0; i < feed->batch * feed->code_count; i++) {
         if (codes[i] >= 0 && codes[i] < feed->sources->code_vocabulary) continue;
-        return lv_error_set(error, LV_ERROR_FORMAT,
-                            "the picture tokenizer gives code %d, which is not below %lld",
-                            codes[i], (long long)feed->sources->code_vocabulary);
+        return lv_error_set(error, LV_ERROR_FORMAT, "the picture tokenizer gives code %d, which is not below %lld", codes[i],
+                            (long long)feed->sources->code_vocabulary);
     }
     return true;
 }
 
-static bool feed_codes(const LvFeed *feed, LvProgram *program, const LvBatch *batch,
-                       LvError *error) {
+static bool feed_codes(const LvFeed *feed, LvProgram *program, const LvBatch *batch, LvError *error) {
     size_t bytes = (size_t)(feed->batch * feed->code_count) * sizeof(int32_t);
     int32_t *codes = lv_malloc(bytes + 1);
     for (int64_t i = 0; feed->known && i < feed->batch; i++)
         lv_codes_get(feed->known, batch->samples[i], batch->at.epoch, codes + i * feed->code_count);
-    bool good = (feed->known || lv_coder_encode(feed->sources->coder, batch->pictures, feed->batch,
-                                                codes, error)) &&
-                check_codes(feed, codes, error) &&
-                lv_program_set_input(program, feed->codes, codes, bytes, error);
+    bool good = (feed->known || lv_coder_encode(feed->sources->coder, batch->pictures, feed->batch, codes, error)) &&
+                check_codes(feed, codes, error) && lv_program_set_input(program, feed->codes, codes, bytes, error);
     free(codes);
     return good;
 }
 
-static bool feed_direction(const LvFeed *feed, LvProgram *program, const LvBatch *batch,
-                           LvError *error) {
+static bool feed_direction(const LvFeed *feed, LvProgram *program, const LvBatch *batch, LvError *error) {
     double share = feed->sources ? feed->sources->text_to_image : 0.5;
     int32_t *direction = lv_calloc((size_t)feed->batch, sizeof *direction);
-    for (int64_t i = 0; i < feed->batch; i++)
-        direction[i] = (double)batch->draws[i] >= share * 4294967296.0;
-    bool good = lv_program_set_input(program, feed->direction, direction,
-                                     (size_t)feed->batch * sizeof *direction, error);
+    for (int64_t i = 0; i < feed->batch; i++) direction[i] = (double)batch->draws[i] >= share * 4294967296.0;
+    bool good = lv_program_set_input(program, feed->direction, direction, (size_t)feed->batch * sizeof *direction, error);
     free(direction);
     return good;
 }
 
 bool lv_feed_batch(const LvFeed *feed, LvProgram *program, const LvBatch *batch, LvError *error) {
-    size_t bytes = (size_t)feed->batch * 3 * (size_t)feed->resolution * (size_t)feed->resolution *
-                   sizeof(float);
-    return (!feed->picture ||
-            lv_program_set_input(program, feed->picture, batch->pictures, bytes, error)) &&
-           (!feed->text || feed_text(feed, program, batch, error)) &&
-           (!feed->codes || feed_codes(feed, program, batch, error)) &&
+    size_t bytes = (size_t)feed->batch * 3 * (size_t)feed->resolution * (size_t)feed->resolution * sizeof(float);
+    return (!feed->picture || lv_program_set_input(program, feed->picture, batch->pictures, bytes, error)) &&
+           (!feed->text || feed_text(feed, program, batch, error)) && (!feed->codes || feed_codes(feed, program, batch, error)) &&
            (!feed->direction || feed_direction(feed, program, batch, error));
 }
 
 bool lv_feed_turns(const LvFeed *feed, LvProgram *program, int turn, LvError *error) {
     if (!feed->direction) return true;
     int32_t *direction = lv_calloc((size_t)feed->batch, sizeof *direction);
-    for (int64_t i = 0; i < feed->batch; i++)
-        direction[i] = (int32_t)((i + turn) & 1);
-    bool good = lv_program_set_input(program, feed->direction, direction,
-                                     (size_t)feed->batch * sizeof *direction, error);
+    for (int64_t i = 0; i < feed->batch; i++) direction[i] = (int32_t)((i + turn) & 1);
+    bool good = lv_program_set_input(program, feed->direction, direction, (size_t)feed->batch * sizeof *direction, error);
     free(direction);
     return good;
 }

@@ -15,23 +15,20 @@
 typedef struct {
     const LvTokenizer *tokenizer;  // NULL: there is none for `text`
     int32_t end_id;
-    LvCoder *coder;           // NULL: there is none for `image`
-    int64_t code_vocabulary;  // codes are below it
-    double text_to_image;     // share of samples with direction 0
+    LvCoder *coder;                // NULL: there is none for `image`
+    int64_t code_vocabulary;       // codes are below it
+    double text_to_image;          // share of samples with direction 0
 } LvFeedSources;
 
 typedef struct {
-    const char *picture, *text, *codes,
-        *direction;  // names of the inputs that take these, NULL: the entry has none
-    int resolution;  // of the pictures that the loader gives, for `picture` or `codes`; 0: none
+    const char *picture, *text, *codes, *direction;  // names of the inputs that take these, NULL: the entry has none
+    int resolution;                                  // of the pictures that the loader gives, for `picture` or `codes`; 0: none
     int64_t batch, text_length, code_count;
     const LvFeedSources *sources;
-    const LvCodes
-        *known;  // codes of the loader's data set; NULL: pictures are encoded as they come
+    const LvCodes *known;                            // codes of the loader's data set; NULL: pictures are encoded as they come
 } LvFeed;
 
-// Which of the plan's inputs takes what; an error names an input that nothing fills. `sources` may
-// be NULL.
+// Which of the plan's inputs takes what; an error names an input that nothing fills. `sources` may be NULL.
 bool lv_feed_bind(LvFeed *feed, const LvPlan *plan, const LvFeedSources *sources, LvError *error);
 // Whether it feeds tokens; then how many positions a sample has.
 int64_t lv_feed_positions(const LvFeed *feed);

@@ -108,23 +108,14 @@ static bool open_pairs(LvDataset **data, const char *spec, const LvFeedSources *
     lv_error_set(error, LV_ERROR_USAGE, "%s: none of its %zu pictures has a caption", spec, all);
     lv_dataset_close(*data);
     *data = NULL;
-    return lv_error_hint(error,
-                         "captions are lines of NAME.txt beside NAME.png or in tar shards, of a .tsv list, or in COCO's .json");
+    return lv_error_hint(error, "captions are lines of NAME.txt beside NAME.png or in tar shards, of a .tsv list, or in COCO's .json");
 }
 
 LvCodesOptions run_codes_options(Run *run) {
     const LvTrainOptions *o = run->options;
-    return (LvCodesOptions){.folder = o->codes_folder,
-                            .vocabulary = o->sources ? o->sources->code_vocabulary : 0,
-                            .workers = o->workers,
-                            .seed = (uint64_t)o->seed,
-                            .scale_min = o->scale_min,
-                            .flip = o->flip,
-                            .stop = o->stop,
-                            .user = run,
-                            .note = on_note,
-                            .progress = on_encoded,
-                            .broken = on_broken};
+    return (LvCodesOptions){.folder = o->codes_folder, .vocabulary = o->sources ? o->sources->code_vocabulary : 0, .workers = o->workers,
+                            .seed = (uint64_t)o->seed, .scale_min = o->scale_min, .flip = o->flip, .stop = o->stop, .user = run,
+                            .note = on_note, .progress = on_encoded, .broken = on_broken};
 }
 
 // Before anything is made or compiled: what is wrong with the data is said at once, and leaves nothing behind.
@@ -248,8 +239,7 @@ static bool same_companions(const Run *run, const LvTensorFile *file, LvError *e
     }
     for (int i = 0; c && !other && i < c->tensor_count; i++) {
         const LvTensor *had = lv_safetensors_find(file, c->tensors[i].name);
-        if (!had || had->bytes != c->tensors[i].bytes || memcmp(had->data, c->tensors[i].data, had->bytes))
-            other = c->tensors[i].name;
+        if (!had || had->bytes != c->tensors[i].bytes || memcmp(had->data, c->tensors[i].data, had->bytes)) other = c->tensors[i].name;
     }
     if (!other) return true;
     bool text = !strcmp(other, LV_CHECKPOINT_TOKENIZER);
@@ -336,11 +326,9 @@ static bool open_plan(Run *run, LvError *error) {
         lv_error_set(error, LV_ERROR_USAGE, "the model has no entry 'train'");
         return lv_error_hint(error, "entry train(image: f32[B, 3, R, R]) { …; minimize(loss, optim.AdamW()); return {loss} }");
     }
-    for (int i = 0; i < run->plan->step_count; i++)
-        run->flops += (double)(run->plan->steps[i].flops * run->options->accumulate);
+    for (int i = 0; i < run->plan->step_count; i++) run->flops += (double)(run->plan->steps[i].flops * run->options->accumulate);
     run->results = lv_calloc((size_t)run->plan->result_count + 1, sizeof *run->results);
-    return lv_feed_bind(&run->feed, run->plan, run->options->sources, error) &&
-           lv_store_create(run->device, run->plan, &run->store, error);
+    return lv_feed_bind(&run->feed, run->plan, run->options->sources, error) && lv_store_create(run->device, run->plan, &run->store, error);
 }
 
 static bool write_config(const Run *run, LvError *error) {

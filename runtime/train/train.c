@@ -153,18 +153,9 @@ static bool log_step(Run *run, double rate, double seconds, LvError *error) {
     if (!lv_journal_end(run->journal, error)) return false;
     if (!run->view->progress) return true;
     double left = (double)(run->steps - run->state.step) * all / run->speed;
-    LvProgress progress = {.step = run->state.step,
-                           .steps = run->steps,
-                           .epoch = run->epoch,
-                           .loss = loss_of(run),
-                           .rate = rate,
-                           .items_per_second = run->speed,
-                           .items = positions > 0 ? "tokens" : "pictures",
-                           .peak_share = share,
-                           .seconds_left = left,
-                           .psnr = run->psnr,
-                           .val_loss = run->val_loss,
-                           .bytes = run->bytes};
+    LvProgress progress = {.step = run->state.step, .steps = run->steps, .epoch = run->epoch, .loss = loss_of(run), .rate = rate,
+                           .items_per_second = run->speed, .items = positions > 0 ? "tokens" : "pictures", .peak_share = share,
+                           .seconds_left = left, .psnr = run->psnr, .val_loss = run->val_loss, .bytes = run->bytes};
     run->view->progress(run->view->user, &progress);
     return true;
 }
@@ -246,13 +237,8 @@ static bool log_validation(Run *run, double seconds, LvError *error) {
 static bool open_validator(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
     LvCodesOptions codes = run_codes_options(run);
-    LvValidatorOptions options = {.data = o->val_data,
-                                  .batch = o->batch,
-                                  .limit = o->val_limit,
-                                  .workers = o->workers,
-                                  .seed = o->seed,
-                                  .sources = o->sources,
-                                  .codes = o->codes_folder ? &codes : NULL};
+    LvValidatorOptions options = {.data = o->val_data, .batch = o->batch, .limit = o->val_limit, .workers = o->workers, .seed = o->seed,
+                                  .sources = o->sources, .codes = o->codes_folder ? &codes : NULL};
     return run->validator || lv_validator_create(run->device, run->store, run->source, &options, &run->validator, error);
 }
 

@@ -21,8 +21,8 @@ typedef struct {
     double loss, rate, seconds_left;
     double items_per_second;  // `items`: "pictures", or "tokens" where the model takes such
     const char *items;
-    double peak_share;      // of the machine's peak FLOP/s, NAN where that is unknown
-    double psnr, val_loss;  // of the last validation, NAN where there is none
+    double peak_share;        // of the machine's peak FLOP/s, NAN where that is unknown
+    double psnr, val_loss;    // of the last validation, NAN where there is none
     int64_t bytes;
 } LvProgress;
 

@@ -23,7 +23,7 @@ struct LvValidator {
     LvDevice *device;
     LvStore *store;
     LvDataset *data;
-    LvCodes *codes;  // of the data, where they are kept
+    LvCodes *codes;        // of the data, where they are kept
     const LvFeedSources *sources;
     LvLoaderOptions loader;
     int64_t batch, pictures, seed;
@@ -148,8 +148,7 @@ static bool open_data(LvValidator *v, const LvValidatorOptions *o, LvError *erro
     if (!lv_dataset_open(&v->data, o->data, error)) return false;
     if (v->sources && v->sources->tokenizer) v->left_out = lv_dataset_need_captions(v->data);
     v->pictures = (int64_t)lv_dataset_count(v->data);
-    if (v->pictures == 0)
-        return lv_error_set(error, LV_ERROR_USAGE, "%s: none of its %zu pictures has a caption", o->data, v->left_out);
+    if (v->pictures == 0) return lv_error_set(error, LV_ERROR_USAGE, "%s: none of its %zu pictures has a caption", o->data, v->left_out);
     if (o->limit > 0 && o->limit < v->pictures) v->pictures = o->limit;
     v->batch = even_batch(o->batch, v->pictures);
     return true;
@@ -241,8 +240,7 @@ static bool run_eval(LvValidator *v, const LvBatch *batch, int64_t count, LvErro
     if (!e->program) return true;
     bool good = lv_feed_scalars(e->program, v->seed, 0, 0, error) && lv_feed_batch(&e->feed, e->program, batch, error);
     for (int turn = 0; good && turn < (e->feed.direction ? 2 : 1); turn++) {
-        good =
-            lv_feed_turns(&e->feed, e->program, turn, error) && lv_program_run(e->program, error) && add_results(v, count, error);
+        good = lv_feed_turns(&e->feed, e->program, turn, error) && lv_program_run(e->program, error) && add_results(v, count, error);
     }
     return good;
 }

@@ -15,9 +15,9 @@
 typedef struct LvValidator LvValidator;
 
 typedef struct {
-    const char *data;  // a data set (data/dataset.h)
-    int64_t batch;     // about how many pictures a run
-    int64_t limit;     // pictures in all, 0: every one
+    const char *data;              // a data set (data/dataset.h)
+    int64_t batch;                 // about how many pictures a run
+    int64_t limit;                 // pictures in all, 0: every one
     int workers;
     int64_t seed;
     const LvFeedSources *sources;  // of models of text and pictures, else NULL
@@ -38,8 +38,8 @@ int lv_validator_scores(const LvValidator *validator, const LvScore **scores);
 double lv_validator_score(const LvValidator *validator, const char *name);  // NAN if it has none of that name
 const LvSheet *lv_validator_sheet(const LvValidator *validator);            // of the last run; NULL: no pictures come out
 int64_t lv_validator_pictures(const LvValidator *validator);                // in one run
-size_t lv_validator_broken(const LvValidator *validator);                   // pictures that could not be read
-size_t lv_validator_uncaptioned(const LvValidator *validator);              // pairs left out for want of a caption
+size_t lv_validator_broken(const LvValidator *validator);       // pictures that could not be read
+size_t lv_validator_uncaptioned(const LvValidator *validator);  // pairs left out for want of a caption
 
 double lv_psnr(const float *picture, const float *output, size_t count);    // `output` is clamped first
 
