@@ -50,7 +50,7 @@ static void dump_operand(const LvOperand *operand, LvText *out) {
 }
 
 static const char *kind_name(LvStepKind kind) {
-    static const char *const names[LV_STEP_KIND_COUNT] = {"kernel", "conv", "matmul", "copy", "zero", "all_reduce"};
+    static const char *const names[LV_STEP_KIND_COUNT] = {"kernel", "conv", "matmul", "copy", "zero", "all_reduce", "linear_loss"};
     return names[kind];
 }
 
@@ -77,6 +77,8 @@ static void dump_step(const LvPlan *plan, int index, LvText *out) {
                        matmul->has_bias ? " bias" : "", matmul->has_residual ? " residual" : "");
         if (matmul->activation) lv_text_printf(out, " activation %d", matmul->activation);
         if (matmul->alpha != 1) lv_text_printf(out, " scale %.9g", matmul->alpha);
+    } else if (step->kind == LV_STEP_LINEAR_LOSS) {
+        lv_text_printf(out, "%s ignore %d", step->linear_loss.gradient ? " gradient" : "", (int)step->linear_loss.ignore);
     }
     lv_text_putc(out, '\n');
     for (int i = 0; i < step->operand_count; i++) {
@@ -106,7 +108,10 @@ void dump_plan(const LvPlan *plan, LvText *out) {
     }
     for (int i = 0; i < plan->input_count; i++) dump_port("input", &plan->inputs[i], out);
     for (int i = 0; i < plan->result_count; i++) dump_port("result", &plan->results[i], out);
-    for (int i = 0; i < plan->step_count; i++) dump_step(plan, i, out);
+    for (int i = 0; i < plan->step_count; i++) {
+        if (plan->prepare_count && i == plan->prepare_count) lv_text_puts(out, "prepared\n");
+        dump_step(plan, i, out);
+    }
 }
 
 void dump_explain(const LvPlan *plan, LvText *out) {
@@ -114,9 +119,11 @@ void dump_explain(const LvPlan *plan, LvText *out) {
     int counts[LV_STEP_KIND_COUNT] = {0};
     for (int i = 0; i < plan->step_count; i++) {
         const LvStep *step = &plan->steps[i];
-        counts[step->kind]++;
-        flops += step->flops;
-        bytes += step->bytes;
+        bool each = i >= plan->prepare_count;
+        counts[step->kind] += each;
+        flops += each ? step->flops : 0;
+        bytes += each ? step->bytes : 0;
+        if (plan->prepare_count && i == plan->prepare_count) lv_text_puts(out, "     until here at the first run alone\n");
         lv_text_printf(out, "%4d %-6s %s: ", i, kind_name(step->kind), step->label);
         dump_flops(step->flops, out);
         lv_text_puts(out, ", ");

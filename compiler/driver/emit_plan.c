@@ -148,13 +148,33 @@ static int kernel_index(Emitter *e, const Unit *unit) {
     return e->plan->kernel_count++;
 }
 
+static LvStepKind call_kind(Op op) {
+    switch (op) {
+        case OP_matmul: return LV_STEP_MATMUL;
+        case OP_linear_cross_entropy:
+        case OP_linear_cross_entropy_grad: return LV_STEP_LINEAR_LOSS;
+        default: return LV_STEP_CONV;
+    }
+}
+
+static void fill_linear_loss(Emitter *e, const Unit *unit, LvStep *step) {
+    const Node *node = unit->node;
+    const Attr *ignore = node_attr(node, ATTR_ignore);
+    LvShape x = node->inputs[0]->shape, weight = node->inputs[1]->shape;
+    step->linear_loss.gradient = node->op == OP_linear_cross_entropy_grad;
+    step->linear_loss.ignore = ignore && ignore->i >= INT32_MIN && ignore->i <= INT32_MAX ? (int32_t)ignore->i : -1;
+    step->kernel = kernel_index(e, unit);
+    step->label = lv_arena_printf(e->plan->arena, "linear cross-entropy%s %lldx%lldx%lld", step->linear_loss.gradient ? " gradient" : "",
+                                  (long long)x.dim[0], (long long)weight.dim[0], (long long)x.dim[1]);
+}
+
 static void emit_unit(Emitter *e, const Unit *unit) {
     const char *sources = sources_of(e, unit->nodes, unit->node_count);
     if (unit->kind == UNIT_CALL && unit->node->op == OP_all_reduce) {
         emit_all_reduce(e, unit, sources);
         return;
     }
-    LvStepKind kind = unit->kind == UNIT_KERNEL ? LV_STEP_KERNEL : unit->node->op == OP_matmul ? LV_STEP_MATMUL : LV_STEP_CONV;
+    LvStepKind kind = unit->kind == UNIT_KERNEL ? LV_STEP_KERNEL : call_kind(unit->node->op);
     LvStep step = step_make(e, kind, "", sources, unit->operand_count);
     for (int i = 0; i < unit->operand_count; i++) step.operands[i] = operand_of(e, unit->operands[i].value);
     step.flops = unit->flops;
@@ -167,6 +187,8 @@ static void emit_unit(Emitter *e, const Unit *unit) {
         if (unit->scalar_count) memcpy(step.scalars, unit->scalars, (size_t)unit->scalar_count * sizeof *step.scalars);
     } else if (kind == LV_STEP_MATMUL) {
         fill_matmul(e, unit, &step);
+    } else if (kind == LV_STEP_LINEAR_LOSS) {
+        fill_linear_loss(e, unit, &step);
     } else {
         fill_conv(e, unit, &step);
     }
@@ -192,6 +214,14 @@ static void emit_variables(Emitter *e) {
     }
 }
 
+static bool writes_variables(const Graph *graph) {
+    for GRAPH_EACH(graph, node) {
+        if (node->op != OP_state_write) continue;
+        if (graph->variables.data[node_int(node, ATTR_variable, 0)].kind != LV_VARIABLE_CACHE) return true;
+    }
+    return false;
+}
+
 static LvPort *emit_ports(Emitter *e, const GraphPort *ports, size_t count, const LvPlace *places) {
     LvPort *out = LV_NEW_ARRAY(e->plan->arena, LvPort, count + 1);
     for (size_t i = 0; i < count; i++) {
@@ -214,8 +244,10 @@ static void emit_steps(Emitter *e) {
     const Schedule *schedule = e->schedule;
     const MemoryPlan *memory = e->memory;
     e->plan->kernels = LV_NEW_ARRAY(e->plan->arena, LvKernelText, schedule->unit_count + 1);
+    for (int u = 0; u < schedule->prepared_count; u++) emit_unit(e, &schedule->units[u]);
+    e->plan->prepare_count = (int)e->steps.count;
     for (size_t i = 0; i < memory->before.count; i++) emit_copy(e, &memory->before.data[i]);
-    for (int u = 0; u <= schedule->unit_count; u++) {
+    for (int u = schedule->prepared_count; u <= schedule->unit_count; u++) {
         for (size_t i = 0; i < memory->packs.count; i++) {
             if (memory->pack_units.data[i] == u) emit_copy(e, &memory->packs.data[i]);
         }
@@ -234,6 +266,7 @@ LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCo
     plan->precision = keep(&e, options->precision == LV_PRECISION_BF16 ? "bf16" : "f32");
     plan->batch = options->batch;
     memcpy(plan->arena_bytes, memory->arena_bytes, sizeof plan->arena_bytes);
+    plan->writes_variables = writes_variables(graph);
     emit_variables(&e);
     plan->input_count = (int)graph->inputs.count;
     plan->inputs = emit_ports(&e, graph->inputs.data, graph->inputs.count, memory->input_places);

@@ -2,22 +2,37 @@
 // s = scale q k^T, p = softmax(s) over the keys, y = p v; causal: position t sees keys 0 ... t. Over a cache of keys an input
 // `length` says how many of the S are there: the queries are the last of them, and see none beyond. Backends have kernels that never
 // hold the T x S matrix (codegen/c/template_attention.c); the decompositions here do, and say what those compute.
+// With `dropout` p is multiplied, after the softmax, by 0 with that probability and else by 1 / (1 - dropout): weight (b, h, t, s)
+// is dropped where element ((b H + h) T + t) S + s of the stream's uniform numbers lies below it.
 // Backward as in FlashAttention (Dao et al. 2022): p is rebuilt from the saved logsumexp.
 #include <math.h>
 
+#include "base/random.h"
 #include "ops/composite.h"
 
 typedef struct {
     int64_t heads, t, s, d, e;  // heads: B * H
-    double scale;
+    double scale, dropout;
+    uint32_t stream;
     bool causal, has_length;
 } AttentionSize;
 
 static AttentionSize attention_size(const Node *node, LvShape q, LvShape k, LvShape v) {
     return (AttentionSize){.heads = q.dim[0] * q.dim[1], .t = q.dim[2], .s = k.dim[2], .d = q.dim[3], .e = v.dim[3],
                            .scale = node_float(node, ATTR_scale, 1), .causal = node_bool(node, ATTR_causal, false),
-                           .has_length = node_bool(node, ATTR_length, false)};
+                           .has_length = node_bool(node, ATTR_length, false),
+                           .dropout = node_float(node, ATTR_dropout, 0), .stream = (uint32_t)node_int(node, ATTR_stream, 0)};
 }
+
+// By what the weight of a query (a row of all heads' rows) for key s is multiplied. `seeds`: the inputs seed and step.
+static double attention_kept(const AttentionSize *z, const Tensor *const *seeds, int64_t row, int64_t s) {
+    if (z->dropout == 0) return 1;
+    uint64_t at = (uint64_t)(row * z->s + s);
+    float u = lv_random_uniform((uint64_t)seeds[0]->i[0], z->stream, (uint32_t)seeds[1]->i[0], at);
+    return u >= (float)z->dropout ? 1 / (1 - z->dropout) : 0;
+}
+
+static bool has_dropout(const Node *node) { return node_float(node, ATTR_dropout, 0) > 0; }
 
 // Keys that query t sees; at least the first, whatever a length says.
 static int64_t attention_reach(const AttentionSize *z, const Tensor *const *inputs, int64_t t) {
@@ -29,7 +44,15 @@ static LvShape shape4(LvShape like, int64_t rows, int64_t columns) {
     return lv_shape(4, (int64_t[]){like.dim[0], like.dim[1], rows, columns});
 }
 
-static const char *check_attention(Graph *graph, const Node *node) {
+static const char *check_attention(Graph *graph, const Node *node, int expected) {
+    double dropout = node_float(node, ATTR_dropout, 0);
+    if (!(dropout >= 0 && dropout < 1)) return refuse(graph, "%s: a dropout of %g is no probability below 1", op_name(node->op), dropout);
+    if (node->input_count != expected + 2 * has_dropout(node)) return refuse(graph, "%s of %d tensors", op_name(node->op), node->input_count);
+    if (has_dropout(node)) {
+        const Value *seed = node->inputs[expected], *step = node->inputs[expected + 1];
+        if (seed->dtype != LV_I64 || seed->shape.rank || step->dtype != LV_I32 || step->shape.rank)
+            return refuse(graph, "%s: seed and step of the dropout are i64[] and i32[]", op_name(node->op));
+    }
     LvShape q = node->inputs[0]->shape, k = node->inputs[1]->shape, v = node->inputs[2]->shape;
     if (q.rank != 4 || k.rank != 4 || v.rank != 4)
         return refuse(graph, "%s: q, k and v are [B, heads, positions, channels], not %s, %s and %s", op_name(node->op),
@@ -47,8 +70,7 @@ static const char *check_attention(Graph *graph, const Node *node) {
 
 const char *shape_attention(Graph *graph, Node *node) {
     bool has_length = node_bool(node, ATTR_length, false);
-    if (node->input_count != 3 + has_length) return refuse(graph, "attention of %d tensors", node->input_count);
-    const char *wrong = check_attention(graph, node);
+    const char *wrong = check_attention(graph, node, 3 + has_length);
     if (wrong) return wrong;
     if (has_length && (node->inputs[3]->dtype != LV_I32 || node->inputs[3]->shape.rank))
         return refuse(graph, "attention: the length is %s%s, not i32[]", lv_dtype_name(node->inputs[3]->dtype),
@@ -73,6 +95,7 @@ void evaluate_attention(const Evaluation *evaluation, const Node *node, const Te
             top = fmax(top, p[s]);
         }
         for (int64_t s = 0; s < reach; s++) sum += p[s] = exp(p[s] - top);
+        for (int64_t s = 0; s < reach; s++) p[s] *= attention_kept(&z, inputs + 3 + z.has_length, row, s);
         for (int64_t i = 0; i < z.e; i++) {
             double y = 0;
             for (int64_t s = 0; s < reach; s++) y += p[s] / sum * inputs[2]->f[(head * z.s + s) * z.e + i];
@@ -107,6 +130,17 @@ static Value *attention_scores(Graph *g, const Node *node, Value *q, Value *k) {
     return build_select(g, seen, s, build_like(g, -1e30, s));
 }
 
+// p with its dropped weights; `seeds`: the inputs seed and step
+static Value *attention_drop(Graph *g, const Node *node, Value *p, Value *const *seeds) {
+    double dropout = node_float(node, ATTR_dropout, 0);
+    if (dropout == 0) return p;
+    Attrs attrs = {0};
+    attrs_int(&attrs, ATTR_stream, node_int(node, ATTR_stream, 0));
+    Value *u = graph_add_typed(g, OP_random_uniform, 2, seeds, &attrs, LV_F32, p->shape);
+    Value *kept = BINARY(ge, u, build_like(g, dropout, u));
+    return build_select(g, kept, BINARY(mul, p, build_like(g, 1 / (1 - dropout), p)), build_like(g, 0, p));
+}
+
 bool decompose_attention(Graph *g, Node *node, Value **with) {
     Value *q = composite_widen(g, node->inputs[0]), *k = composite_widen(g, node->inputs[1]), *v = composite_widen(g, node->inputs[2]);
     Value *s = attention_scores(g, node, q, k);
@@ -114,6 +148,7 @@ bool decompose_attention(Graph *g, Node *node, Value **with) {
     Value *e = UNARY(exp, BINARY(sub, s, composite_unreduce(g, top, 3, s->shape)));
     Value *sum = composite_sum(g, e, 3);
     Value *p = BINARY(div, e, composite_unreduce(g, sum, 3, s->shape));
+    p = attention_drop(g, node, p, node->inputs + 3 + node_bool(node, ATTR_length, false));
     with[0] = build_cast(g, build_matmul(g, p, v, false, false), node->inputs[0]->dtype);
     with[1] = BINARY(add, top, UNARY(log, sum));
     return true;
@@ -121,8 +156,8 @@ bool decompose_attention(Graph *g, Node *node, Value **with) {
 
 // ---- gradient
 
-// With dp = dy v^T: ds = p (dp - sum(dy y) + dlogsumexp); dq = scale ds k, dk = scale ds^T q, dv = p^T dy.
-// inputs: q, k, v, y, logsumexp, dy. dlse may be NULL.
+// With dp = dy v^T, where a weight is dropped 0 like it: ds = p (dp - sum(dy y) + dlogsumexp); dq = scale ds k, dk = scale ds^T q, dv = p^T dy.
+// inputs: q, k, v, y, logsumexp, dy, then seed and step. dlse may be NULL.
 static void attention_backward(Graph *g, const Node *node, Value *const *inputs, Value *dlse, Value **grads) {
     Value *in[6];
     for (int i = 0; i < 6; i++) in[i] = composite_widen(g, inputs[i]);
@@ -131,28 +166,31 @@ static void attention_backward(Graph *g, const Node *node, Value *const *inputs,
     Value *p = UNARY(exp, BINARY(sub, s, composite_unreduce(g, in[4], 3, s->shape)));
     Value *delta = composite_sum(g, BINARY(mul, dy, y), 3);
     if (dlse) delta = BINARY(sub, delta, dlse);
-    Value *dp = build_matmul(g, dy, v, false, true);
+    Value *dp = attention_drop(g, node, build_matmul(g, dy, v, false, true), inputs + 6);
     Value *ds = BINARY(mul, p, BINARY(sub, dp, composite_unreduce(g, delta, 3, s->shape)));
     ds = BINARY(mul, ds, composite_number(g, node_float(node, ATTR_scale, 1), ds));
     grads[0] = build_cast(g, build_matmul(g, ds, k, false, false), inputs[0]->dtype);
     grads[1] = build_cast(g, build_matmul(g, ds, q, true, false), inputs[1]->dtype);
+    p = attention_drop(g, node, p, inputs + 6);
     grads[2] = build_cast(g, build_matmul(g, p, dy, true, false), inputs[2]->dtype);
 }
 
 void gradient_attention(Graph *g, Node *node, Value *const *result_grads, Value **input_grads) {
     Value *y = &node->results[0], *lse = &node->results[1];
     Value *dy = result_grads[0] ? result_grads[0] : build_like(g, 0, y);
-    Value *inputs[6] = {node->inputs[0], node->inputs[1], node->inputs[2], y, lse, dy};
+    Value *inputs[8] = {node->inputs[0], node->inputs[1], node->inputs[2], y, lse, dy};
+    int seeds = 3 + node_bool(node, ATTR_length, false);
+    for (int i = 0; seeds + i < node->input_count; i++) inputs[6 + i] = node->inputs[seeds + i];
     if (result_grads[1] || node_bool(node, ATTR_length, false)) {  // rare: the kernel does not know it
         attention_backward(g, node, inputs, result_grads[1], input_grads);
         return;
     }
-    Value *grads = build_node(g, OP_attention_grad, 6, inputs, &node->attrs);
+    Value *grads = build_node(g, OP_attention_grad, 6 + 2 * has_dropout(node), inputs, &node->attrs);
     for (int i = 0; i < 3; i++) input_grads[i] = &grads[i];
 }
 
 const char *shape_attention_grad(Graph *graph, Node *node) {
-    const char *wrong = check_attention(graph, node);
+    const char *wrong = check_attention(graph, node, 6);
     if (wrong) return wrong;
     LvShape q = node->inputs[0]->shape, y = shape4(q, q.dim[2], node->inputs[2]->shape.dim[3]);
     if (!lv_shape_equal(node->inputs[3]->shape, y) || !lv_shape_equal(node->inputs[5]->shape, y) ||
@@ -176,9 +214,10 @@ void evaluate_attention_grad(const Evaluation *evaluation, const Node *node, con
             double score = 0, dp = 0;
             for (int64_t i = 0; i < z.d; i++) score += q[i] * k[i];
             for (int64_t i = 0; i < z.e; i++) dp += dy[i] * v[i];
-            double p = exp(score * z.scale - inputs[4]->f[row]), ds = p * (dp - delta) * z.scale;
+            double kept = attention_kept(&z, inputs + 6, row, s);
+            double p = exp(score * z.scale - inputs[4]->f[row]), ds = p * (kept * dp - delta) * z.scale;
             for (int64_t i = 0; i < z.d; i++) results[0].f[row * z.d + i] += ds * k[i], results[1].f[key * z.d + i] += ds * q[i];
-            for (int64_t i = 0; i < z.e; i++) results[2].f[key * z.e + i] += p * dy[i];
+            for (int64_t i = 0; i < z.e; i++) results[2].f[key * z.e + i] += kept * p * dy[i];
         }
     }
 }

@@ -22,7 +22,7 @@ static Value *rule_add(Graph *g, Node *node) {
     if (value_is_number(b, 0)) return a;
     if (made_by(b, OP_neg)) return build_binary(g, OP_sub, a, b->node->inputs[0]);
     if (made_by(a, OP_neg)) return build_binary(g, OP_sub, b, a->node->inputs[0]);
-    return NULL;
+    return algebra_side_by_side(g, a, b);
 }
 
 static Value *rule_sub(Graph *g, Node *node) {

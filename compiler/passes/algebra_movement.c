@@ -247,19 +247,31 @@ static Value *rule_pad(Graph *g, Node *node) {
     return build_pad(g, x->node->inputs[0], low, high, value);
 }
 
-static Value *rule_concat(Graph *g, Node *node) {
-    int axis = (int)node_int(node, ATTR_axis, 0);
-    int used = 0, empty = 0;
-    for (int i = 0; i < node->input_count; i++) {
-        if (lv_shape_elements(node->inputs[i]->shape)) used++;
-        else empty++;
-    }
+// A part that is a concatenation along the same dimension, and read here alone, gives its own parts.
+static const Node *inner_concat(const Value *part, int axis, const Algebra *algebra) {
+    const Node *node = part->node;
+    return node->op == OP_concat && (int)node_int(node, ATTR_axis, 0) == axis && algebra_single_use(algebra, part) ? node : NULL;
+}
+
+static Value *rule_concat(Graph *g, Node *node, const Algebra *algebra) {
+    int axis = (int)node_int(node, ATTR_axis, 0), room = 0, used = 0;
+    bool changes = false;
     if (node->input_count == 1) return node->inputs[0];
-    if (!empty || !used) return NULL;
-    Value **parts = LV_NEW_ARRAY(g->arena, Value *, used);
+    for (int i = 0; i < node->input_count; i++) {
+        const Node *inner = inner_concat(node->inputs[i], axis, algebra);
+        bool empty = !lv_shape_elements(node->inputs[i]->shape);
+        room += inner ? inner->input_count : 1;
+        used += !empty;
+        changes |= inner || empty;
+    }
+    if (!changes || !used) return NULL;
+    Value **parts = LV_NEW_ARRAY(g->arena, Value *, room);
     used = 0;
     for (int i = 0; i < node->input_count; i++) {
-        if (lv_shape_elements(node->inputs[i]->shape)) parts[used++] = node->inputs[i];
+        const Node *inner = inner_concat(node->inputs[i], axis, algebra);
+        if (!lv_shape_elements(node->inputs[i]->shape)) continue;
+        for (int k = 0; inner && k < inner->input_count; k++) parts[used++] = inner->inputs[k];
+        if (!inner) parts[used++] = node->inputs[i];
     }
     return build_concat(g, used, parts, axis);
 }
@@ -319,6 +331,37 @@ static Value *rule_matmul(Graph *g, Node *node) {
     return build_node(g, OP_matmul, node->input_count, inputs, &attrs);
 }
 
+// ---- sums of what is zero elsewhere: the gradients of a tensor's slices
+
+// The one dimension that a pad by zeros adds to; -1: none, or several.
+static int padded_axis(const Value *value) {
+    const Node *node = value->node;
+    if (node->op != OP_pad || node_float(node, ATTR_value, 0) != 0) return -1;
+    const int64_t *low = node_list(node, ATTR_low, NULL), *high = node_list(node, ATTR_high, NULL);
+    int axis = -1;
+    for (int i = 0; i < value->shape.rank; i++) {
+        if (low[i] == 0 && high[i] == 0) continue;
+        if (axis >= 0 || low[i] < 0 || high[i] < 0) return -1;
+        axis = i;
+    }
+    return axis;
+}
+
+Value *algebra_side_by_side(Graph *g, Value *a, Value *b) {
+    int axis = padded_axis(a);
+    if (axis < 0 || axis != padded_axis(b)) return NULL;
+    if (node_list(a->node, ATTR_low, NULL)[axis] > node_list(b->node, ATTR_low, NULL)[axis]) {
+        Value *swap = a;
+        a = b, b = swap;
+    }
+    Value *parts[2] = {a->node->inputs[0], b->node->inputs[0]};
+    int64_t low[LV_MAX_RANK] = {0}, high[LV_MAX_RANK] = {0};
+    low[axis] = node_list(a->node, ATTR_low, NULL)[axis], high[axis] = node_list(b->node, ATTR_high, NULL)[axis];
+    if (low[axis] + parts[0]->shape.dim[axis] != node_list(b->node, ATTR_low, NULL)[axis]) return NULL;
+    Value *both = build_concat(g, 2, parts, axis);
+    return low[axis] || high[axis] ? build_pad(g, both, low, high, 0) : both;
+}
+
 Value *algebra_movement(Graph *graph, Node *node, const Algebra *algebra) {
     switch (node->op) {
     case OP_reshape: return rule_reshape(graph, node);
@@ -326,7 +369,7 @@ Value *algebra_movement(Graph *graph, Node *node, const Algebra *algebra) {
     case OP_expand: return rule_expand(graph, node);
     case OP_slice: return rule_slice(graph, node);
     case OP_pad: return rule_pad(graph, node);
-    case OP_concat: return rule_concat(graph, node);
+    case OP_concat: return rule_concat(graph, node, algebra);
     case OP_reverse: return rule_reverse(graph, node);
     case OP_dynamic_slice: return rule_dynamic_slice(graph, node);
     case OP_matmul: return rule_matmul(graph, node);

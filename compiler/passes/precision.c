@@ -43,6 +43,11 @@ static Value *in_bf16(Graph *graph, Node *node, bool wide) {
     return build_cast(graph, build_node(graph, node->op, node->input_count, inputs, &attrs), LV_F32);
 }
 
+// Of a projection and its loss x and weight are rounded; loss and gradients come out in f32.
+static bool is_f32_loss(const Node *node) {
+    return (node->op == OP_linear_cross_entropy || node->op == OP_linear_cross_entropy_grad) && node->inputs[0]->dtype == LV_F32;
+}
+
 bool pass_precision(Graph *graph, PassContext *context) {
     if (context->precision != LV_PRECISION_BF16) return true;
     int count = graph->next_value;
@@ -53,6 +58,10 @@ bool pass_precision(Graph *graph, PassContext *context) {
         for (int i = 0; i < node->input_count; i++) {
             Value *input = node->inputs[i];
             if (input->id < count && with[input->id]) node->inputs[i] = with[input->id];
+        }
+        if (is_f32_loss(node)) {
+            rewrite_at(graph, node);
+            for (int i = 0; i < 2; i++) node->inputs[i] = build_cast(graph, node->inputs[i], LV_BF16);
         }
         if (!is_f32_contraction(node) || node->input_count > 4) continue;
         rewrite_at(graph, node);

@@ -27,7 +27,7 @@ Role node_role(const Node *node) {
         case OP_input: case OP_state_read: case OP_literal: return ROLE_GIVEN;
         case OP_state_write: return ROLE_EFFECT;
         case OP_pack: return ROLE_PACK;
-        case OP_all_reduce: return ROLE_CALL;
+        case OP_all_reduce: case OP_linear_cross_entropy: case OP_linear_cross_entropy_grad: return ROLE_CALL;
         case OP_matmul: return template_takes(node) ? ROLE_TEMPLATE : ROLE_CALL;
         default: break;
     }

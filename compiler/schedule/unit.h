@@ -16,7 +16,7 @@ typedef enum { UNIT_KERNEL, UNIT_CALL } UnitKind;
 typedef struct {
     UnitKind kind;
     Kernel *kernel;   // UNIT_KERNEL
-    Node *node;       // UNIT_CALL: conv2d, conv2d_data_grad, conv2d_weight_grad, matmul
+    Node *node;       // UNIT_CALL: conv2d and its gradients, matmul, linear_cross_entropy and its gradient
     // Operands: buffers in the order in which the kernel's text or the call takes them.
     int operand_count;
     struct UnitOperand {
@@ -28,7 +28,7 @@ typedef struct {
     } *operands;
     int scalar_count;
     LvScalar *scalars;
-    const char *kernel_name, *kernel_text;  // UNIT_KERNEL, after printing; units with equal texts share one name
+    const char *kernel_name, *kernel_text;  // after printing; units with equal texts share one name. UNIT_CALL: mostly NULL
     int node_count;
     Node **nodes;     // the nodes that this unit computes, for --explain and messages
     int64_t flops, bytes;
@@ -37,7 +37,7 @@ typedef struct {
 typedef struct {
     LvArena *arena;
     Graph *graph;
-    int unit_count;
+    int unit_count, prepared_count;  // the first are prepared: they need not run again while nobody changes the variables
     Unit *units;
     // alias_of[value id]: the value whose storage it shares, at alias_offset elements; NULL: storage of its own or none.
     Value **alias_of;

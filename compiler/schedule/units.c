@@ -58,6 +58,10 @@ static int64_t call_flops(const Node *node) {
     const LvShape a = node->inputs[0]->shape, y = node->results[0].shape;
     if (node->op == OP_matmul)
         return 2 * lv_shape_elements(y) * (node_bool(node, ATTR_transpose_a, false) ? a.dim[a.rank - 2] : a.dim[a.rank - 1]);
+    if (node->op == OP_linear_cross_entropy || node->op == OP_linear_cross_entropy_grad) {  // if every row counts
+        int products = node->op == OP_linear_cross_entropy ? 1 : 3;
+        return 2 * products * lv_shape_elements(a) * node->inputs[1]->shape.dim[0];
+    }
     if (node->op == OP_conv2d) {
         const LvShape w = node->inputs[1]->shape;
         return 2 * lv_shape_elements(y) * w.dim[1] * w.dim[2] * w.dim[3];
@@ -237,6 +241,9 @@ void unit_add_call(Building *b, Node *node) {
     for (int i = 0; i < node->result_count; i++) set_operand(&unit, &node->results[i], true);
     for (int i = 0; i < node->input_count; i++) set_operand(&unit, node->inputs[i], false);
     if (node->op == OP_all_reduce) unit.operands[0].in_place = 1;
+    LvText text = {0};
+    if (template_print(node, PLACEHOLDER, &text)) name_text(b, &unit, lv_text_get(&text));  // a part of it is a kernel
+    lv_text_free(&text);
     set_bytes(&unit);
     lv_vec_push(&b->units, unit);
 }

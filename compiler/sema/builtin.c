@@ -164,7 +164,7 @@ static const Builtin builtins[] = {
     {"softmax", "x axis?", rule_along_axis, OP_softmax, NULL},
     {"layer_norm", "x weight bias eps?", rule_layer_norm, OP_layer_norm, NULL},
     {"group_norm", "x weight bias groups eps?", rule_group_norm, OP_group_norm, NULL},
-    {"attention", "q k v causal? scale? length?", rule_attention, OP_attention, NULL},
+    {"attention", "q k v causal? scale? length? dropout?", rule_attention, OP_attention, NULL},
     {"cross_entropy", "logits target ignore?", rule_cross_entropy, OP_cross_entropy, NULL},
     {"nearest_code", "x codes", rule_two, OP_nearest_code, NULL},
     {"gradient", "loss x", rule_two, OP_gradient, NULL},

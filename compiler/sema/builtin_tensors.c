@@ -269,9 +269,9 @@ Val rule_group_norm(Elaborator *e, const Arguments *a) {
 
 Val rule_attention(Elaborator *e, const Arguments *a) {
     Value *q = real_tensor(e, a, 0);
-    double scale;
+    double scale, dropout;
     bool causal;
-    if (!q) return VAL_BAD;
+    if (!q || !want_number(e, a, 6, 0, &dropout)) return VAL_BAD;
     if (q->shape.rank < 1) return fail(e, a->span[0], "attention: q is [B, heads, positions, channels], not one number");
     double width = (double)q->shape.dim[q->shape.rank - 1];
     if (!want_bool(e, a, 3, &causal) || !want_number(e, a, 4, 1 / sqrt(width > 0 ? width : 1), &scale)) return VAL_BAD;
@@ -280,8 +280,15 @@ Val rule_attention(Elaborator *e, const Arguments *a) {
     attrs_float(&attrs, ATTR_scale, scale);
     bool has_length = a->at[5].kind != VAL_NONE;
     if (has_length) attrs_bool(&attrs, ATTR_length, true);
-    Value *length = has_length ? real_tensor(e, a, 5) : NULL;
-    return add_builtin(e, a, 3 + has_length, (Value *[]){q, real_tensor(e, a, 1), real_tensor(e, a, 2), length}, &attrs);
+    Value *inputs[6] = {q, real_tensor(e, a, 1), real_tensor(e, a, 2)};
+    int count = 3;
+    if (has_length) inputs[count++] = real_tensor(e, a, 5);
+    if (dropout != 0) {
+        attrs_float(&attrs, ATTR_dropout, dropout);
+        random_source(e, &attrs, &inputs[count]);
+        count += 2;
+    }
+    return add_builtin(e, a, count, inputs, &attrs);
 }
 
 Val rule_cross_entropy(Elaborator *e, const Arguments *a) {

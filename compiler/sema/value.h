@@ -199,6 +199,7 @@ void variable_update(Elaborator *e, int variable, Val value, LvSpan span);
 void finish_writes(Elaborator *e);
 Val minimize(Elaborator *e, const Expr *call);
 Value *builtin_input(Elaborator *e, const char *name, LvDType dtype);  // $seed, $step, $lr
+void random_source(Elaborator *e, Attrs *attrs, Value *source[2]);  // a stream of its own; the run's seed and step
 Value *random_node(Elaborator *e, Op op, LvShape shape, Value *seed);
 
 #endif

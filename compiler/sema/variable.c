@@ -83,13 +83,18 @@ static const char *stream_name(Elaborator *e) {
     return lv_arena_printf(e->arena, "%s#%d", e->path, (int)count);
 }
 
+void random_source(Elaborator *e, Attrs *attrs, Value *source[2]) {
+    attrs_int(attrs, ATTR_stream, (int64_t)(lv_hash_name(stream_name(e)) & 0xFFFFFFFFu));
+    source[0] = builtin_input(e, "$seed", LV_I64);
+    source[1] = e->initializing ? build_constant(e->graph, 0, LV_I32, (LvShape){0}) : builtin_input(e, "$step", LV_I32);
+}
+
 Value *random_node(Elaborator *e, Op op, LvShape shape, Value *seed) {
-    const char *name = stream_name(e);
     Attrs attrs = {0};
-    attrs_int(&attrs, ATTR_stream, (int64_t)(lv_hash_name(name) & 0xFFFFFFFFu));
-    if (!seed) seed = builtin_input(e, "$seed", LV_I64);
-    Value *step = e->initializing ? build_constant(e->graph, 0, LV_I32, (LvShape){0}) : builtin_input(e, "$step", LV_I32);
-    return graph_add_typed(e->graph, op, 2, (Value *[]){seed, step}, &attrs, LV_F32, shape);
+    Value *source[2];
+    random_source(e, &attrs, source);
+    if (seed) source[0] = seed;
+    return graph_add_typed(e->graph, op, 2, source, &attrs, LV_F32, shape);
 }
 
 // ---- groups of params

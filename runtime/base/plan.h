@@ -17,6 +17,7 @@ typedef enum {
     LV_ARENA_MOMENTS,      // the optimizer's states
     LV_ARENA_CACHE,        // caches: zero at first, shared by the programs of a store that use them
     LV_ARENA_GRADIENTS,    // gradients, flat, in the order of PARAMS
+    LV_ARENA_PREPARED,     // values of variables alone, kept from run to run
     LV_ARENA_ACTIVATIONS,  // values between steps; reused as live ranges allow
     LV_ARENA_CONSTANTS,    // literal data of the plan
     LV_ARENA_IO,           // inputs and results
@@ -61,6 +62,7 @@ typedef enum {
     LV_STEP_COPY,     // operand 0 <- operand 1, same bytes
     LV_STEP_ZERO,     // operand 0 <- 0
     LV_STEP_ALL_REDUCE,  // operand 0 <- sum over ranks, in place
+    LV_STEP_LINEAR_LOSS, // vocabulary projection and cross-entropy, by blocks of rows
     LV_STEP_KIND_COUNT
 } LvStepKind;
 
@@ -99,6 +101,16 @@ typedef struct {
     double alpha;  // scale of the product
 } LvMatmulStep;
 
+// Operands of LV_STEP_LINEAR_LOSS: without `gradient` 0 loss [N], 1 x [N, C], 2 weight [V, C], 3 target i32 [N];
+// with it 0 dx [N, C], 1 dweight [V, C], 2 loss [N], 3 x, 4 weight, 5 target, 6 dloss [N]. Results are f32; x and weight f32 or
+// bf16. loss = cross_entropy(x weight^T, target) by row, dx and dweight the gradients of sum(loss dloss). Rows whose target
+// is `ignore` or no class do not count: their loss and dx are 0. Of a block of rows' logits the step's kernel makes the losses
+// and the logits' gradient (codegen/c/template_linear_loss.c), matmuls are the library's.
+typedef struct {
+    bool gradient;
+    int32_t ignore;
+} LvLinearLossStep;
+
 typedef union {
     double f;
     int64_t i;
@@ -111,12 +123,13 @@ typedef struct {
     int64_t flops, bytes; // computed, and moved if every operand is read or written once
     int operand_count;
     LvOperand *operands;
-    int kernel;           // LV_STEP_KERNEL: index into plan->kernels
+    int kernel;           // LV_STEP_KERNEL, LV_STEP_LINEAR_LOSS: index into plan->kernels
     int scalar_count;
     LvScalar *scalars;    // LV_STEP_KERNEL
     union {
         LvConvStep conv;
         LvMatmulStep matmul;
+        LvLinearLossStep linear_loss;
     };
 } LvStep;
 
@@ -155,7 +168,10 @@ typedef struct LvPlan {
     const char *prelude;
     int kernel_count;
     LvKernelText *kernels;
-    int step_count;
+    // The first `prepare_count` steps compute PREPARED from variables that the plan does not write. They run before the first run,
+    // and again when the variables have changed: by a program that writes some, or from outside.
+    int step_count, prepare_count;
+    bool writes_variables;    // caches not counted
     LvStep *steps;
 } LvPlan;
 

@@ -163,6 +163,30 @@ static bool check_matmul(const Check *check, const LvStep *step) {
     return true;
 }
 
+static bool check_linear_loss(const Check *check, const LvStep *step) {
+    bool gradient = step->linear_loss.gradient;
+    if (step->operand_count != (gradient ? 7 : 4)) return fail(check, "wrong number of operands");
+    if (step->kernel < 0 || step->kernel >= check->plan->kernel_count) return fail(check, "no such kernel");
+    const LvOperand *o = step->operands, *x = &o[gradient ? 3 : 1], *weight = x + 1, *target = x + 2;
+    if (x->shape.rank != 2 || weight->shape.rank != 2 || weight->shape.dim[1] != x->shape.dim[1] || weight->shape.dim[0] < 1 ||
+        !same(target->shape, 1, x->shape.dim)) {
+        return fail(check, "shapes do not fit");
+    }
+    if (target->dtype != LV_I32 || x->dtype != weight->dtype || (x->dtype != LV_F32 && x->dtype != LV_BF16))
+        return fail(check, "wrong types");
+    const LvOperand *rows[] = {gradient ? &o[2] : &o[0], gradient ? &o[6] : &o[0]};
+    for (int i = 0; i < 2; i++) {
+        if (rows[i]->dtype != LV_F32 || !same(rows[i]->shape, 1, x->shape.dim)) return fail(check, "losses do not fit");
+    }
+    for (int i = 0; gradient && i < 2; i++) {
+        if (o[i].dtype != LV_F32 || !lv_shape_equal(o[i].shape, o[3 + i].shape)) return fail(check, "gradients do not fit");
+    }
+    for (int i = 0; i < step->operand_count; i++) {
+        if (!lv_layout_is_row_major(o[i].layout, o[i].shape.rank)) return fail(check, "operands are row-major");
+    }
+    return true;
+}
+
 static bool check_step(Check *check, const LvStep *step) {
     int64_t bytes[2] = {0, 0}, size;
     if (step->operand_count < 0 || step->scalar_count < 0) return fail(check, "negative count");
@@ -179,6 +203,7 @@ static bool check_step(Check *check, const LvStep *step) {
             return (step->kernel >= 0 && step->kernel < check->plan->kernel_count) || fail(check, "no such kernel");
         case LV_STEP_CONV: return check_conv(check, step);
         case LV_STEP_MATMUL: return check_matmul(check, step);
+        case LV_STEP_LINEAR_LOSS: return check_linear_loss(check, step);
         case LV_STEP_COPY:
             return (step->operand_count == 2 && bytes[0] == bytes[1]) || fail(check, "a copy of unequal sizes");
         case LV_STEP_ZERO:
@@ -204,6 +229,7 @@ bool lv_plan_check(const LvPlan *plan, LvError *error) {
         !check_ports(&check, plan->results, plan->result_count, "result")) {
         return false;
     }
+    if (plan->prepare_count < 0 || plan->prepare_count > plan->step_count) return fail(&check, "prepares more steps than there are");
     check.what = "step";
     for (int s = 0; s < plan->step_count; s++) {
         check.index = s;

@@ -140,7 +140,7 @@ static bool print_caption(Captioner *c, const char *name, const LvFound *found, 
     } else if (good) {
         print_line(c->several ? name : NULL, lv_text_get(&caption));
     }
-    fflush(stdout);
+    if (good && fflush(stdout) != 0) good = lv_error_system(error, "cannot write to standard output");
     lv_text_free(&caption);
     lv_text_free(&row);
     return good;

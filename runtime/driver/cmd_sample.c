@@ -15,7 +15,8 @@
 #include "pictures.h"
 #include "prompts.h"
 
-enum { MAX_COUNT = 1 << 20, SHEET_COLUMNS = 8, SHEET_LIMIT = 256, VAE_BATCH = 8 };
+enum { MAX_COUNT = 1 << 20, SHEET_COLUMNS = 8, SHEET_LIMIT = 256, VAE_BATCH = 8,
+       SCORE_BATCH = 4 };  // scoring has the logits of whole sequences in memory, drawing those of a token
 
 static const OptionSpec specs[] = {
     {"prompt", OPTION_WORDS, "TEXT...", "what to draw; several texts, or the option several times"},
@@ -26,13 +27,14 @@ static const OptionSpec specs[] = {
     {"seed", OPTION_VALUE, "S", "picture i of a prompt (from 0) has seed S + i (default 42)"},
     {"out", OPTION_VALUE, "DIR", "where PNG, samples.jsonl and sheet.png go (default samples)"},
     {"tokens", OPTION_VALUE, "FILE", "also the codes of the pictures, as lvrun encode writes them"},
-    {"batch-size", OPTION_VALUE, "B", "pictures drawn together (default 16)"},
+    {"batch-size", OPTION_VALUE, "B", "pictures drawn together (default 16); less takes less memory"},
     GENERATOR_OPTIONS,
     {0},
 };
 
 typedef struct {
     Generator g;
+    Prompts prompts;   // all of them; of a stream, the line that is being answered
     LvChoice choice;
     int64_t count, drawn, seed, batch;  // kept of a prompt, drawn of a prompt
     const char *out;
@@ -69,12 +71,23 @@ static bool read_numbers(Sampler *s, const Options *options, LvError *error) {
     return true;
 }
 
+// Words that the command does not know may be the model's parameters; one that is nearly --prompt is none.
+static const char *nearly_prompt(const Options *options) {
+    static const char *const names[] = {"prompt", "prompts"};
+    for (size_t i = 0; i < options->settings.count; i++) {
+        if (lv_nearest_name(options->settings.data[i].name, names, 2)) return options->settings.data[i].origin;
+    }
+    return NULL;
+}
+
 static bool check(Options *options, LvError *error) {
     Sampler s = {0};
     if (options_has(options, "prompt") && options_has(options, "prompts"))
         return lv_error_set(error, LV_ERROR_USAGE, "--prompt and --prompts: one of them");
     if (!options_has(options, "prompt") && !options_has(options, "prompts")) {
+        const char *near = nearly_prompt(options);
         lv_error_set(error, LV_ERROR_USAGE, "no prompt: what is to be drawn?");
+        if (near) return lv_error_hint(error, "did you mean '--prompt' by '%s'?", near);
         return lv_error_hint(error, "--prompt \"a red heart\", or --prompts FILE with one a line");
     }
     if (options->words.count > 1)
@@ -169,7 +182,7 @@ static bool save_png(const float *planes, int side, const char *path, LvError *e
 
 static bool print_row(Sampler *s, const LvText *row, LvError *error) {
     printf("%s}\n", row->data);
-    fflush(stdout);
+    if (fflush(stdout) != 0) return lv_error_system(error, "cannot write to standard output");
     return !s->log || lv_log_write(s->log, row, error);
 }
 
@@ -238,6 +251,7 @@ static void warn(const Prompt *prompt, const char *where, int64_t text_length) {
     LvText place = {0};
     prompt_place(prompt, where, &place);
     if (prompt->repaired) fprintf(stderr, "lvrun: warning: %s is not UTF-8: U+FFFD stands for what is not\n", place.data);
+    if (prompt->unknown) fprintf(stderr, "lvrun: warning: %s: the tokenizer knows no %s\n", place.data, prompt->unknown);
     if (prompt->left_out) {
         fprintf(stderr, "lvrun: warning: %s is cut to %" PRId64 " tokens; left out: \"%s\"\n", place.data, text_length - 1,
                 prompt->left_out);
@@ -245,17 +259,18 @@ static void warn(const Prompt *prompt, const char *where, int64_t text_length) {
     lv_text_free(&place);
 }
 
-static bool prepare(Sampler *s, Prompts *prompts, size_t at, LvError *error) {
-    Prompt *prompt = &prompts->items.data[at];
-    if (!prompt_encode(prompt, prompts->where, s->g.companions.tokenizer, s->g.text_length, s->g.end, error)) return false;
-    warn(prompt, prompts->where, s->g.text_length);
+static bool prepare(Sampler *s, size_t at, LvError *error) {
+    Prompt *prompt = &s->prompts.items.data[at];
+    if (!prompt_encode(prompt, s->prompts.where, s->g.companions.tokenizer, s->g.text_length, s->g.end, error)) return false;
+    warn(prompt, s->prompts.where, s->g.text_length);
     return true;
 }
 
 static bool make_programs(Sampler *s, LvError *error) {
     int64_t vae_batch = s->batch < VAE_BATCH ? s->batch : VAE_BATCH;
+    int64_t score_batch = s->batch < SCORE_BATCH ? s->batch : SCORE_BATCH;
     return lv_writer_create(&s->g.network, "draw", "text", s->batch, &s->writer, error) &&
-           (!options_has(&s->g.session->options, "rerank") || lv_scorer_create(&s->g.network, s->batch, &s->scorer, error)) &&
+           (!options_has(&s->g.session->options, "rerank") || lv_scorer_create(&s->g.network, score_batch, &s->scorer, error)) &&
            generator_painter(&s->g, vae_batch, &s->painter, error);
 }
 
@@ -269,19 +284,16 @@ static int sheet_columns(const Sampler *s, int64_t prompts) {
 }
 
 static bool sample_all(Sampler *s, LvError *error) {
-    Prompts prompts = {0};
-    bool good = prompts_collect(&prompts, &s->g.session->options, error);
-    for (size_t i = 0; good && i < prompts.items.count; i++) good = prepare(s, &prompts, i, error);
-    int64_t count = (int64_t)prompts.items.count, rows = count * s->drawn;
+    const Prompt *prompts = s->prompts.items.data;
+    int64_t count = (int64_t)s->prompts.items.count, rows = count * s->drawn;
     if (s->batch > rows) s->batch = rows;
-    good = good && make_programs(s, error);
-    // So many prompts at a time that their rows fill whole batches.
-    int64_t group = good ? s->batch / common_divisor(s->batch, s->drawn) : 1;
+    if (!make_programs(s, error)) return false;
+    int64_t group = s->batch / common_divisor(s->batch, s->drawn);  // so many prompts at a time fill whole batches
+    bool good = true;
     s->g.all = rows;
-    if (good) s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, count), SHEET_LIMIT);
+    s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, count), SHEET_LIMIT);
     for (int64_t at = 0; good && at < count; at += group)
-        good = draw_prompts(s, prompts.items.data + at, count - at < group ? count - at : group, error);
-    prompts_clear(&prompts);
+        good = draw_prompts(s, prompts + at, count - at < group ? count - at : group, error);
     return good;
 }
 
@@ -298,16 +310,15 @@ static bool answer_refusal(Sampler *s, const Prompt *prompt, LvError *error) {
 }
 
 static bool sample_stream(Sampler *s, LvError *error) {
-    Prompts prompts = {.where = "prompt"};
     if (s->batch > s->drawn) s->batch = s->drawn;
-    bool good = make_programs(s, error);
-    if (good) s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, SHEET_LIMIT), SHEET_LIMIT);
-    for (; good && prompts_read_line(&prompts, stdin); prompts_clear(&prompts)) {
+    if (!make_programs(s, error)) return false;
+    bool good = true;
+    s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, SHEET_LIMIT), SHEET_LIMIT);
+    for (; good && prompts_read_line(&s->prompts, stdin); prompts_clear(&s->prompts)) {
         s->g.done = 0, s->g.all = s->drawn;
-        if (prepare(s, &prompts, 0, error)) good = draw_prompts(s, prompts.items.data, 1, error);
-        else good = error->kind == LV_ERROR_USAGE && answer_refusal(s, prompts.items.data, error);
+        if (prepare(s, 0, error)) good = draw_prompts(s, s->prompts.items.data, 1, error);
+        else good = error->kind == LV_ERROR_USAGE && answer_refusal(s, s->prompts.items.data, error);
     }
-    prompts_clear(&prompts);
     return good;
 }
 
@@ -318,7 +329,7 @@ static bool write_sheet(Sampler *s, LvError *error) {
     if (good && s->pictures) {
         fprintf(stderr, "%s: %" PRId64 " picture%s, %" PRId64 " tokens each, %.0f tokens/s; sheet.png shows %s\n", s->out,
                 s->pictures, s->pictures == 1 ? "" : "s", s->g.image_length, s->seconds > 0 ? (double)s->tokens / s->seconds : 0,
-                s->pictures > SHEET_LIMIT ? "the first 256" : "all");
+                s->pictures > lv_contact_count(s->sheet) ? "the first" : "all");
     }
     lv_text_free(&path);
     return good;
@@ -340,14 +351,18 @@ static bool open_out(Sampler *s, LvError *error) {
 
 static bool sample(Session *session, LvError *error) {
     Sampler s = {.out = options_get(&session->options, "out", "samples")};
-    const char *prompts = options_get(&session->options, "prompts", "");
-    bool good = read_numbers(&s, &session->options, error) && generator_open(&s.g, session, error) && open_out(&s, error);
+    bool stream = !strcmp(options_get(&session->options, "prompts", ""), "-");
+    bool good = read_numbers(&s, &session->options, error) &&
+                (stream || prompts_collect(&s.prompts, &session->options, error)) && generator_open(&s.g, session, error);
+    if (stream) s.prompts.where = "prompt";
     s.g.doing = "drawing";
     if (options_has(&session->options, "tokens")) s.names = json_array();
-    good = good && (strcmp(prompts, "-") ? sample_all(&s, error) : sample_stream(&s, error)) && write_sheet(&s, error) &&
+    for (size_t i = 0; good && i < s.prompts.items.count; i++) good = prepare(&s, i, error);
+    good = good && open_out(&s, error) && (stream ? sample_stream(&s, error) : sample_all(&s, error)) && write_sheet(&s, error) &&
            write_codes(&s, error);
     if (good && s.refused)
         good = lv_error_set(error, LV_ERROR_FORMAT, "%" PRId64 " of the prompts could not be drawn", s.refused);
+    prompts_clear(&s.prompts);
     lv_writer_destroy(s.writer);
     lv_scorer_destroy(s.scorer);
     lv_painter_destroy(s.painter);
@@ -364,15 +379,15 @@ int cmd_sample(int argc, char **argv) {
         .usage = "lvrun sample CHECKPOINT --prompt TEXT... | --prompts FILE [options]",
         .about =
             "Draws pictures from text: a PNG each, named by prompt and seed; DIR/sheet.png with all of them above their\n"
-            "prompts; a JSON line each, on stdout and in DIR/samples.jsonl: prompt, seed, logprob (natural, of all its\n"
-            "tokens), file.\n"
+            "prompts (256 at most); a JSON line each, on stdout and in DIR/samples.jsonl: prompt, seed, logprob (natural, of\n"
+            "all its tokens, each among the codes of pictures and at temperature 1), file.\n"
             "\n"
             "The same checkpoint, prompt, seed and options give the same picture, whatever is drawn beside it (up to the\n"
             "rounding of matmuls of other batch sizes, which could turn one choice in millions). --rerank draws M pictures,\n"
             "asks the same model how likely it would describe each by the prompt (rerank_logprob), and keeps the best. A\n"
-            "prompt of more tokens than the model reads is cut, with a warning; an empty one is refused. --prompts - answers\n"
-            "each line of standard input as it comes, one it cannot draw by {\"prompt\", \"error\"}; the sheet is drawn at\n"
-            "the end.",
+            "prompt of more tokens than the model reads is cut, and characters that its tokenizer does not know are left out,\n"
+            "with a warning; an empty prompt is refused. --prompts - answers each line of standard input as it comes, one it\n"
+            "cannot draw by {\"prompt\", \"error\"}; the sheet is drawn at the end.",
         .examples =
             "  lvrun sample runs/biart/checkpoints/best.safetensors --prompt \"a red heart\" \"a blue heart\" --count 4\n"
             "  lvrun sample best.safetensors --prompts wishes.txt --temperature 0.9 --top-p 0.95 --seed 7\n"

@@ -75,7 +75,7 @@ static bool train_takes(const OpenModel *open, const char *tokens) {
 
 static bool read_rate(Options *options, const OpenModel *open, LvTrainOptions *t, LvError *error) {
     double base = model_rate(open), rate = NAN;
-    t->clip = train_takes(open, "text") ? 1 : 0;  // minGPT's
+    t->clip = train_takes(open, "text") || train_takes(open, "tokens") ? 1 : 0;  // minGPT's
     if (!number(options, "learning-rate", 0, &base, error) || !number(options, "lr", 0, &rate, error) ||
         !read_schedule(options, &t->schedule, error) || !integer(options, "warmup", 0, INT32_MAX, 0, &t->warmup, error) ||
         !number(options, "clip", 0, &t->clip, error)) {
@@ -121,7 +121,7 @@ static bool read_data(Options *options, LvTrainOptions *t, LvError *error) {
     if (!strcmp(options_get(options, "val-percent-check", ""), "0")) t->val_data = NULL;
     if (!t->train_data) {
         lv_error_set(error, LV_ERROR_USAGE, "--train-dir is missing");
-        return lv_error_hint(error, "--train-dir FOLDER of pictures, or --fake-data to try things without");
+        return lv_error_hint(error, "--train-dir FOLDER of pictures, text:PATH, or --fake-data to try things without");
     }
     if (!integer(options, "num-workers", 0, 256, 2, &workers, error)) return false;
     t->workers = (int)workers;

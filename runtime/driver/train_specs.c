@@ -3,8 +3,8 @@
 #include "train_options.h"
 
 const OptionSpec train_option_specs[] = {
-    {"train-dir", OPTION_VALUE, "DATA", "pictures: a folder of any depth, tar shards, LIST.tsv, COCO.json, fake:N"},
-    {"val-dir", OPTION_VALUE, "DATA", "pictures to validate with (default: no validation)"},
+    {"train-dir", OPTION_VALUE, "DATA", "pictures: a folder of any depth, tar shards, LIST.tsv, COCO.json, fake:N; text:PATH"},
+    {"val-dir", OPTION_VALUE, "DATA", "the same to validate with (default: no validation); text:PATH:90-100%, a part of it"},
     {"out", OPTION_VALUE, "DIR", "the run's folder (default runs/MODEL[-CONFIG]); run again, it goes on"},
     {"fresh", OPTION_FLAG, NULL, "throw away an earlier run in that folder"},
     {"epochs", OPTION_VALUE, "N", "passes over the pictures (default 30, unless --steps is given)"},

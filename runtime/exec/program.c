@@ -15,6 +15,7 @@ struct LvProgram {
     LvModule *module;
     void *memory[LV_ARENA_COUNT];  // the store's or, from GRADIENTS on, its own
     bool caches;                   // it is one of the store's users of caches
+    int64_t prepared;              // version of the variables that PREPARED was computed from, 0: none
     LvCall **calls;                // [step], NULL where the step is no library call
     char ***buffers;               // [step][operand]
     char **addresses;              // one block behind `buffers`
@@ -71,8 +72,8 @@ static bool prepare_calls(LvProgram *program, LvError *error) {
     program->calls = lv_calloc((size_t)plan->step_count + 1, sizeof *program->calls);
     for (int s = 0; s < plan->step_count; s++) {
         const LvStep *step = &plan->steps[s];
-        if (step->kind != LV_STEP_CONV && step->kind != LV_STEP_MATMUL) continue;
-        if (!program->device->ops->prepare(program->device, step, &program->calls[s], error)) {
+        if (step->kind != LV_STEP_CONV && step->kind != LV_STEP_MATMUL && step->kind != LV_STEP_LINEAR_LOSS) continue;
+        if (!program->device->ops->prepare(program->device, program->module, step, &program->calls[s], error)) {
             return lv_error_prefix(error, "step %d, %s", s, step->label ? step->label : "");
         }
     }
@@ -86,8 +87,8 @@ bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvP
     clock_gettime(CLOCK_MONOTONIC, &start);
     LvProgram *program = lv_calloc(1, sizeof *program);
     program->device = device, program->plan = plan, program->store = store;
-    device->ops->begin(device);
-    bool good = device->ops->load(device, plan, &program->module, &load, error) && allocate_arenas(program, error) &&
+    // memory first: a device may be making it ready while kernels are loaded
+    bool good = allocate_arenas(program, error) && device->ops->load(device, plan, &program->module, &load, error) &&
                 prepare_calls(program, error) && device->ops->event_create(device, &program->before, error) &&
                 device->ops->event_create(device, &program->after, error);
     if (!good) {
@@ -183,7 +184,8 @@ static bool run_step(LvProgram *program, int index, LvError *error) {
     switch (step->kind) {
         case LV_STEP_KERNEL: return ops->launch(device, program->module, step->kernel, buffers, step->scalars, error);
         case LV_STEP_CONV:
-        case LV_STEP_MATMUL: return ops->call(device, program->calls[index], buffers, error);
+        case LV_STEP_MATMUL:
+        case LV_STEP_LINEAR_LOSS: return ops->call(device, program->calls[index], buffers, error);
         case LV_STEP_COPY:
             lv_shape_bytes(step->operands[0].shape, step->operands[0].dtype, &bytes);
             return ops->copy(device, buffers[0], buffers[1], bytes, error);
@@ -199,8 +201,9 @@ static bool run_step(LvProgram *program, int index, LvError *error) {
 bool lv_program_run(LvProgram *program, LvError *error) {
     const LvPlan *plan = program->plan;
     const LvDeviceOps *ops = program->device->ops;
+    LvStore *store = program->store;
     ops->begin(program->device);
-    for (int s = 0; s < plan->step_count; s++) {
+    for (int s = program->prepared == store->version ? plan->prepare_count : 0; s < plan->step_count; s++) {
         if (program->profile) ops->record(program->device, program->before);
         if (!run_step(program, s, error)) {
             return lv_error_prefix(error, "step %d, %s", s, plan->steps[s].label ? plan->steps[s].label : "");
@@ -210,7 +213,14 @@ bool lv_program_run(LvProgram *program, LvError *error) {
             program->seconds[s] += ops->elapsed(program->device, program->before, program->after);
         }
     }
-    return ops->sync(program->device, error);
+    if (!ops->sync(program->device, error)) return false;
+    // What it writes itself, it has prepared nothing from.
+    program->prepared = plan->writes_variables ? ++store->version : store->version;
+    return true;
+}
+
+LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan) {
+    return device->ops->workspace(device, plan);
 }
 
 LvProgramInfo lv_program_info(const LvProgram *program) {

@@ -46,7 +46,7 @@ static void bench(LvDevice *device, Shape s, int64_t batch, int direction, LvDTy
         memset(buffers[i], 0, bytes);
     }
     double start = now(), best = 1e9, until;
-    bool good = device->ops->prepare(device, &step, &call, &error) && device->ops->call(device, call, buffers, &error);
+    bool good = device->ops->prepare(device, NULL, &step, &call, &error) && device->ops->call(device, call, buffers, &error);
     double prepare = now() - start;
     until = now() + 0.15;
     while (good && now() < until) {

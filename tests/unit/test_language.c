@@ -87,9 +87,9 @@ static void check_format(const char *path) {
 
 static void test_programs(void **state) {
     (void)state;
-    static const char *const folders[] = {"stdlib", "models", "tests/lang", false};
+    static const char *const folders[] = {"stdlib", "models", "examples", "tests/lang"};
     int count = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", LV_SOURCE_DIR, folders[i]);
         DIR *folder = opendir(path);

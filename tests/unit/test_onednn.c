@@ -77,7 +77,7 @@ static void run(LvDevice *device, Case *c, const char **name) {
     static char text[96];
     LvCall *call;
     LvError error = {0};
-    if (!device->ops->prepare(device, &c->step, &call, &error)) fail_msg("prepare: %s", error.message);
+    if (!device->ops->prepare(device, NULL, &c->step, &call, &error)) fail_msg("prepare: %s", error.message);
     if (!device->ops->call(device, call, c->buffers, &error)) fail_msg("call: %s", error.message);
     snprintf(text, sizeof text, "%s", device->ops->describe(call));
     *name = text;

@@ -15,6 +15,8 @@ static PrintTemplate find_template(const Node *node) {
     case OP_dynamic_slice: return print_dynamic_slice;
     case OP_dynamic_update: return print_dynamic_update;
     case OP_nearest_code: return print_nearest_code;
+    case OP_linear_cross_entropy:
+    case OP_linear_cross_entropy_grad: return print_linear_loss;
     case OP_attention: return print_attention_few(node, NULL, NULL) ? print_attention_few : print_attention;
     case OP_matmul: return print_matvec;
     case OP_attention_grad: return print_attention_grad;

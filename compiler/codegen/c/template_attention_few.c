@@ -144,6 +144,7 @@ static bool takes(const Node *node) {
         const Value *v = node->inputs[i];
         if (v->dtype != LV_F32 || !lv_layout_is_row_major(v->layout, v->shape.rank)) return false;
     }
+    if (node_float(node, ATTR_dropout, 0) > 0) return false;
     return q.dim[2] < FEW && lv_layout_is_row_major(node->results[0].layout, 4) && room_of(node, 1) <= MAX_ROOM;
 }
 

@@ -27,6 +27,7 @@ bool print_scatter_add(const Node *node, const char *name, LvText *out);
 bool print_dynamic_slice(const Node *node, const char *name, LvText *out);
 bool print_dynamic_update(const Node *node, const char *name, LvText *out);
 bool print_nearest_code(const Node *node, const char *name, LvText *out);
+bool print_linear_loss(const Node *node, const char *name, LvText *out);
 bool print_attention(const Node *node, const char *name, LvText *out);
 bool print_attention_few(const Node *node, const char *name, LvText *out);
 bool print_matvec(const Node *node, const char *name, LvText *out);

@@ -1,5 +1,6 @@
 // Kernels in C that are not printed from loop IR: data-dependent places (gather, scatter_add, dynamic_slice, dynamic_update),
-// nearest_code, attention and its gradient. Extents are literals in the text; OpenMP inside.
+// nearest_code, attention and its gradient. Extents are literals in the text; OpenMP inside. Of linear_cross_entropy the template
+// is only what happens between the library's matmuls (template_linear_loss.c): it is a call with a kernel.
 //
 // A kernel has the ABI of base/plan.h. Buffers: the node's inputs in order, then its results in order, all row-major and
 // none sharing storage with another, except that dynamic_update's result may be its input 0 (then only the update is written).
