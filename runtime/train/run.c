@@ -322,6 +322,7 @@ static void tell_memory(Run *run) {
         lv_text_printf(&line, " (%d convolutions are not measured yet: counted as direct)", workspace.unmeasured);
     }
     print_bytes(&line, "; beside it the program itself", run->program_bytes);
+    if (run->feed.codes) print_bytes(&line, ", the picture tokenizer", lv_coder_bytes(run->options->sources->coder));
     run_note(run, "%s", line.data);
     lv_text_free(&line);
 }
