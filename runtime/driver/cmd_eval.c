@@ -100,6 +100,6 @@ int cmd_eval(int argc, char **argv) {
         "reconstructions (mean over pictures of 10 log10(4 / mse), outputs clamped to [-1, 1]). Prints one JSON object.",
         "  lvrun eval runs/augvae/checkpoints/best.safetensors --val-dir pictures/val\n"
         "  lvrun eval models/augvae.lv --config tiny --weights W.safetensors --val-dir V --grid grid.png\n",
-        specs, 0, evaluate};
+        specs, 0, evaluate, NULL};
     return session_main(&command, argc, argv);
 }

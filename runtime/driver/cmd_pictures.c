@@ -175,7 +175,7 @@ int cmd_reconstruct(int argc, char **argv) {
         "or anything that --train-dir takes; each is resized and its centre cut out to the model's resolution.",
         "  lvrun reconstruct runs/augvae/checkpoints/best.safetensors cat.jpg dog.png --grid both.png\n"
         "  lvrun reconstruct models/augvae.lv --config tiny --weights W.safetensors pictures/val --out made\n",
-        reconstruct_specs, 1, reconstruct};
+        reconstruct_specs, 1, reconstruct, NULL};
     return session_main(&command, argc, argv);
 }
 
@@ -187,21 +187,6 @@ static const OptionSpec encode_specs[] = {
     SESSION_OPTIONS,
     {0},
 };
-
-// All codes in one tensor [pictures, codes], the names in the metadata `names`, a JSON list.
-static bool write_codes(const char *path, const LvPort *port, const LvText *codes, json_t *names, LvError *error) {
-    LvTensorFile *file = lv_tensor_file_create();
-    LvShape shape = port->shape;
-    shape.dim[0] = (int64_t)json_array_size(names);
-    void *data = lv_tensor_file_add(file, "tokens", port->dtype, shape);
-    memcpy(data, codes->data, codes->length);
-    char *list = json_dumps(names, JSON_COMPACT);
-    LvMetadata metadata = {"names", list ? list : "[]"};
-    bool good = lv_safetensors_write(path, lv_safetensors_at(file, 0), 1, &metadata, 1, error);
-    free(list);
-    lv_safetensors_free(file);
-    return good;
-}
 
 static bool encode(Session *s, LvError *error) {
     const char *out = options_get(&s->options, "out", "tokens.safetensors");
@@ -229,7 +214,7 @@ static bool encode(Session *s, LvError *error) {
         }
     }
     if (good && json_array_size(names) == 0) good = no_pictures(error);
-    good = good && write_codes(out, port, &codes, names, error);
+    good = good && pictures_write_codes(out, port->dtype, port->shape, codes.data, names, error);
     if (good)
         printf("%s: %zu pictures, %" PRId64 " codes each\n", out, json_array_size(names),
                lv_shape_elements(port->shape) / job.batch);
@@ -247,7 +232,7 @@ int cmd_encode(int argc, char **argv) {
         "Turns pictures into codes by the model's entry `encode`: a tensor `tokens` [pictures, codes] in a safetensors file,\n"
         "the pictures' names in its metadata.",
         "  lvrun encode runs/augvae/checkpoints/best.safetensors pictures/val --out val.safetensors\n",
-        encode_specs, 1, encode};
+        encode_specs, 1, encode, NULL};
     return session_main(&command, argc, argv);
 }
 
@@ -356,6 +341,6 @@ int cmd_decode(int argc, char **argv) {
         "lvrun decode MODEL TOKENS.safetensors [options]",
         "Turns codes, as `lvrun encode` writes them, into PNG by the model's entry `decode`.",
         "  lvrun decode runs/augvae/checkpoints/best.safetensors val.safetensors --out decoded\n",
-        decode_specs, 1, decode};
+        decode_specs, 1, decode, NULL};
     return session_main(&command, argc, argv);
 }

@@ -16,6 +16,8 @@ static const struct {
     {"reconstruct", cmd_reconstruct, "pictures through a model and back, as PNG"},
     {"encode", cmd_encode, "pictures to codes"},
     {"decode", cmd_decode, "codes to pictures"},
+    {"sample", cmd_sample, "pictures from text"},
+    {"caption", cmd_caption, "text from pictures"},
     {"info", cmd_info, "what a model, an artifact or a checkpoint holds"},
     {"call", cmd_call, "run an entry of a model on tensors from a file"},
     {"bench", cmd_bench, "time an entry: step, memory, compiling"},

@@ -82,6 +82,8 @@ static bool parse_option(Options *options, bool settings, int argc, char **argv,
         if (is_set) return take_setting(options, value, error);
         if (spec->kind == OPTION_NUMBERS && !equals) value = several_numbers(options->arena, value, argc, argv, at);
         lv_vec_push(&options->given, (struct OptionGiven){spec, value, NULL});
+        while (spec->kind == OPTION_WORDS && !equals && *at + 1 < argc && looks_like_value(argv[*at + 1]))
+            lv_vec_push(&options->given, (struct OptionGiven){spec, argv[++*at], NULL});
         return true;
     }
     if (!strncmp(name, "no-", 3) && (spec = find_spec(options->specs, name + 3)) && spec->kind == OPTION_FLAG && !value) {

@@ -11,7 +11,8 @@
 #include "base/text.h"
 #include "base/vec.h"
 
-typedef enum { OPTION_FLAG, OPTION_VALUE, OPTION_NUMBERS } OptionKind;  // numbers: one or several words
+// Numbers: one or several words, a list. Words: all up to the next option, each as if the option stood before it.
+typedef enum { OPTION_FLAG, OPTION_VALUE, OPTION_NUMBERS, OPTION_WORDS } OptionKind;
 
 typedef struct {
     const char *name;   // with '-': "weights-out"

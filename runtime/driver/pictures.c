@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "data/transforms.h"
+#include "io/safetensors.h"
 
 static bool add_word(Pictures *p, const char *word, LvError *error) {
     struct stat info;
@@ -55,4 +56,18 @@ void pictures_name_for(const PictureItem *item, LvText *out) {
     out->length = 0;
     for (size_t i = 0; i < length; i++) lv_text_putc(out, name[i] == '/' ? '_' : name[i]);
     lv_text_puts(out, ".png");
+}
+
+bool pictures_write_codes(const char *path, LvDType dtype, LvShape shape, const void *codes, const json_t *names, LvError *error) {
+    LvTensorFile *file = lv_tensor_file_create();
+    size_t bytes = 0;
+    shape.dim[0] = (int64_t)json_array_size(names);
+    void *data = lv_tensor_file_add(file, "tokens", dtype, shape);
+    if (lv_shape_bytes(shape, dtype, &bytes) && bytes) memcpy(data, codes, bytes);
+    char *list = json_dumps(names, JSON_COMPACT);
+    LvMetadata metadata = {"names", list ? list : "[]"};
+    bool good = lv_safetensors_write(path, lv_safetensors_at(file, 0), 1, &metadata, 1, error);
+    free(list);
+    lv_safetensors_free(file);
+    return good;
 }

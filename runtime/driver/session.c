@@ -97,7 +97,8 @@ int session_main(const SessionCommand *command, int argc, char **argv) {
                                 command->least ? "MODEL and what to work on" : "MODEL");
             lv_error_hint(&error, "usage: %s", command->usage);
         }
-        good = good && open_session(&session, &error) && command->work(&session, &error);
+        good = good && (!command->check || command->check(&session.options, &error)) && open_session(&session, &error) &&
+               command->work(&session, &error);
         if (!good) code = command_fail(&error);
     }
     lv_store_destroy(session.store);

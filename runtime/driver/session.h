@@ -20,6 +20,7 @@ typedef struct {
     const OptionSpec *specs;
     size_t least;
     bool (*work)(Session *session, LvError *error);
+    bool (*check)(Options *options, LvError *error);  // before anything is opened; may be NULL
 } SessionCommand;
 int session_main(const SessionCommand *command, int argc, char **argv);
 

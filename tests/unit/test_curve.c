@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "data/picture.h"
+#include "io/contact.h"
 #include "io/curve.h"
 #include "io/sheet.h"
 
@@ -121,9 +122,43 @@ static void sheet(void **state) {
     lv_sheet_destroy(pairs);
 }
 
+// Pictures of 3 x 3 are enlarged to 129; labels of every kind: none, long, one word wider than the picture, of other scripts,
+// bytes that are no UTF-8. The picture's own pixels are where they must be, text is drawn, the limit holds.
+static void contact(void **state) {
+    (void)state;
+    static const char *const labels[] = {
+        "", "a red heart", "the quick brown fox jumps over the lazy dog and over and over again until no line is left for it",
+        "Donaudampfschifffahrtsgesellschaftskapitaenskajuetenschluessel",
+        "\xE7\x8C\xAB \xD0\xBA\xD0\xBE\xD1\x82 \xF0\x9F\x98\xBA",
+        "\xFF\xC0\x80 \xED\xA0\x80 \xF4\x90\x80\x80 \xE2\x82", "two\nlines\tand\x01 more", "beyond the limit"};
+    char path[128];
+    float red[27];
+    LvError error = {0};
+    for (int i = 0; i < 27; i++) red[i] = i < 9 ? 1 : -1;
+    LvContact *sheet = lv_contact_create(3, 3, 7);
+    assert_false(lv_contact_save(sheet, in(path, "contact.png"), &error));
+    lv_error_clear(&error);
+    for (size_t i = 0; i < sizeof labels / sizeof *labels; i++) lv_contact_add(sheet, red, labels[i]);
+    assert_int_equal(lv_contact_count(sheet), 7);
+    assert_true(lv_contact_save(sheet, path, &error));
+    assert_int_equal(coloured(path), 7 * 129 * 129);
+    LvPicture picture;
+    assert_true(lv_picture_load(&picture, path, &error));
+    assert_int_equal(picture.width, 3 * 137 + 8);
+    int dark = 0;
+    for (int i = 0; i < picture.width * picture.height; i++) dark += picture.pixels[3 * i] < 128;
+    assert_true(dark > 200);
+    lv_picture_free(&picture);
+    assert_false(lv_contact_save(sheet, "/nonexistent/contact.png", &error));
+    assert_non_null(strstr(error.message, "/nonexistent/contact.png"));
+    lv_error_clear(&error);
+    lv_contact_destroy(sheet);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(drawn), cmocka_unit_test(odd_numbers), cmocka_unit_test(from_log), cmocka_unit_test(nowhere), cmocka_unit_test(sheet),
+        cmocka_unit_test(contact),
     };
     return cmocka_run_group_tests_name("curve", tests, setup, teardown);
 }
