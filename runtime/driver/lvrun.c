@@ -18,6 +18,7 @@ static const struct {
     {"decode", cmd_decode, "codes to pictures"},
     {"sample", cmd_sample, "pictures from text"},
     {"caption", cmd_caption, "text from pictures"},
+    {"tokenizer", cmd_tokenizer, "make a tokenizer of captions; texts to ids and back"},
     {"info", cmd_info, "what a model, an artifact or a checkpoint holds"},
     {"call", cmd_call, "run an entry of a model on tensors from a file"},
     {"bench", cmd_bench, "time an entry: step, memory, compiling"},

@@ -1,4 +1,5 @@
-// Of the tokens that begin leftmost, the longest. The patterns lie sorted; each further byte of the text narrows a range of them.
+// Of the tokens that begin leftmost, the longest. The patterns lie sorted; each further byte of the text narrows a range of
+// them.
 #include "text/added.h"
 
 #include <stdlib.h>

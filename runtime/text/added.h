@@ -17,14 +17,18 @@ typedef struct {
 
 // Some of the added tokens, ready to be searched for.
 typedef struct {
-    struct AddedPattern { const char *text; uint32_t length; const AddedToken *token; } *patterns;  // by text; no two alike
+    struct AddedPattern {
+        const char *text;
+        uint32_t length;
+        const AddedToken *token;
+    } *patterns;  // by text; no two alike
     size_t count;
     size_t first[257];  // patterns that begin with byte b: [first[b], first[b + 1])
 } AddedSet;
 
 typedef struct {
     LV_VEC(AddedToken) tokens;
-    Vocabulary vocabulary;    // of these alone
+    Vocabulary vocabulary;     // of these alone
     AddedSet raw, normalized;  // searched for before and after normalizing
     LvArena *arena;
 } AddedTokens;
@@ -39,8 +43,8 @@ bool added_finish(AddedTokens *added, const Normalizer *steps, size_t step_count
 typedef struct {
     const AddedSet *set;
     const char *text;
-    size_t length, at, kept;      // search from `at`; before `kept` all is told
-    const AddedToken *waiting;    // found, told after the text before it
+    size_t length, at, kept;    // search from `at`; before `kept` all is told
+    const AddedToken *waiting;  // found, told after the text before it
     size_t waiting_end;
 } AddedWalk;
 

@@ -1,5 +1,5 @@
-// Byte-pair encoding (Sennrich et al., 2016): of all neighbours that have a merge, the one of least rank, and of those the leftmost,
-// becomes one; until none has. Short words are searched anew each time; long ones keep a heap, O(n log n).
+// Byte-pair encoding (Sennrich et al., 2016): of all neighbours that have a merge, the one of least rank, and of those the
+// leftmost, becomes one; until none has. Short words are searched anew each time; long ones keep a heap, O(n log n).
 #include "text/bpe.h"
 
 #include <stdio.h>
@@ -53,7 +53,8 @@ static bool no_such_token(const char *text, size_t length, uint32_t rank, LvErro
 
 bool bpe_add_merge(Bpe *bpe, const char *left, size_t left_length, const char *right, size_t right_length, uint32_t rank,
                    LvError *error) {
-    int32_t a = vocabulary_find(&bpe->vocabulary, left, left_length), b = vocabulary_find(&bpe->vocabulary, right, right_length);
+    int32_t a = vocabulary_find(&bpe->vocabulary, left, left_length),
+            b = vocabulary_find(&bpe->vocabulary, right, right_length);
     if (a < 0) return no_such_token(left, left_length, rank, error);
     if (b < 0) return no_such_token(right, right_length, rank, error);
     size_t cut = bpe->prefix_length < right_length ? bpe->prefix_length : right_length;

@@ -10,7 +10,7 @@ typedef LV_VEC(int32_t) Symbols;
 typedef struct {
     uint64_t pair;  // left id << 32 | right id
     uint32_t rank;
-    int32_t id;     // what the two become; -1: a free slot
+    int32_t id;  // what the two become; -1: a free slot
 } Merge;
 
 enum { SMALL_LETTERS = 0x180 };  // beyond all letters of the byte alphabet
@@ -21,10 +21,10 @@ typedef struct {
     size_t merge_slots, merge_count;
     char *prefix, *suffix;  // continuing_subword_prefix, end_of_word_suffix; "" if none
     size_t prefix_length, suffix_length;
-    int32_t unknown;        // id, -1: none, characters that have no token are dropped
+    int32_t unknown;  // id, -1: none, characters that have no token are dropped
     bool fuse_unknown, byte_fallback, ignore_merges;
-    int32_t byte_tokens[256];                                       // `<0x0A>`; -1
-    int32_t letters[SMALL_LETTERS], last_letters[SMALL_LETTERS];    // ids of characters, within and at the end of a word; -1
+    int32_t byte_tokens[256];                                     // `<0x0A>`; -1
+    int32_t letters[SMALL_LETTERS], last_letters[SMALL_LETTERS];  // ids of characters, within and at the end of a word; -1
 } Bpe;
 
 struct BpeNode {

@@ -1,6 +1,6 @@
-// CLIP's vocabulary as its authors published it: a head line, then a merge a line in order of rank. The tokens are the 256 letters of
-// the byte alphabet, the same with `</w>`, what each merge makes, and the two special ones; only as many merges count as CLIP's
-// 49,408 tokens have room for.
+// CLIP's vocabulary as its authors published it: a head line, then a merge a line in order of rank. The tokens are the 256
+// letters of the byte alphabet, the same with `</w>`, what each merge makes, and the two special ones; only as many merges
+// count as CLIP's 49,408 tokens have room for.
 #include <stdlib.h>
 #include <string.h>
 

@@ -29,7 +29,8 @@ static bool hand_on(const Cutter *cutter, size_t step, const char *text, Pending
 }
 
 // A part of the text, a match of the pattern or what stands between two; together they are the whole text, in order.
-static bool add_part(const Cutter *cutter, size_t step, const char *text, Pending *pending, bool match, size_t begin, size_t end) {
+static bool add_part(const Cutter *cutter, size_t step, const char *text, Pending *pending, bool match, size_t begin,
+                     size_t end) {
     bool joins = false;
     switch (cutter->cuts[step].behavior) {
         case SPLIT_REMOVED:

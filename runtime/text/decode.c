@@ -53,8 +53,10 @@ static void join_bytes(const Texts *in, Texts *out) {
 
 static void join_strip(const Join *join, const char *token, size_t length, LvText *out) {
     size_t begin = 0, end = length, size = join->content_length;
-    for (uint32_t i = 0; i < join->start && end - begin >= size && !memcmp(token + begin, join->content, size); i++) begin += size;
-    for (uint32_t i = 0; i < join->stop && end - begin >= size && !memcmp(token + end - size, join->content, size); i++) end -= size;
+    for (uint32_t i = 0; i < join->start && end - begin >= size && !memcmp(token + begin, join->content, size); i++)
+        begin += size;
+    for (uint32_t i = 0; i < join->stop && end - begin >= size && !memcmp(token + end - size, join->content, size); i++)
+        end -= size;
     lv_text_append(out, token + begin, end - begin);
 }
 
@@ -74,7 +76,10 @@ static int fallback_byte(const char *token, size_t length) {
     int value = 0;
     for (int i = 3; i < 5; i++) {
         char c = token[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                           : -1;
         if (digit < 0) return -1;
         value = value * 16 + digit;
     }

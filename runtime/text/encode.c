@@ -8,8 +8,8 @@
 
 typedef struct {
     const LvTokenizer *tokenizer;
-    LvText normal;    // a piece in normal form
-    LvText *rooms;    // [cuts]
+    LvText normal;  // a piece in normal form
+    LvText *rooms;  // [cuts]
     BpeScratch scratch;
     Symbols ids;
 } Encoder;
@@ -32,7 +32,8 @@ static bool encode_piece(Encoder *e, const char *text, size_t length, LvError *e
     added_walk(&walk, &t->added.normalized, lv_text_get(&e->normal), e->normal.length);
     while (added_next(&walk, &token, &begin, &end)) {
         if (token) lv_vec_push(&e->ids, token->id);
-        else if (!cut_text(t->cuts.data, t->cuts.count, e->rooms, walk.text + begin, end - begin, (WordTaker){take_word, e}, error)) {
+        else if (!cut_text(t->cuts.data, t->cuts.count, e->rooms, walk.text + begin, end - begin, (WordTaker){take_word, e},
+                           error)) {
             return false;
         }
     }
@@ -55,7 +56,8 @@ bool lv_tokenizer_encode(const LvTokenizer *tokenizer, const char *text, size_t 
                          LvError *error) {
     Encoder e = {.tokenizer = tokenizer};
     LvText whole = {0};
-    if (length > MAX_TEXT) return lv_error_set(error, LV_ERROR_FORMAT, "a text of %zu bytes; the longest taken is %d", length, MAX_TEXT);
+    if (length > MAX_TEXT)
+        return lv_error_set(error, LV_ERROR_FORMAT, "a text of %zu bytes; the longest taken is %d", length, MAX_TEXT);
     if (!utf8_is_whole(text, length)) {
         utf8_append_lossy(&whole, text, length);
         text = whole.data, length = whole.length;
@@ -78,8 +80,8 @@ bool lv_tokenizer_encode(const LvTokenizer *tokenizer, const char *text, size_t 
     return good;
 }
 
-bool lv_tokenizer_caption(const LvTokenizer *tokenizer, const char *text, size_t length, int32_t end_id, size_t count, int32_t *out,
-                          bool *truncated, LvError *error) {
+bool lv_tokenizer_caption(const LvTokenizer *tokenizer, const char *text, size_t length, int32_t end_id, size_t count,
+                          int32_t *out, bool *truncated, LvError *error) {
     LvTokenIds ids = {0};
     size_t put = 0;
     if (truncated) *truncated = false;

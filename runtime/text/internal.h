@@ -23,6 +23,9 @@ typedef struct {
     Pattern *pattern;
 } Cut;  // a step of the pre-tokenizer
 
+// GPT-2's words, those of a ByteLevel that has no others. As in its authors' encoder.py.
+#define GPT2_WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
 typedef enum {
     JOIN_BYTES,     // letters of the byte alphabet to bytes, all tokens to one text
     JOIN_REPLACE,   // every match of `pattern` by `content`
@@ -50,7 +53,7 @@ struct LvTokenizer {
     AddedTokens added;
     LV_VEC(int32_t) before, after;  // what the post-processor puts around a text
     LV_VEC(Join) joins;
-    bool has_decoder;               // none: tokens with spaces between
+    bool has_decoder;  // none: tokens with spaces between
     int32_t vocabulary, end;
 };
 

@@ -24,11 +24,13 @@ static inline bool json_take_text(const json_t *object, const char *name, const 
     return true;
 }
 
-static inline bool json_take_integer(const json_t *object, const char *name, int64_t low, int64_t high, int64_t *value, LvError *error) {
+static inline bool json_take_integer(const json_t *object, const char *name, int64_t low, int64_t high, int64_t *value,
+                                     LvError *error) {
     const json_t *member = json_object_get(object, name);
     if (!member || json_is_null(member)) return true;
     if (!json_is_integer(member) || json_integer_value(member) < low || json_integer_value(member) > high) {
-        return lv_error_set(error, LV_ERROR_FORMAT, "'%s' is no number from %lld to %lld", name, (long long)low, (long long)high);
+        return lv_error_set(error, LV_ERROR_FORMAT, "'%s' is no number from %lld to %lld", name, (long long)low,
+                            (long long)high);
     }
     *value = json_integer_value(member);
     return true;

@@ -62,7 +62,8 @@ static bool normal_form(LvText *text, bool compose, bool compatible, LvError *er
     }
     order_marks(&codes);
     if (good && compose) {
-        utf8proc_ssize_t count = utf8proc_normalize_utf32(codes.data, (utf8proc_ssize_t)codes.count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        utf8proc_ssize_t count =
+            utf8proc_normalize_utf32(codes.data, (utf8proc_ssize_t)codes.count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
         good = count >= 0;
         if (good) codes.count = (size_t)count;
     }
@@ -101,7 +102,8 @@ bool replace_all(const Pattern *pattern, const char *content, size_t content_len
         lv_text_append(out, content, content_length);
         kept = end;
         if (out->length > MAX_TEXT) {
-            good = lv_error_set(error, LV_ERROR_FORMAT, "a text grows over %d bytes by what the tokenizer puts into it", MAX_TEXT);
+            good =
+                lv_error_set(error, LV_ERROR_FORMAT, "a text grows over %d bytes by what the tokenizer puts into it", MAX_TEXT);
             break;
         }
     }

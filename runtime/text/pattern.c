@@ -1,6 +1,6 @@
 // Searching with PCRE2, and its bounds:
-// - PCRE2 counts the steps of one start position; a start that needs more than FIRST_STEPS is tried again with more, and what it
-//   may use is taken from the search's budget. So the whole takes at most length * FIRST_STEPS + budget steps.
+// - PCRE2 counts the steps of one start position; a start that needs more than FIRST_STEPS is tried again with more, and what
+//   it may use is taken from the search's budget. So the whole takes at most length * FIRST_STEPS + budget steps.
 // - Running along a text costs no steps: on long texts the clock is looked at between windows of start positions.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/pattern.h"
@@ -14,13 +14,13 @@
 #include "text/utf8.h"
 
 enum {
-    MAX_REGEX = 16384,        // longer ones are no tokenizer's; bounds the time of compiling
+    MAX_REGEX = 16384,  // longer ones are no tokenizer's; bounds the time of compiling
     FIRST_STEPS = 10000,
-    MAX_STEPS = 40960000,     // FIRST_STEPS * 16^3
-    BUDGET = 64000000,        // steps, and 64 more per byte of text
+    MAX_STEPS = 40960000,  // FIRST_STEPS * 16^3
+    BUDGET = 64000000,     // steps, and 64 more per byte of text
     HEAP_KIB = 65536,
-    LONG_TEXT = 65536,        // bytes from which the clock is watched
-    WINDOW = 8192,            // start positions between two looks at it
+    LONG_TEXT = 65536,  // bytes from which the clock is watched
+    WINDOW = 8192,      // start positions between two looks at it
     MAX_SECONDS = 20,
 };
 
@@ -39,7 +39,8 @@ static bool compile_error(int number, size_t offset, LvError *error) {
 bool pattern_regex(Pattern **pattern, const char *regex, size_t length, LvError *error) {
     LvText text = {0};
     if (length > MAX_REGEX) {
-        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "a regular expression of %zu bytes; the longest taken is %d", length, MAX_REGEX);
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "a regular expression of %zu bytes; the longest taken is %d", length,
+                            MAX_REGEX);
     }
     if (!pattern_translate(regex, length, &text, error)) return lv_text_free(&text), false;
     pcre2_compile_context *context = pcre2_compile_context_create(NULL);
@@ -113,8 +114,8 @@ static bool match_within(PatternSearch *search, size_t last, int *answer, LvErro
     pcre2_set_offset_limit(search->context, last);
     for (uint32_t steps = FIRST_STEPS;;) {
         pcre2_set_match_limit(search->context, steps);
-        *answer = pcre2_match(search->pattern->code, (PCRE2_SPTR)search->text, search->length, search->at, options, search->data,
-                              search->context);
+        *answer = pcre2_match(search->pattern->code, (PCRE2_SPTR)search->text, search->length, search->at, options,
+                              search->data, search->context);
         if (*answer == PCRE2_ERROR_JIT_STACKLIMIT) {
             options |= PCRE2_NO_JIT;  // the interpreter has the heap
         } else if (*answer == PCRE2_ERROR_MATCHLIMIT) {
@@ -138,7 +139,8 @@ static bool match_regex(PatternSearch *search, bool *found, size_t *begin, size_
         while (last < search->length && !utf8_is_start(search->text[last])) last++;
         int answer;
         if (!match_within(search, last, &answer, error)) return false;
-        if (search->started && now() - search->started > (int64_t)MAX_SECONDS * 1000000000) return takes_too_long(search, error);
+        if (search->started && now() - search->started > (int64_t)MAX_SECONDS * 1000000000)
+            return takes_too_long(search, error);
         if (answer >= 0) {
             const size_t *pair = pcre2_get_ovector_pointer(search->data);
             *found = true;

@@ -13,10 +13,15 @@
 
 // As the inside of a class.
 #define SPACE "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-#define NOT_SPACE                                                                                        \
-    "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}"       \
+#define NOT_SPACE                                                                                   \
+    "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}" \
     "\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-#define WORD "\\p{L}\\p{M}\\p{N}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+// Oniguruma's \w: letters and what else is Alphabetic, marks, connectors, digits; outside brackets, by a table of its own, also the
+// other numbers of Latin-1.
+#define WORD_IN_BRACKETS                                                                             \
+    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}" \
+    "\\x{1f170}-\\x{1f189}"
+#define WORD WORD_IN_BRACKETS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 #define HEX "0-9A-Fa-f"
 #define NOT_HEX "\\x{0}-\\x{2f}\\x{3a}-\\x{40}\\x{47}-\\x{60}\\x{67}-\\x{10ffff}"
 
@@ -28,31 +33,63 @@ typedef struct {
 } Reader;
 
 static bool refuse(const Reader *r, const char *what) {
-    return lv_error_set(r->error, LV_ERROR_UNSUPPORTED, "a regular expression has %s near its byte %zu, which is not supported", what,
-                        r->at);
+    return lv_error_set(r->error, LV_ERROR_UNSUPPORTED, "a regular expression has %s near its byte %zu, which is not supported",
+                        what, r->at);
 }
 
-static char peek(const Reader *r, size_t ahead) {
-    return r->at + ahead < r->length ? r->text[r->at + ahead] : 0;
-}
+static char peek(const Reader *r, size_t ahead) { return r->at + ahead < r->length ? r->text[r->at + ahead] : 0; }
 
 // ---- properties
 
-static const struct { const char *name, *category; } categories[] = {
-    {"letter", "L"}, {"uppercaseletter", "Lu"}, {"lowercaseletter", "Ll"}, {"titlecaseletter", "Lt"}, {"casedletter", "L&"},
-    {"modifierletter", "Lm"}, {"otherletter", "Lo"}, {"mark", "M"}, {"nonspacingmark", "Mn"}, {"spacingmark", "Mc"},
-    {"enclosingmark", "Me"}, {"number", "N"}, {"decimalnumber", "Nd"}, {"digit", "Nd"}, {"letternumber", "Nl"}, {"othernumber", "No"},
-    {"symbol", "S"}, {"mathsymbol", "Sm"}, {"currencysymbol", "Sc"}, {"modifiersymbol", "Sk"}, {"othersymbol", "So"},
-    {"punctuation", "P"}, {"connectorpunctuation", "Pc"}, {"dashpunctuation", "Pd"}, {"openpunctuation", "Ps"},
-    {"closepunctuation", "Pe"}, {"initialpunctuation", "Pi"}, {"finalpunctuation", "Pf"}, {"otherpunctuation", "Po"},
-    {"separator", "Z"}, {"spaceseparator", "Zs"}, {"lineseparator", "Zl"}, {"paragraphseparator", "Zp"}, {"other", "C"},
-    {"control", "Cc"}, {"format", "Cf"}, {"surrogate", "Cs"}, {"privateuse", "Co"}, {"unassigned", "Cn"}, {"any", "Any"},
+static const struct {
+    const char *name, *category;
+} categories[] = {
+    {"letter", "L"},
+    {"uppercaseletter", "Lu"},
+    {"lowercaseletter", "Ll"},
+    {"titlecaseletter", "Lt"},
+    {"casedletter", "L&"},
+    {"modifierletter", "Lm"},
+    {"otherletter", "Lo"},
+    {"mark", "M"},
+    {"nonspacingmark", "Mn"},
+    {"spacingmark", "Mc"},
+    {"enclosingmark", "Me"},
+    {"number", "N"},
+    {"decimalnumber", "Nd"},
+    {"digit", "Nd"},
+    {"letternumber", "Nl"},
+    {"othernumber", "No"},
+    {"symbol", "S"},
+    {"mathsymbol", "Sm"},
+    {"currencysymbol", "Sc"},
+    {"modifiersymbol", "Sk"},
+    {"othersymbol", "So"},
+    {"punctuation", "P"},
+    {"connectorpunctuation", "Pc"},
+    {"dashpunctuation", "Pd"},
+    {"openpunctuation", "Ps"},
+    {"closepunctuation", "Pe"},
+    {"initialpunctuation", "Pi"},
+    {"finalpunctuation", "Pf"},
+    {"otherpunctuation", "Po"},
+    {"separator", "Z"},
+    {"spaceseparator", "Zs"},
+    {"lineseparator", "Zl"},
+    {"paragraphseparator", "Zp"},
+    {"other", "C"},
+    {"control", "Cc"},
+    {"format", "Cf"},
+    {"surrogate", "Cs"},
+    {"privateuse", "Co"},
+    {"unassigned", "Cn"},
+    {"any", "Any"},
 };
 // Properties of PCRE2 that are neither category nor script.
 static const char *const binaries[] = {"alphabetic", "uppercase", "lowercase", "ideographic", "emoji", "extendedpictographic"};
 // Of Oniguruma, with a meaning that PCRE2 has under no name, or another under the same.
-static const char *const strange[] = {"alnum", "alpha", "ascii", "blank", "cntrl", "graph", "print", "punct", "space", "upper",
-                                      "lower", "word", "xdigit", "xposixpunct"};
+static const char *const strange[] = {"alnum", "alpha", "ascii", "blank", "cntrl", "graph",  "print",
+                                      "punct", "space", "upper", "lower", "word",  "xdigit", "xposixpunct"};
 
 static bool listed(const char *name, const char *const *names, size_t count) {
     for (size_t i = 0; i < count; i++) {
@@ -118,7 +155,7 @@ static const char *class_text(char letter, bool inside) {
     switch (letter) {
         case 's': return inside ? SPACE : "[" SPACE "]";
         case 'S': return inside ? NOT_SPACE : "[^" SPACE "]";
-        case 'w': return inside ? WORD : "[" WORD "]";
+        case 'w': return inside ? WORD_IN_BRACKETS : "[" WORD "]";
         case 'W': return inside ? NULL : "[^" WORD "]";
         case 'd': return "\\p{Nd}";
         case 'D': return "\\P{Nd}";
@@ -171,8 +208,8 @@ static bool brackets(Reader *r) {
     return r->at++, true;
 }
 
-// `(?` and the letters after it: flags, at the first of them. Flags for the rest of a group reach over `|` in one syntax and not in
-// the other, but mean the same at the very beginning.
+// `(?` and the letters after it: flags, at the first of them. Flags for the rest of a group reach over `|` in one syntax and
+// not in the other, but mean the same at the very beginning.
 static bool flags(Reader *r, bool first) {
     for (; r->at < r->length && strchr("im-", r->text[r->at]); r->at++) {
         lv_text_putc(r->out, r->text[r->at] == 'm' ? 's' : r->text[r->at]);

@@ -6,8 +6,8 @@
 #include "text/internal.h"
 #include "text/json.h"
 
-// Values that a file may hold. Each costs up to some 130 bytes of memory while it is read; the largest tokenizers in use have two
-// million.
+// Values that a file may hold. Each costs up to some 130 bytes of memory while it is read; the largest tokenizers in use have
+// two million.
 enum { MAX_VALUES = 4000000 };
 
 static bool too_many_values(const char *text, size_t length) {
@@ -28,7 +28,8 @@ static bool read_vocabulary(LvTokenizer *t, const json_t *json, LvError *error) 
     json_t *id;
     if (!json_is_object(json)) return lv_error_set(error, LV_ERROR_FORMAT, "the model has no 'vocab'");
     json_object_foreach((json_t *)json, token, id) {
-        if (!json_is_integer(id)) return lv_error_set(error, LV_ERROR_FORMAT, "the token '%.100s' has no whole number for its id", token);
+        if (!json_is_integer(id))
+            return lv_error_set(error, LV_ERROR_FORMAT, "the token '%.100s' has no whole number for its id", token);
         if (!vocabulary_add(&t->bpe.vocabulary, token, strlen(token), json_integer_value(id), error)) return false;
     }
     return true;
@@ -90,8 +91,7 @@ static bool read_model(LvTokenizer *t, const json_t *json, LvError *error) {
         !json_take_flag(json, "byte_fallback", &bpe->byte_fallback, error) ||
         !json_take_flag(json, "ignore_merges", &bpe->ignore_merges, error) ||
         !json_take_text(json, "unk_token", &unknown, &unknown_length, error) ||
-        !read_vocabulary(t, json_object_get(json, "vocab"), error) ||
-        !read_merges(t, json_object_get(json, "merges"), error)) {
+        !read_vocabulary(t, json_object_get(json, "vocab"), error) || !read_merges(t, json_object_get(json, "merges"), error)) {
         return false;
     }
     if (unknown) bpe->unknown = vocabulary_find(&bpe->vocabulary, unknown, unknown_length);
@@ -114,7 +114,8 @@ static bool read_added(LvTokenizer *t, const json_t *json, LvError *error) {
     const char *text = NULL;
     size_t length = 0;
     int64_t id = -1;
-    if (!json_take_text(json, "content", &text, &length, error) || !json_take_integer(json, "id", 0, MAX_TOKENS - 1, &id, error)) {
+    if (!json_take_text(json, "content", &text, &length, error) ||
+        !json_take_integer(json, "id", 0, MAX_TOKENS - 1, &id, error)) {
         return false;
     }
     if (!text || id < 0) return lv_error_set(error, LV_ERROR_FORMAT, "an added token lacks its 'content' or 'id'");
@@ -127,12 +128,13 @@ static bool read_added(LvTokenizer *t, const json_t *json, LvError *error) {
     token.normalized = !token.special;
     if (!json_take_flag(json, "normalized", &token.normalized, error) ||
         !json_take_flag(json, "single_word", &token.single_word, error) ||
-        !json_take_flag(json, "lstrip", &token.left_strip, error) || !json_take_flag(json, "rstrip", &token.right_strip, error)) {
+        !json_take_flag(json, "lstrip", &token.left_strip, error) ||
+        !json_take_flag(json, "rstrip", &token.right_strip, error)) {
         return false;
     }
     if (id != expected_id(t, &token)) {
-        return lv_error_set(error, LV_ERROR_FORMAT, "the added token '%.100s' has the id %lld where %lld is due", text, (long long)id,
-                            (long long)expected_id(t, &token));
+        return lv_error_set(error, LV_ERROR_FORMAT, "the added token '%.100s' has the id %lld where %lld is due", text,
+                            (long long)id, (long long)expected_id(t, &token));
     }
     return added_push(&t->added, token, error);
 }
@@ -152,7 +154,8 @@ static bool read_all_added(LvTokenizer *t, const json_t *json, LvError *error) {
 // ---- the whole
 
 static int32_t find_end(const LvTokenizer *t) {
-    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "[SEP]", "<|im_end|>", "<|eot_id|>"};
+    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "</s>",       "<eos>",
+                                        "[EOS]",         "[SEP]",           "<|im_end|>", "<|eot_id|>"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         int32_t id = lv_tokenizer_id(t, names[i], strlen(names[i]));
         if (id >= 0) return id;
@@ -163,7 +166,8 @@ static int32_t find_end(const LvTokenizer *t) {
 static bool read_root(LvTokenizer *t, const json_t *root, LvError *error) {
     if (!json_is_object(root)) return lv_error_set(error, LV_ERROR_FORMAT, "is no tokenizer.json");
     if (!read_normalizer(t, json_object_get(root, "normalizer"), error) ||
-        !read_pre_tokenizer(t, json_object_get(root, "pre_tokenizer"), error) || !read_model(t, json_object_get(root, "model"), error) ||
+        !read_pre_tokenizer(t, json_object_get(root, "pre_tokenizer"), error) ||
+        !read_model(t, json_object_get(root, "model"), error) ||
         !read_all_added(t, json_object_get(root, "added_tokens"), error)) {
         return false;
     }

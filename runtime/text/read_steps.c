@@ -1,5 +1,5 @@
-// The lists of steps in a tokenizer.json: normalizer, pre-tokenizer, decoder, post-processor. A kind of step that is not here is
-// refused by its name: leaving it out would give other ids.
+// The lists of steps in a tokenizer.json: normalizer, pre-tokenizer, decoder, post-processor. A kind of step that is not here
+// is refused by its name: leaving it out would give other ids.
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +32,8 @@ static bool read_sequence(LvTokenizer *t, const json_t *json, const char *name, 
 
 // {"String": "a"} or {"Regex": "a+"}.
 static bool read_pattern(const json_t *json, Pattern **pattern, LvError *error) {
-    const json_t *object = json_object_get(json, "pattern"), *text = json_object_get(object, "String"), *regex = text ? NULL : json_object_get(object, "Regex");
+    const json_t *object = json_object_get(json, "pattern"), *text = json_object_get(object, "String"),
+                 *regex = text ? NULL : json_object_get(object, "Regex");
     if (json_is_string(text) && json_string_length(text)) {
         *pattern = pattern_literal(json_string_value(text), json_string_length(text));
         return true;
@@ -42,7 +43,8 @@ static bool read_pattern(const json_t *json, Pattern **pattern, LvError *error) 
     return lv_error_set(error, LV_ERROR_FORMAT, "a '%.40s' has no 'pattern'", json_kind(json));
 }
 
-static bool keep_content(LvTokenizer *t, const json_t *json, const char *name, char **kept, size_t *kept_length, LvError *error) {
+static bool keep_content(LvTokenizer *t, const json_t *json, const char *name, char **kept, size_t *kept_length,
+                         LvError *error) {
     const char *text = NULL;
     if (!json_take_text(json, name, &text, kept_length, error)) return false;
     if (!text) return lv_error_set(error, LV_ERROR_FORMAT, "a '%.40s' has no '%s'", json_kind(json), name);
@@ -53,16 +55,27 @@ static bool keep_content(LvTokenizer *t, const json_t *json, const char *name, c
 // ---- normalizer
 
 static bool read_one_normalizer(LvTokenizer *t, const json_t *json, LvError *error) {
-    static const struct { const char *name; NormalizeKind kind; } kinds[] = {
-        {"NFC", NORMALIZE_NFC},   {"NFD", NORMALIZE_NFD},             {"NFKC", NORMALIZE_NFKC},       {"NFKD", NORMALIZE_NFKD},
-        {"Lowercase", NORMALIZE_LOWERCASE}, {"Replace", NORMALIZE_REPLACE}, {"Strip", NORMALIZE_STRIP}, {"Prepend", NORMALIZE_PREPEND},
+    static const struct {
+        const char *name;
+        NormalizeKind kind;
+    } kinds[] = {
+        {"NFC", NORMALIZE_NFC},
+        {"NFD", NORMALIZE_NFD},
+        {"NFKC", NORMALIZE_NFKC},
+        {"NFKD", NORMALIZE_NFKD},
+        {"Lowercase", NORMALIZE_LOWERCASE},
+        {"Replace", NORMALIZE_REPLACE},
+        {"Strip", NORMALIZE_STRIP},
+        {"Prepend", NORMALIZE_PREPEND},
     };
     const char *type = json_kind(json);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         if (strcmp(type, kinds[i].name) != 0) continue;
         Normalizer step = {.kind = kinds[i].kind, .left = true, .right = true};
-        bool good = json_take_flag(json, "strip_left", &step.left, error) && json_take_flag(json, "strip_right", &step.right, error);
-        if (good && step.kind == NORMALIZE_PREPEND) good = keep_content(t, json, "prepend", &step.content, &step.content_length, error);
+        bool good =
+            json_take_flag(json, "strip_left", &step.left, error) && json_take_flag(json, "strip_right", &step.right, error);
+        if (good && step.kind == NORMALIZE_PREPEND)
+            good = keep_content(t, json, "prepend", &step.content, &step.content_length, error);
         if (good && step.kind == NORMALIZE_REPLACE) {
             good = keep_content(t, json, "content", &step.content, &step.content_length, error) &&
                    read_pattern(json, &step.pattern, error);
@@ -79,9 +92,6 @@ bool read_normalizer(LvTokenizer *tokenizer, const json_t *json, LvError *error)
 }
 
 // ---- pre-tokenizer
-
-// GPT-2's words. As in its authors' encoder.py.
-#define GPT2_WORDS "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 
 static bool push_split(LvTokenizer *t, const char *regex, SplitBehavior behavior, bool invert, LvError *error) {
     Cut cut = {CUT_SPLIT, behavior, invert, NULL};
@@ -102,7 +112,8 @@ static bool read_behavior(const json_t *json, SplitBehavior *behavior, LvError *
 
 static bool read_byte_level(LvTokenizer *t, const json_t *json, LvError *error) {
     bool prefix_space = true, regex = true;
-    if (!json_take_flag(json, "add_prefix_space", &prefix_space, error) || !json_take_flag(json, "use_regex", &regex, error)) return false;
+    if (!json_take_flag(json, "add_prefix_space", &prefix_space, error) || !json_take_flag(json, "use_regex", &regex, error))
+        return false;
     if (prefix_space) lv_vec_push(&t->cuts, (Cut){.kind = CUT_PREFIX_SPACE});
     if (regex && !push_split(t, GPT2_WORDS, SPLIT_ISOLATED, false, error)) return false;
     lv_vec_push(&t->cuts, (Cut){.kind = CUT_BYTES});
@@ -154,7 +165,8 @@ static bool read_join(LvTokenizer *t, const json_t *json, Join *join, LvError *e
                    read_pattern(json, &join->pattern, error);
         case JOIN_SUFFIX:
             join->content = "</w>", join->content_length = 4;
-            return !json_object_get(json, "suffix") || keep_content(t, json, "suffix", &join->content, &join->content_length, error);
+            return !json_object_get(json, "suffix") ||
+                   keep_content(t, json, "suffix", &join->content, &join->content_length, error);
         case JOIN_STRIP:
             if (!keep_content(t, json, "content", &join->content, &join->content_length, error) ||
                 !json_take_integer(json, "start", 0, 1 << 20, &start, error) ||
@@ -171,7 +183,10 @@ static bool read_join(LvTokenizer *t, const json_t *json, Join *join, LvError *e
 }
 
 static bool read_one_decoder(LvTokenizer *t, const json_t *json, LvError *error) {
-    static const struct { const char *name; JoinKind kind; } kinds[] = {
+    static const struct {
+        const char *name;
+        JoinKind kind;
+    } kinds[] = {
         {"ByteLevel", JOIN_BYTES}, {"Replace", JOIN_REPLACE},   {"Strip", JOIN_STRIP},
         {"Fuse", JOIN_FUSE},       {"BPEDecoder", JOIN_SUFFIX}, {"ByteFallback", JOIN_FALLBACK},
     };

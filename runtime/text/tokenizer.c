@@ -51,7 +51,8 @@ static bool to_json(const char *bytes, size_t length, LvText *json, LvError *err
         good = clip_to_json(bytes, length, json, error);
     } else if (good) {
         good = lv_error_set(error, LV_ERROR_FORMAT, "is no tokenizer");
-        lv_error_hint(error, "a tokenizer.json of Hugging Face's tokenizers or CLIP's bpe_simple_vocab_16e6.txt[.gz] is needed");
+        lv_error_hint(error,
+                      "a tokenizer.json of Hugging Face's tokenizers or CLIP's bpe_simple_vocab_16e6.txt[.gz] is needed");
     }
     lv_text_free(&unpacked);
     return good;

@@ -30,7 +30,7 @@ static size_t measure(const unsigned char *p, size_t length, bool *good) {
     size_t wanted = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
     *good = wanted == 1;
     if (wanted < 2) return 1;
-    if (first == 0xE0) low = 0xA0;       // no longer form than needed
+    if (first == 0xE0) low = 0xA0;        // no longer form than needed
     else if (first == 0xED) high = 0x9F;  // no surrogates
     else if (first == 0xF0) low = 0x90;
     else if (first == 0xF4) high = 0x8F;  // nothing over U+10FFFF
@@ -70,12 +70,21 @@ bool utf8_is_space(uint32_t code) {
 
 bool utf8_is_word(uint32_t code) {
     switch (utf8proc_category((utf8proc_int32_t)code)) {
-        case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM:
-        case UTF8PROC_CATEGORY_LO: case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ME:
-        case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_NL: case UTF8PROC_CATEGORY_PC: return true;
+        case UTF8PROC_CATEGORY_LU:
+        case UTF8PROC_CATEGORY_LL:
+        case UTF8PROC_CATEGORY_LT:
+        case UTF8PROC_CATEGORY_LM:
+        case UTF8PROC_CATEGORY_LO:
+        case UTF8PROC_CATEGORY_MN:
+        case UTF8PROC_CATEGORY_MC:
+        case UTF8PROC_CATEGORY_ME:
+        case UTF8PROC_CATEGORY_ND:
+        case UTF8PROC_CATEGORY_NL:
+        case UTF8PROC_CATEGORY_PC: return true;
         default:  // symbols that are Alphabetic, and Join_Control
             return (code >= 0x24B6 && code <= 0x24E9) || (code >= 0x1F130 && code <= 0x1F149) ||
-                   (code >= 0x1F150 && code <= 0x1F169) || (code >= 0x1F170 && code <= 0x1F189) || code == 0x200C || code == 0x200D;
+                   (code >= 0x1F150 && code <= 0x1F169) || (code >= 0x1F170 && code <= 0x1F189) || code == 0x200C ||
+                   code == 0x200D;
     }
 }
 

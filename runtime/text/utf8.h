@@ -27,14 +27,14 @@ static inline bool utf8_is_start(char c) { return ((unsigned char)c & 0xC0) != 0
 size_t utf8_put(uint32_t code, char out[4]);  // bytes written
 void utf8_append(LvText *text, uint32_t code);
 bool utf8_is_whole(const char *bytes, size_t length);
-// Adds the bytes, each longest beginning of a character that goes wrong as one U+FFFD (the Unicode standard's "maximal subpart",
-// which is also what Rust does).
+// Adds the bytes, each longest beginning of a character that goes wrong as one U+FFFD (the Unicode standard's "maximal
+// subpart", which is also what Rust does).
 void utf8_append_lossy(LvText *text, const char *bytes, size_t length);
-bool utf8_is_space(uint32_t code);           // the property White_Space
-bool utf8_is_word(uint32_t code);            // what \w is in Rust's regular expressions
+bool utf8_is_space(uint32_t code);  // the property White_Space
+bool utf8_is_word(uint32_t code);   // what \w is in Rust's regular expressions
 
 // GPT-2's alphabet: printable bytes stand for themselves (as Latin-1), the others for U+0100 and up, in order.
 uint32_t byte_letter(unsigned char byte);
-int letter_byte(uint32_t letter);            // -1: no letter of that alphabet
+int letter_byte(uint32_t letter);  // -1: no letter of that alphabet
 
 #endif

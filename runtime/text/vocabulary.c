@@ -15,7 +15,8 @@ void vocabulary_free(Vocabulary *vocabulary) {
 
 static Token *find_slot(const Vocabulary *v, const char *text, size_t length) {
     size_t mask = v->slot_count - 1, at = (size_t)XXH3_64bits(text, length) & mask;
-    while (v->slots[at].text && (v->slots[at].length != length || memcmp(v->slots[at].text, text, length) != 0)) at = (at + 1) & mask;
+    while (v->slots[at].text && (v->slots[at].length != length || memcmp(v->slots[at].text, text, length) != 0))
+        at = (at + 1) & mask;
     return &v->slots[at];
 }
 
@@ -44,8 +45,8 @@ static void reach(Vocabulary *v, int32_t id) {
 bool vocabulary_add(Vocabulary *vocabulary, const char *text, size_t length, int64_t id, LvError *error) {
     int shown = length > 100 ? 100 : (int)length;
     if (id < 0 || id >= MAX_TOKENS) {
-        return lv_error_set(error, LV_ERROR_FORMAT, "the token '%.*s' has the id %lld; ids are 0 … %d", shown, text, (long long)id,
-                            MAX_TOKENS - 1);
+        return lv_error_set(error, LV_ERROR_FORMAT, "the token '%.*s' has the id %lld; ids are 0 … %d", shown, text,
+                            (long long)id, MAX_TOKENS - 1);
     }
     if (length > 1 << 20) return lv_error_set(error, LV_ERROR_FORMAT, "a token of %zu bytes: '%.*s…'", length, shown, text);
     if (vocabulary->count * 2 >= vocabulary->slot_count) grow(vocabulary);
@@ -54,8 +55,8 @@ bool vocabulary_add(Vocabulary *vocabulary, const char *text, size_t length, int
     const Token *other = vocabulary_at(vocabulary, (int32_t)id);
     if (other) {
         int other_shown = other->length > 100 ? 100 : (int)other->length;
-        return lv_error_set(error, LV_ERROR_FORMAT, "the id %lld belongs to two tokens, '%.*s' and '%.*s'", (long long)id, other_shown,
-                            other->text, shown, text);
+        return lv_error_set(error, LV_ERROR_FORMAT, "the id %lld belongs to two tokens, '%.*s' and '%.*s'", (long long)id,
+                            other_shown, other->text, shown, text);
     }
     reach(vocabulary, (int32_t)id);
     *slot = (Token){lv_arena_copy(vocabulary->arena, text, length), (uint32_t)length, (int32_t)id};

@@ -18,11 +18,11 @@ typedef struct {
 } Token;
 
 typedef struct {
-    Token *slots;      // open addressing; text NULL: free
+    Token *slots;  // open addressing; text NULL: free
     size_t slot_count, count;
-    Token *by_id;      // [room], text NULL: no such token
+    Token *by_id;         // [room], text NULL: no such token
     int32_t limit, room;  // greatest id + 1
-    LvArena *arena;    // of the texts
+    LvArena *arena;       // of the texts
 } Vocabulary;
 
 void vocabulary_init(Vocabulary *vocabulary, LvArena *arena);
@@ -30,6 +30,6 @@ void vocabulary_free(Vocabulary *vocabulary);
 // Refuses a text or an id that is there, and ids out of range. Copies the text.
 bool vocabulary_add(Vocabulary *vocabulary, const char *text, size_t length, int64_t id, LvError *error);
 int32_t vocabulary_find(const Vocabulary *vocabulary, const char *text, size_t length);  // -1
-const Token *vocabulary_at(const Vocabulary *vocabulary, int32_t id);                      // NULL
+const Token *vocabulary_at(const Vocabulary *vocabulary, int32_t id);                    // NULL
 
 #endif

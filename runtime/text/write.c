@@ -16,7 +16,8 @@ static void put_string(LvText *json, const char *text) {
 static void put_added(const WrittenTokenizer *t, LvText *json) {
     lv_text_puts(json, "  \"added_tokens\": [");
     for (size_t id = (size_t)t->first_special; id < t->tokens.count; id++) {
-        lv_text_printf(json, "%s\n    {\n      \"id\": %zu,\n      \"content\": ", id > (size_t)t->first_special ? "," : "", id);
+        lv_text_printf(json, "%s\n    {\n      \"id\": %zu,\n      \"content\": ", id > (size_t)t->first_special ? "," : "",
+                       id);
         put_string(json, t->tokens.data[id]);
         // CLIP's are known in capitals too: its authors looked for them after lower-casing.
         lv_text_printf(json,
@@ -33,31 +34,35 @@ static void put_steps(const WrittenTokenizer *t, LvText *json) {
         lv_text_puts(json, t->lowercase ? "  \"normalizer\": {\n    \"type\": \"Sequence\",\n    \"normalizers\": [\n"
                                           "      {\"type\": \"NFC\"},\n      {\"type\": \"Lowercase\"}\n    ]\n  },\n"
                                         : "  \"normalizer\": {\"type\": \"NFC\"},\n");
-        lv_text_puts(json, "  \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
-                           "\"use_regex\": true},\n"
-                           "  \"post_processor\": null,\n"
-                           "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, "
-                           "\"use_regex\": true},\n");
+        lv_text_puts(json,
+                     "  \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, "
+                     "\"use_regex\": true},\n"
+                     "  \"post_processor\": null,\n"
+                     "  \"decoder\": {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, "
+                     "\"use_regex\": true},\n");
         return;
     }
-    lv_text_puts(json, "  \"normalizer\": {\n    \"type\": \"Sequence\",\n    \"normalizers\": [\n      {\"type\": \"NFC\"},\n"
-                       "      {\"type\": \"Replace\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"content\": \" \"},\n"
-                       "      {\"type\": \"Lowercase\"}\n    ]\n  },\n"
-                       "  \"pre_tokenizer\": {\n    \"type\": \"Sequence\",\n    \"pretokenizers\": [\n"
-                       "      {\"type\": \"Split\", \"pattern\": {\"Regex\": "
-                       "\"'s|'t|'re|'ve|'m|'ll|'d|[\\\\p{L}]+|[\\\\p{N}]|[^\\\\s\\\\p{L}\\\\p{N}]+\"}, "
-                       "\"behavior\": \"Removed\", \"invert\": true},\n"
-                       "      {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}\n"
-                       "    ]\n  },\n");
+    lv_text_puts(json,
+                 "  \"normalizer\": {\n    \"type\": \"Sequence\",\n    \"normalizers\": [\n      {\"type\": \"NFC\"},\n"
+                 "      {\"type\": \"Replace\", \"pattern\": {\"Regex\": \"\\\\s+\"}, \"content\": \" \"},\n"
+                 "      {\"type\": \"Lowercase\"}\n    ]\n  },\n"
+                 "  \"pre_tokenizer\": {\n    \"type\": \"Sequence\",\n    \"pretokenizers\": [\n"
+                 "      {\"type\": \"Split\", \"pattern\": {\"Regex\": "
+                 "\"'s|'t|'re|'ve|'m|'ll|'d|[\\\\p{L}]+|[\\\\p{N}]|[^\\\\s\\\\p{L}\\\\p{N}]+\"}, "
+                 "\"behavior\": \"Removed\", \"invert\": true},\n"
+                 "      {\"type\": \"ByteLevel\", \"add_prefix_space\": false, \"trim_offsets\": true, \"use_regex\": false}\n"
+                 "    ]\n  },\n");
     lv_text_puts(json, "  \"post_processor\": {\"type\": \"RobertaProcessing\", \"sep\": [");
     put_string(json, t->tokens.data[count - 1]);
     lv_text_printf(json, ", %zu], \"cls\": [", count - 1);
     put_string(json, t->tokens.data[count - 2]);
     lv_text_printf(json, ", %zu], \"trim_offsets\": false, \"add_prefix_space\": false},\n", count - 2);
-    lv_text_puts(json, "  \"decoder\": {\n    \"type\": \"Sequence\",\n    \"decoders\": [\n"
-                       "      {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
-                       "      {\"type\": \"Replace\", \"pattern\": {\"String\": \"</w>\"}, \"content\": \" \"},\n"
-                       "      {\"type\": \"Replace\", \"pattern\": {\"Regex\": \"\\\\A | \\\\z\"}, \"content\": \"\"}\n    ]\n  },\n");
+    lv_text_puts(
+        json,
+        "  \"decoder\": {\n    \"type\": \"Sequence\",\n    \"decoders\": [\n"
+        "      {\"type\": \"ByteLevel\", \"add_prefix_space\": true, \"trim_offsets\": true, \"use_regex\": true},\n"
+        "      {\"type\": \"Replace\", \"pattern\": {\"String\": \"</w>\"}, \"content\": \" \"},\n"
+        "      {\"type\": \"Replace\", \"pattern\": {\"Regex\": \"\\\\A | \\\\z\"}, \"content\": \"\"}\n    ]\n  },\n");
 }
 
 static void put_model(const WrittenTokenizer *t, LvText *json) {

@@ -15,9 +15,9 @@ struct WrittenMerge {
 typedef struct {
     LV_VEC(const char *) tokens;  // by id; the merged ones spell their two parts one after the other
     LV_VEC(struct WrittenMerge) merges;
-    int32_t first_special;        // this and all after it are special; the last is the end token
+    int32_t first_special;  // this and all after it are special; the last is the end token
     bool lowercase;
-    bool clip;                    // words end in `</w>`, a text stands between the last two tokens
+    bool clip;  // words end in `</w>`, a text stands between the last two tokens
 } WrittenTokenizer;
 
 void write_tokenizer(const WrittenTokenizer *tokenizer, LvText *json);
