@@ -108,7 +108,10 @@ void dump_plan(const LvPlan *plan, LvText *out) {
     }
     for (int i = 0; i < plan->input_count; i++) dump_port("input", &plan->inputs[i], out);
     for (int i = 0; i < plan->result_count; i++) dump_port("result", &plan->results[i], out);
-    for (int i = 0; i < plan->step_count; i++) dump_step(plan, i, out);
+    for (int i = 0; i < plan->step_count; i++) {
+        if (plan->prepare_count && i == plan->prepare_count) lv_text_puts(out, "prepared\n");
+        dump_step(plan, i, out);
+    }
 }
 
 void dump_explain(const LvPlan *plan, LvText *out) {
@@ -116,9 +119,11 @@ void dump_explain(const LvPlan *plan, LvText *out) {
     int counts[LV_STEP_KIND_COUNT] = {0};
     for (int i = 0; i < plan->step_count; i++) {
         const LvStep *step = &plan->steps[i];
-        counts[step->kind]++;
-        flops += step->flops;
-        bytes += step->bytes;
+        bool each = i >= plan->prepare_count;
+        counts[step->kind] += each;
+        flops += each ? step->flops : 0;
+        bytes += each ? step->bytes : 0;
+        if (plan->prepare_count && i == plan->prepare_count) lv_text_puts(out, "     until here at the first run alone\n");
         lv_text_printf(out, "%4d %-6s %s: ", i, kind_name(step->kind), step->label);
         dump_flops(step->flops, out);
         lv_text_puts(out, ", ");

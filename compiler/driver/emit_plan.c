@@ -214,6 +214,14 @@ static void emit_variables(Emitter *e) {
     }
 }
 
+static bool writes_variables(const Graph *graph) {
+    for GRAPH_EACH(graph, node) {
+        if (node->op != OP_state_write) continue;
+        if (graph->variables.data[node_int(node, ATTR_variable, 0)].kind != LV_VARIABLE_CACHE) return true;
+    }
+    return false;
+}
+
 static LvPort *emit_ports(Emitter *e, const GraphPort *ports, size_t count, const LvPlace *places) {
     LvPort *out = LV_NEW_ARRAY(e->plan->arena, LvPort, count + 1);
     for (size_t i = 0; i < count; i++) {
@@ -236,8 +244,10 @@ static void emit_steps(Emitter *e) {
     const Schedule *schedule = e->schedule;
     const MemoryPlan *memory = e->memory;
     e->plan->kernels = LV_NEW_ARRAY(e->plan->arena, LvKernelText, schedule->unit_count + 1);
+    for (int u = 0; u < schedule->prepared_count; u++) emit_unit(e, &schedule->units[u]);
+    e->plan->prepare_count = (int)e->steps.count;
     for (size_t i = 0; i < memory->before.count; i++) emit_copy(e, &memory->before.data[i]);
-    for (int u = 0; u <= schedule->unit_count; u++) {
+    for (int u = schedule->prepared_count; u <= schedule->unit_count; u++) {
         for (size_t i = 0; i < memory->packs.count; i++) {
             if (memory->pack_units.data[i] == u) emit_copy(e, &memory->packs.data[i]);
         }
@@ -256,6 +266,7 @@ LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCo
     plan->precision = keep(&e, options->precision == LV_PRECISION_BF16 ? "bf16" : "f32");
     plan->batch = options->batch;
     memcpy(plan->arena_bytes, memory->arena_bytes, sizeof plan->arena_bytes);
+    plan->writes_variables = writes_variables(graph);
     emit_variables(&e);
     plan->input_count = (int)graph->inputs.count;
     plan->inputs = emit_ports(&e, graph->inputs.data, graph->inputs.count, memory->input_places);

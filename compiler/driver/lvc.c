@@ -156,7 +156,7 @@ static void print_cost(const LvPlan *plan, double seconds) {
     static const char *const units[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"};
     int counts[LV_STEP_KIND_COUNT] = {0}, tensors = 0;
     int64_t flops = 0, trained = 0, frozen = 0, states = 0;
-    for (int i = 0; i < plan->step_count; i++) counts[plan->steps[i].kind]++, flops += plan->steps[i].flops;
+    for (int i = plan->prepare_count; i < plan->step_count; i++) counts[plan->steps[i].kind]++, flops += plan->steps[i].flops;
     for (int i = 0; i < plan->variable_count; i++) {
         int64_t elements = lv_shape_elements(plan->variables[i].shape);
         if (plan->variables[i].kind == LV_VARIABLE_PARAM) trained += elements, tensors++;
@@ -173,6 +173,7 @@ static void print_cost(const LvPlan *plan, double seconds) {
     print_amount("a run", (double)flops, 1000, units, 6);
     if (plan->batch > 1) print_amount("a sample", (double)flops / (double)plan->batch, 1000, units, 6);
     printf("  %-16s %10d (%d different)\n", "kernels", counts[LV_STEP_KERNEL], plan->kernel_count);
+    if (plan->prepare_count) printf("  %-16s %10d steps, at the first run\n", "prepared", plan->prepare_count);
     printf("  %-16s %10d convolutions, %d matmuls\n", "library calls", counts[LV_STEP_CONV], counts[LV_STEP_MATMUL]);
     print_bytes("peak memory", lv_plan_bytes(plan));
     static const struct {
@@ -180,7 +181,7 @@ static void print_cost(const LvPlan *plan, double seconds) {
         const char *name;
     } kinds[] = {{LV_ARENA_PARAMS, "  weights"}, {LV_ARENA_STATE, "  states, frozen"}, {LV_ARENA_MOMENTS, "  moments"},
                  {LV_ARENA_CACHE, "  caches"},
-                 {LV_ARENA_GRADIENTS, "  gradients"}, {LV_ARENA_ACTIVATIONS, "  activations"}, {LV_ARENA_CONSTANTS, "  constants"},
+                 {LV_ARENA_GRADIENTS, "  gradients"}, {LV_ARENA_PREPARED, "  prepared"}, {LV_ARENA_ACTIVATIONS, "  activations"}, {LV_ARENA_CONSTANTS, "  constants"},
                  {LV_ARENA_IO, "  inputs, results"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) print_bytes(kinds[i].name, plan->arena_bytes[kinds[i].kind]);
     // oneDNN says what scratch it wants only when its primitives are made, on the machine that runs.

@@ -191,6 +191,19 @@ static void place_pack(Planner *p, Node *node) {
     lv_vec_push(&p->plan->before, zero);
 }
 
+// ---- what is prepared: places of its own, that no run reuses
+
+static void place_prepared(Planner *p) {
+    for (int u = 0; u < p->schedule->prepared_count; u++) {
+        const Unit *unit = &p->schedule->units[u];
+        for (int i = 0; i < unit->operand_count; i++) {
+            int storage = home_of(p, unit->operands[i].value)->storage;
+            if (!unit->operands[i].written || p->pinned[storage]) continue;
+            pin(p, storage, take(p, LV_ARENA_PREPARED, storage_at(p, storage)->bytes));
+        }
+    }
+}
+
 // ---- variables that are written
 
 static bool variable_is_written(const Planner *p, LvPlace place, int64_t bytes) {
@@ -413,6 +426,7 @@ MemoryPlan *memory_plan(const Schedule *schedule, LvArena *arena) {
         if (node->op == OP_pack) place_pack(&p, node);
     }
     place_given(&p);
+    place_prepared(&p);
     place_writes(&p);
     place_results(&p);
     take_over(&p);

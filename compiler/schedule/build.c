@@ -1,6 +1,7 @@
 // The whole of scheduling: marks, groups, kernels, calls -> units, printed.
 //   requires     layouts chosen; composites decomposed that no template prints; no gradient nodes
-//   establishes  every operand is given, an alias, or written by an earlier unit; equal kernel texts have one name
+//   establishes  every operand is given, an alias, or written by an earlier unit; equal kernel texts have one name; what is prepared
+//                comes first
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,6 +164,13 @@ static void build_group(Building *b, Group *group) {
     unit_add_kernel(b, kernel, group->nodes.data, group->nodes.count);
 }
 
+static void build_groups(Building *b, const Groups *groups, bool prepared) {
+    for (size_t i = 0; i < groups->list.count; i++)
+        if (groups->list.data[i]->prepared == prepared) build_group(b, groups->list.data[i]);
+    flush_rows(b);
+    flush_batch(b);
+}
+
 static void set_aliases(Building *b) {
     Plan *plan = b->plan;
     Schedule *s = b->schedule;
@@ -186,10 +194,12 @@ Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
     plan.unit_of = LV_NEW_ARRAY(arena, int, count);
     plan.reaches = LV_NEW_ARRAY(arena, bool, count);
     plan.packed = LV_NEW_ARRAY(arena, bool, count);
+    plan.prepared = LV_NEW_ARRAY(arena, bool, count);
     plan.alias_of = LV_NEW_ARRAY(arena, Value *, count);
     plan.alias_offset = LV_NEW_ARRAY(arena, int64_t, count);
     for (size_t i = 0; i < count; i++) plan.unit_of[i] = -1;
     plan_mark(&plan);
+    plan_prepare(&plan);
     Schedule *schedule = LV_NEW(arena, Schedule);
     Building b = {.plan = &plan, .schedule = schedule};
     schedule->arena = arena, schedule->graph = graph, schedule->prelude = c_prelude;
@@ -199,9 +209,9 @@ Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
     Groups groups = {0};
     plan_group(&plan, &groups);
     find_readers(&b, &groups);
-    for (size_t i = 0; i < groups.list.count; i++) build_group(&b, groups.list.data[i]);
-    flush_rows(&b);
-    flush_batch(&b);
+    build_groups(&b, &groups, true);
+    schedule->prepared_count = (int)b.units.count;
+    build_groups(&b, &groups, false);
     set_aliases(&b);
     schedule->unit_count = (int)b.units.count;
     schedule->units = LV_NEW_ARRAY(arena, Unit, b.units.count + 1);

@@ -110,6 +110,7 @@ static bool may_join(Grouping *g, const Group *group, const Group *candidate) {
     if (group->reads.count + candidate->reads.count > MAX_GROUP_READS || group->roots.count >= MAX_GROUP_ROOTS) return false;
     if (group->nodes.count + candidate->nodes.count > MAX_GROUP_NODES) return false;
     const Value *root = candidate->roots.data[0];
+    if (group->prepared != candidate->prepared) return false;
     bool reduces = node_role(root->node) == ROLE_REDUCTION;
     if (root->node->op == OP_concat) return false;
     int64_t elements = lv_shape_elements(group->domain), shared = 0;
@@ -163,6 +164,7 @@ static void place_root(Grouping *g, Value *root) {
     candidate.nodes.data = nodes.data, candidate.nodes.count = nodes.count, candidate.nodes.capacity = nodes.capacity;
     lv_vec_push(&candidate.roots, root);
     candidate.level = plan->level[root->id];
+    candidate.prepared = plan->prepared[root->id];
     set_domain(plan, &candidate, root, &reads);
     Group *into = NULL;
     size_t count = g->groups->list.count, stop = count > GROUP_WINDOW ? count - GROUP_WINDOW : 0;
@@ -198,6 +200,7 @@ static void place_whole(Grouping *g, Node *node, Role role) {
     }
     for (int i = 0; i < node->result_count; i++) {
         lv_vec_push(&group->roots, &node->results[i]);
+        group->prepared = g->plan->prepared[node->results[i].id];
         g->plan->unit_of[node->results[i].id] = group->id;
     }
 }

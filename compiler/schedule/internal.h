@@ -1,5 +1,6 @@
 // Shared by the files of schedule/: the stages between a graph and its units, in order.
 //   mark.c    which values are stored, which are recomputed inside their consumers; which share another's storage
+//   prepare.c which stored values are computed once, from variables alone
 //   group.c   which stored values are computed by one kernel
 //   lower.c   one group -> one nest of loop IR; value.c an expression at an index
 //   rows.c    several kernels over the same rows -> one
@@ -33,6 +34,7 @@ typedef struct {
     int *unit_of;          // by value id: group that stores it, -1
     bool *reaches;         // by value id: this slice is of its stored input's expression, not of its memory
     bool *packed;          // by value id: this member of a pack is written right into it
+    bool *prepared;        // by value id: stored, and computed once
     Value **alias_of;      // by value id, resolved: never an alias itself
     int64_t *alias_offset; // elements
 } Plan;
@@ -50,6 +52,7 @@ typedef enum {
 Role node_role(const Node *node);
 
 void plan_mark(Plan *plan);
+void plan_prepare(Plan *plan);
 Value *plan_owner(const Plan *plan, Value *value);  // whose storage the value is read from
 
 typedef struct {
@@ -63,6 +66,7 @@ typedef struct {
     int level;
     double cost;
     int order;               // where it stands among the groups
+    bool prepared;           // all its roots are
 } Group;
 
 typedef struct {

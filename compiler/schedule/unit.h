@@ -37,7 +37,7 @@ typedef struct {
 typedef struct {
     LvArena *arena;
     Graph *graph;
-    int unit_count;
+    int unit_count, prepared_count;  // the first are prepared: they need not run again while nobody changes the variables
     Unit *units;
     // alias_of[value id]: the value whose storage it shares, at alias_offset elements; NULL: storage of its own or none.
     Value **alias_of;

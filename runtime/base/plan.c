@@ -3,7 +3,7 @@
 
 const char *lv_arena_kind_name(LvArenaKind kind) {
     static const char *const names[LV_ARENA_COUNT] = {"params",    "state",       "moments",   "cache",
-                                                      "gradients", "activations", "constants", "io"};
+                                                      "gradients", "prepared",    "activations", "constants", "io"};
     return names[kind];
 }
 

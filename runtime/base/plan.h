@@ -17,6 +17,7 @@ typedef enum {
     LV_ARENA_MOMENTS,      // the optimizer's states
     LV_ARENA_CACHE,        // caches: zero at first, shared by the programs of a store that use them
     LV_ARENA_GRADIENTS,    // gradients, flat, in the order of PARAMS
+    LV_ARENA_PREPARED,     // values of variables alone, kept from run to run
     LV_ARENA_ACTIVATIONS,  // values between steps; reused as live ranges allow
     LV_ARENA_CONSTANTS,    // literal data of the plan
     LV_ARENA_IO,           // inputs and results
@@ -167,7 +168,10 @@ typedef struct LvPlan {
     const char *prelude;
     int kernel_count;
     LvKernelText *kernels;
-    int step_count;
+    // The first `prepare_count` steps compute PREPARED from variables that the plan does not write. They run before the first run,
+    // and again when the variables have changed: by a program that writes some, or from outside.
+    int step_count, prepare_count;
+    bool writes_variables;    // caches not counted
     LvStep *steps;
 } LvPlan;
 

@@ -229,6 +229,7 @@ bool lv_plan_check(const LvPlan *plan, LvError *error) {
         !check_ports(&check, plan->results, plan->result_count, "result")) {
         return false;
     }
+    if (plan->prepare_count < 0 || plan->prepare_count > plan->step_count) return fail(&check, "prepares more steps than there are");
     check.what = "step";
     for (int s = 0; s < plan->step_count; s++) {
         check.index = s;

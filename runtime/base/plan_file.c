@@ -123,6 +123,8 @@ static json_t *put_plan(Writer *w, const LvPlan *plan) {
     json_object_set_new(root, "kernels", put_pairs(w, "name", "text", plan->kernels, plan->kernel_count));
     for (int i = 0; i < plan->step_count; i++) json_array_append_new(steps, put_step(w, &plan->steps[i]));
     json_object_set_new(root, "steps", steps);
+    json_object_set_new(root, "prepare_count", json_integer(plan->prepare_count));
+    json_object_set_new(root, "writes_variables", json_boolean(plan->writes_variables));
     return root;
 }
 
@@ -396,6 +398,8 @@ static void get_plan(Reader *r, const json_t *root, LvPlan *plan) {
     json_t *steps = get_list(r, root, "steps", &plan->step_count);
     plan->steps = LV_NEW_ARRAY(r->arena, LvStep, plan->step_count + 1);
     for (int i = 0; i < plan->step_count && r->good; i++) get_step(r, json_array_get(steps, (size_t)i), &plan->steps[i]);
+    plan->prepare_count = get_choice(r, root, "prepare_count", plan->step_count + 1);
+    plan->writes_variables = get_bool(r, root, "writes_variables");
 }
 
 // Header and hash; gives the lengths of the two parts.

@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "base/map.h"
+#include "base/text.h"
 #include "data/index.h"
 #include "data/tar.h"
 
@@ -49,12 +51,17 @@ typedef struct {
     int32_t shard;
     char *key;       // of the sample being gathered
     Sample sample;   // its name is NULL until a picture comes
+    LvMap lone;      // key -> (void *)(index + 1) in `captions`: captions whose picture did not stand beside them
+    LV_VEC(Sample) captions;
 } Gather;
 
 static void close_sample(Gather *gather) {
     if (gather->sample.name) {
         gather->dataset->captions |= gather->sample.caption_beside;
         lv_vec_push(&gather->dataset->samples, gather->sample);
+    } else if (gather->key && gather->sample.caption_beside) {
+        lv_vec_push(&gather->captions, gather->sample);
+        lv_map_set(&gather->lone, gather->key, (void *)(intptr_t)gather->captions.count);
     }
     free(gather->key);
     gather->key = NULL;
@@ -80,6 +87,25 @@ static bool gather_member(void *user, const LvTarMember *member) {
         gather->sample.caption_offset = member->offset, gather->sample.caption_size = (uint32_t)member->size;
     }
     return true;
+}
+
+// The members of a sample ought to stand together. In an archive that a plain `tar` made they may not.
+static void join_lone(Gather *gather, size_t first) {
+    LvText key = {0};
+    for (size_t i = first; gather->captions.count && i < gather->dataset->samples.count; i++) {
+        Sample *sample = &gather->dataset->samples.data[i];
+        const char *slash = strrchr(sample->name, '/'), *base = slash ? slash + 1 : sample->name;
+        key.length = 0;
+        lv_text_append(&key, sample->name, (size_t)(base - sample->name) + strcspn(base, "."));
+        intptr_t at = sample->caption_beside ? 0 : (intptr_t)lv_map_get(&gather->lone, key.data);
+        if (!at) continue;
+        sample->caption_beside = gather->dataset->captions = true;
+        sample->caption_offset = gather->captions.data[at - 1].caption_offset;
+        sample->caption_size = gather->captions.data[at - 1].caption_size;
+    }
+    lv_text_free(&key);
+    lv_map_free(&gather->lone);
+    lv_vec_free(&gather->captions);
 }
 
 // ---- opening
@@ -124,6 +150,7 @@ static bool index_shard(LvDataset *dataset, const char *path, LvError *error) {
     size_t before = dataset->samples.count;
     bool good = lv_tar_list(&input, gather_member, &gather, error);
     close_sample(&gather);
+    join_lone(&gather, before);
     lv_vec_push(&dataset->shards, (Shard){path, packed ? fd : -1});
     if (!packed) close(fd);
     if (good) return true;

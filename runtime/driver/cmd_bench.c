@@ -163,12 +163,12 @@ static void print_report(const Bench *bench, const double *times, const char *en
     const LvPlan *plan = bench->plan;
     int64_t calls = 0, flops = 0, n = bench->steps;
     double median = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
-    for (int s = 0; s < plan->step_count; s++) {
-        calls += plan->steps[s].kind == LV_STEP_CONV || plan->steps[s].kind == LV_STEP_MATMUL || plan->steps[s].kind == LV_STEP_LINEAR_LOSS;
+    for (int s = plan->prepare_count; s < plan->step_count; s++) {
+        calls += plan->steps[s].kind == LV_STEP_CONV || plan->steps[s].kind == LV_STEP_MATMUL;
         flops += plan->steps[s].flops;
     }
     int launches = 0;
-    for (int s = 0; s < plan->step_count; s++) launches += plan->steps[s].kind == LV_STEP_KERNEL;
+    for (int s = plan->prepare_count; s < plan->step_count; s++) launches += plan->steps[s].kind == LV_STEP_KERNEL;
     json_t *report = json_pack(
         "{ss, ss, ss, ss, sI, sI, sf, sf, sf, sf, sf, sI, sI, sI, sI, si, si, sI, so, sf}", "model", lv_model_name(bench->open.model),
         "entry", entry, "device", lv_device_name(bench->device), "precision", plan->precision ? plan->precision : "", "batch",

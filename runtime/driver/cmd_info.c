@@ -116,7 +116,7 @@ static bool show_artifact(const char *path, const Options *options, LvError *err
     LvPlan *p = NULL;
     if (!lv_plan_read(path, &p, error)) return false;
     int kinds[LV_STEP_KIND_COUNT] = {0};
-    for (int i = 0; i < p->step_count; i++) kinds[p->steps[i].kind]++;
+    for (int i = p->prepare_count; i < p->step_count; i++) kinds[p->steps[i].kind]++;
     printf("%s\nmodel       %s%s%s, entry %s, batch %" PRId64 ", %s on %s\n", path, p->model, *p->config ? ", config " : "",
            p->config, p->entry, p->batch, p->precision, p->device);
     printf("steps       %d: %d kernels (%d different), %d convolutions, %d matmuls\n", p->step_count, kinds[LV_STEP_KERNEL],

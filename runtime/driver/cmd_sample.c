@@ -33,6 +33,7 @@ static const OptionSpec specs[] = {
 
 typedef struct {
     Generator g;
+    Prompts prompts;   // all of them; of a stream, the line that is being answered
     LvChoice choice;
     int64_t count, drawn, seed, batch;  // kept of a prompt, drawn of a prompt
     const char *out;
@@ -69,12 +70,23 @@ static bool read_numbers(Sampler *s, const Options *options, LvError *error) {
     return true;
 }
 
+// Words that the command does not know may be the model's parameters; one that is nearly --prompt is none.
+static const char *nearly_prompt(const Options *options) {
+    static const char *const names[] = {"prompt", "prompts"};
+    for (size_t i = 0; i < options->settings.count; i++) {
+        if (lv_nearest_name(options->settings.data[i].name, names, 2)) return options->settings.data[i].origin;
+    }
+    return NULL;
+}
+
 static bool check(Options *options, LvError *error) {
     Sampler s = {0};
     if (options_has(options, "prompt") && options_has(options, "prompts"))
         return lv_error_set(error, LV_ERROR_USAGE, "--prompt and --prompts: one of them");
     if (!options_has(options, "prompt") && !options_has(options, "prompts")) {
+        const char *near = nearly_prompt(options);
         lv_error_set(error, LV_ERROR_USAGE, "no prompt: what is to be drawn?");
+        if (near) return lv_error_hint(error, "did you mean '--prompt' by '%s'?", near);
         return lv_error_hint(error, "--prompt \"a red heart\", or --prompts FILE with one a line");
     }
     if (options->words.count > 1)
@@ -245,10 +257,10 @@ static void warn(const Prompt *prompt, const char *where, int64_t text_length) {
     lv_text_free(&place);
 }
 
-static bool prepare(Sampler *s, Prompts *prompts, size_t at, LvError *error) {
-    Prompt *prompt = &prompts->items.data[at];
-    if (!prompt_encode(prompt, prompts->where, s->g.companions.tokenizer, s->g.text_length, s->g.end, error)) return false;
-    warn(prompt, prompts->where, s->g.text_length);
+static bool prepare(Sampler *s, size_t at, LvError *error) {
+    Prompt *prompt = &s->prompts.items.data[at];
+    if (!prompt_encode(prompt, s->prompts.where, s->g.companions.tokenizer, s->g.text_length, s->g.end, error)) return false;
+    warn(prompt, s->prompts.where, s->g.text_length);
     return true;
 }
 
@@ -269,19 +281,16 @@ static int sheet_columns(const Sampler *s, int64_t prompts) {
 }
 
 static bool sample_all(Sampler *s, LvError *error) {
-    Prompts prompts = {0};
-    bool good = prompts_collect(&prompts, &s->g.session->options, error);
-    for (size_t i = 0; good && i < prompts.items.count; i++) good = prepare(s, &prompts, i, error);
-    int64_t count = (int64_t)prompts.items.count, rows = count * s->drawn;
+    const Prompt *prompts = s->prompts.items.data;
+    int64_t count = (int64_t)s->prompts.items.count, rows = count * s->drawn;
     if (s->batch > rows) s->batch = rows;
-    good = good && make_programs(s, error);
-    // So many prompts at a time that their rows fill whole batches.
-    int64_t group = good ? s->batch / common_divisor(s->batch, s->drawn) : 1;
+    if (!make_programs(s, error)) return false;
+    int64_t group = s->batch / common_divisor(s->batch, s->drawn);  // so many prompts at a time fill whole batches
+    bool good = true;
     s->g.all = rows;
-    if (good) s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, count), SHEET_LIMIT);
+    s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, count), SHEET_LIMIT);
     for (int64_t at = 0; good && at < count; at += group)
-        good = draw_prompts(s, prompts.items.data + at, count - at < group ? count - at : group, error);
-    prompts_clear(&prompts);
+        good = draw_prompts(s, prompts + at, count - at < group ? count - at : group, error);
     return good;
 }
 
@@ -298,16 +307,15 @@ static bool answer_refusal(Sampler *s, const Prompt *prompt, LvError *error) {
 }
 
 static bool sample_stream(Sampler *s, LvError *error) {
-    Prompts prompts = {.where = "prompt"};
     if (s->batch > s->drawn) s->batch = s->drawn;
-    bool good = make_programs(s, error);
-    if (good) s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, SHEET_LIMIT), SHEET_LIMIT);
-    for (; good && prompts_read_line(&prompts, stdin); prompts_clear(&prompts)) {
+    if (!make_programs(s, error)) return false;
+    bool good = true;
+    s->sheet = lv_contact_create(lv_painter_side(s->painter), sheet_columns(s, SHEET_LIMIT), SHEET_LIMIT);
+    for (; good && prompts_read_line(&s->prompts, stdin); prompts_clear(&s->prompts)) {
         s->g.done = 0, s->g.all = s->drawn;
-        if (prepare(s, &prompts, 0, error)) good = draw_prompts(s, prompts.items.data, 1, error);
-        else good = error->kind == LV_ERROR_USAGE && answer_refusal(s, prompts.items.data, error);
+        if (prepare(s, 0, error)) good = draw_prompts(s, s->prompts.items.data, 1, error);
+        else good = error->kind == LV_ERROR_USAGE && answer_refusal(s, s->prompts.items.data, error);
     }
-    prompts_clear(&prompts);
     return good;
 }
 
@@ -340,14 +348,18 @@ static bool open_out(Sampler *s, LvError *error) {
 
 static bool sample(Session *session, LvError *error) {
     Sampler s = {.out = options_get(&session->options, "out", "samples")};
-    const char *prompts = options_get(&session->options, "prompts", "");
-    bool good = read_numbers(&s, &session->options, error) && generator_open(&s.g, session, error) && open_out(&s, error);
+    bool stream = !strcmp(options_get(&session->options, "prompts", ""), "-");
+    bool good = read_numbers(&s, &session->options, error) &&
+                (stream || prompts_collect(&s.prompts, &session->options, error)) && generator_open(&s.g, session, error);
+    if (stream) s.prompts.where = "prompt";
     s.g.doing = "drawing";
     if (options_has(&session->options, "tokens")) s.names = json_array();
-    good = good && (strcmp(prompts, "-") ? sample_all(&s, error) : sample_stream(&s, error)) && write_sheet(&s, error) &&
+    for (size_t i = 0; good && i < s.prompts.items.count; i++) good = prepare(&s, i, error);
+    good = good && open_out(&s, error) && (stream ? sample_stream(&s, error) : sample_all(&s, error)) && write_sheet(&s, error) &&
            write_codes(&s, error);
     if (good && s.refused)
         good = lv_error_set(error, LV_ERROR_FORMAT, "%" PRId64 " of the prompts could not be drawn", s.refused);
+    prompts_clear(&s.prompts);
     lv_writer_destroy(s.writer);
     lv_scorer_destroy(s.scorer);
     lv_painter_destroy(s.painter);

@@ -15,6 +15,7 @@ struct LvProgram {
     LvModule *module;
     void *memory[LV_ARENA_COUNT];  // the store's or, from GRADIENTS on, its own
     bool caches;                   // it is one of the store's users of caches
+    int64_t prepared;              // version of the variables that PREPARED was computed from, 0: none
     LvCall **calls;                // [step], NULL where the step is no library call
     char ***buffers;               // [step][operand]
     char **addresses;              // one block behind `buffers`
@@ -200,8 +201,9 @@ static bool run_step(LvProgram *program, int index, LvError *error) {
 bool lv_program_run(LvProgram *program, LvError *error) {
     const LvPlan *plan = program->plan;
     const LvDeviceOps *ops = program->device->ops;
+    LvStore *store = program->store;
     ops->begin(program->device);
-    for (int s = 0; s < plan->step_count; s++) {
+    for (int s = program->prepared == store->version ? plan->prepare_count : 0; s < plan->step_count; s++) {
         if (program->profile) ops->record(program->device, program->before);
         if (!run_step(program, s, error)) {
             return lv_error_prefix(error, "step %d, %s", s, plan->steps[s].label ? plan->steps[s].label : "");
@@ -211,7 +213,10 @@ bool lv_program_run(LvProgram *program, LvError *error) {
             program->seconds[s] += ops->elapsed(program->device, program->before, program->after);
         }
     }
-    return ops->sync(program->device, error);
+    if (!ops->sync(program->device, error)) return false;
+    // What it writes itself, it has prepared nothing from.
+    program->prepared = plan->writes_variables ? ++store->version : store->version;
+    return true;
 }
 
 LvProgramInfo lv_program_info(const LvProgram *program) {

@@ -11,6 +11,7 @@
 bool lv_store_create(LvDevice *device, const LvPlan *plan, LvStore **out, LvError *error) {
     LvStore *store = lv_calloc(1, sizeof *store);
     store->device = device;
+    store->version = 1;
     store->variables = lv_calloc((size_t)plan->variable_count + 1, sizeof *store->variables);
     for (int i = 0; i < plan->variable_count; i++) {
         if (plan->variables[i].kind == LV_VARIABLE_CACHE) continue;
@@ -87,6 +88,7 @@ bool lv_store_read(const LvStore *store, int index, void *data, size_t bytes, Lv
 
 bool lv_store_write(LvStore *store, int index, const void *data, size_t bytes, LvError *error) {
     char *at;
+    store->version++;
     return locate(store, index, bytes, &at, error) && store->device->ops->upload(store->device, at, data, bytes, error);
 }
 

@@ -14,6 +14,7 @@ struct LvStore {
     LvMap by_name;          // (void *)(index + 1)
     void *memory[LV_STORE_ARENAS];
     int64_t bytes[LV_STORE_ARENAS];
+    int64_t version;        // counts changes of the variables, from 1
     // Caches: made with the first program that uses them, gone with the last.
     int cache_users, cache_count;
     LvVariable *caches;

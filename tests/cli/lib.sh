@@ -16,6 +16,30 @@ pictures() {  # folder count
 
 data() { pictures train 16 && pictures val 4; }
 
+# Pairs that a small network can learn by heart: 4 x 4 tiles of colours that the number decides, and a caption for each.
+tiled_pairs() {  # folder count
+    local colours=(red green blue grey) things=(heart cat dog sun moon tree house boat)
+    mkdir -p "$1"
+    for ((i = 0; i < $2; i++)); do
+        awk -v s=$((i * 7919 + 17)) 'BEGIN {
+            for (i = 0; i < 48; i++) { s = (s * 1103515245 + 12345) % 2147483648; v[i] = int(s / 65536) % 4 * 85 }
+            print "P3 16 16 255"
+            for (i = 0; i < 768; i++) print v[int(i / 192) * 12 + int(i / 12) % 4 * 3 + i % 3]
+        }' >"$1/p$((i + 10)).ppm"
+        echo "a ${colours[i % 4]} ${things[i / 4]}" >"$1/p$((i + 10)).txt"
+    done
+}
+
+# A picture tokenizer of 16 codes a picture, and a model of text and pictures: the options of both.
+tiny_vae=("$here/small.lv" --hidden 16 --revive-codes 0.3 --batch-size 8 --lr 5e-3 --crop center --num-workers 1 --threads 1)
+tiny_biart=("$root/models/biart.lv" --tokenizer "$here/tokenizer.json" --n-layer 2 --n-head 2 --n-embd 64 --text-len 20
+    --crop center --num-workers 1)
+
+# The codes in a file that lvrun encode or sample --tokens wrote: a line a picture.
+codes_in() {  # file pictures
+    tail -c $(($2 * 64)) "$1" | od -An -td4 -v -w64
+}
+
 # Runs a command of lvrun: its status in $status, its words in the files out and err.
 lvrun() {
     timeout "${limit:-120}" "$bin/lvrun" "$@" >out 2>err
@@ -59,4 +83,4 @@ said() {  # name
 }
 
 # A log without what no two runs have the same.
-plain_log() { sed -E 's/, "(images_per_s|seconds|[a-z_]*_per_s)": [^,}]*//g' "$1"; }
+plain_log() { sed -E 's/, "(seconds|peak_share|[a-z_]*_per_s)": [^,}]*//g' "$1"; }

@@ -51,6 +51,14 @@ static int set_up(void **state) {
         snprintf(name, sizeof name, "good/%c/deep/%d.ppm", 'a' + i % 3, i);
         put_picture(name, i * 20);
     }
+    for (int i = 0; i < 10; i++) {
+        char name[64], text[64];
+        snprintf(name, sizeof name, "pairs/%d.ppm", i);
+        put_picture(name, i * 20);
+        snprintf(name, sizeof name, "pairs/%d.txt", i);
+        int length = snprintf(text, sizeof text, "\xEF\xBB\xBFnumber %d\nor %d\n", i, i);
+        put(name, text, i == 4 ? 0 : (size_t)length);  // one is empty
+    }
     put("good/a/deep/0.txt", "a first line\n\n  and a second \r\n", 31);
     put("good/b/notes.md", "x", 1);
     put("mixed/1.png", "not a picture", 13);
@@ -180,6 +188,18 @@ static void test_shards(void **state) {
         assert_int_equal(picture.width, 12);
         lv_picture_free(&picture);
     }
+    LvDataset *apart;  // captions that do not stand beside their pictures
+    snprintf(command, sizeof command, "cd %s/good/a/deep && tar cf ../../../apart.tar 0.ppm 3.ppm 0.txt", root);
+    assert_int_equal(system(command), 0);
+    apart = open_set(in_root("apart.tar"));
+    char *found;
+    assert_int_equal(lv_dataset_count(apart), 2);
+    assert_true(lv_dataset_captions(apart, 0, &found, NULL));
+    assert_string_equal(found, "a first line\nand a second");
+    free(found);
+    assert_int_equal(lv_dataset_need_captions(apart), 1);
+    assert_int_equal(lv_dataset_count(apart), 1);
+    lv_dataset_close(apart);
     size_t with_caption = 0;
     for (size_t i = 0; i < 4; i++) {
         char *text;
@@ -246,11 +266,12 @@ enum { STEPS = 12, FLOATS = 3 * 3 * 8 * 8 };
 
 static void test_same_bits(void **state) {
     (void)state;
-    LvDataset *dataset = open_set(in_root("good"));
+    LvDataset *dataset = open_set(in_root("pairs"));
     LvLoaderOptions options = lv_loader_options_training();
     options.batch = 3, options.captions = true;
     static float want[STEPS][FLOATS];
     uint32_t draws[STEPS][3];
+    char captions[STEPS][64];
     LvPosition at[STEPS];
     options.workers = 0, options.cache_bytes = 0;
     LvLoader *loader = open_loader(dataset, options);
@@ -258,6 +279,7 @@ static void test_same_bits(void **state) {
         const LvBatch *batch = next(loader);
         memcpy(want[i], batch->pictures, sizeof want[i]);
         memcpy(draws[i], batch->draws, sizeof draws[i]);
+        snprintf(captions[i], sizeof captions[i], "%s", batch->captions[1]);
         at[i] = batch->at;
         assert_int_equal(batch->count, 3);
     }
@@ -270,6 +292,7 @@ static void test_same_bits(void **state) {
             const LvBatch *batch = next(loader);
             assert_memory_equal(batch->pictures, want[i], sizeof want[i]);
             assert_memory_equal(batch->draws, draws[i], sizeof draws[i]);
+            assert_string_equal(batch->captions[1], captions[i]);
         }
         for (int i = STEPS - 1; i >= 0; i -= 2) {  // any place again
             lv_loader_seek(loader, at[i]);
@@ -368,6 +391,75 @@ static void test_broken(void **state) {
     lv_dataset_close(dataset);
 }
 
+// A sample without a caption is passed over where captions are wanted; over the epochs each line of the others is drawn.
+static void test_captions(void **state) {
+    (void)state;
+    LvDataset *dataset = open_set(in_root("pairs"));
+    assert_int_equal(lv_dataset_need_captions(dataset), 0);  // it has a file, though an empty one
+    for (int pictures = 0; pictures < 2; pictures++) {
+        Told told = {0};
+        LvLoaderOptions options = lv_loader_options_training();
+        uint8_t lost[10] = {[7] = 1};
+        int drawn[2] = {0};
+        LvError error = {0};
+        LvLoader *loader;
+        options.batch = 5, options.captions = true, options.workers = 2, options.broken = tell, options.broken_user = &told;
+        options.resolution = pictures ? 8 : 0;
+        options.lost = pictures ? NULL : lost;
+        assert_true(lv_loader_create(&loader, dataset, &options, &error));
+        for (int i = 0; i < 40; i++) {
+            const LvBatch *batch = next(loader);
+            assert_true((batch->pictures != NULL) == pictures);
+            for (int k = 0; k < 5; k++) {
+                char line[2][32];
+                snprintf(line[0], sizeof line[0], "number %lld", (long long)batch->samples[k]);
+                snprintf(line[1], sizeof line[1], "or %lld", (long long)batch->samples[k]);
+                bool second = !strcmp(batch->captions[k], line[1]);
+                if (!second) assert_string_equal(batch->captions[k], line[0]);
+                drawn[second]++;
+                assert_true(batch->samples[k] != 4 && (pictures || batch->samples[k] != 7));
+            }
+        }
+        assert_true(drawn[0] > 50 && drawn[1] > 50);
+        assert_int_equal(lv_loader_uncaptioned(loader), 1);
+        assert_int_equal(lv_loader_broken(loader), !pictures);
+        assert_int_equal(told.calls, 2 - pictures);
+        assert_non_null(strstr(told.names.data, "4.ppm: it has no caption\n"));
+        if (!pictures) assert_non_null(strstr(told.names.data, "7.ppm: it could not be read when its codes were made\n"));
+        lv_text_free(&told.names);
+        lv_loader_destroy(loader);
+    }
+    lv_dataset_close(dataset);
+}
+
+// Those that are known to have none are left out when it is opened, and named.
+static void test_need_captions(void **state) {
+    (void)state;
+    LvDataset *dataset = open_set(in_root("good"));
+    uint64_t before = lv_dataset_fingerprint(dataset);
+    assert_int_equal(lv_dataset_need_captions(dataset), 9);
+    assert_int_equal(lv_dataset_count(dataset), 1);
+    assert_true(before != lv_dataset_fingerprint(dataset));
+    assert_string_equal(lv_dataset_warning(dataset, 1), "9 of 10 pictures have no caption and are left out: 'a/deep/3.ppm', "
+                                                        "'a/deep/6.ppm', 'a/deep/9.ppm', ...");
+    lv_dataset_close(dataset);
+    dataset = open_set("fake:3");
+    assert_int_equal(lv_dataset_need_captions(dataset), 0);
+    lv_dataset_close(dataset);
+}
+
+// The signature sees what the names do not tell.
+static void test_signature(void **state) {
+    (void)state;
+    put_picture("sign/a.ppm", 1);
+    LvDataset *dataset = open_set(in_root("sign"));
+    uint64_t first = lv_dataset_signature(dataset);
+    assert_true(first == lv_dataset_signature(dataset));
+    put_picture("sign/a.ppm", 2);
+    assert_true(first != lv_dataset_signature(dataset));
+    lv_dataset_close(dataset);
+}
+
 static void test_all_broken(void **state) {
     (void)state;
     LvDataset *dataset = open_set(in_root("bad"));
@@ -405,7 +497,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_folder), cmocka_unit_test(test_refused), cmocka_unit_test(test_lists), cmocka_unit_test(test_shards),
         cmocka_unit_test(test_order), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_ranks), cmocka_unit_test(test_evaluation),
-        cmocka_unit_test(test_small_set), cmocka_unit_test(test_broken), cmocka_unit_test(test_all_broken), cmocka_unit_test(test_options),
+        cmocka_unit_test(test_small_set), cmocka_unit_test(test_broken), cmocka_unit_test(test_all_broken),
+        cmocka_unit_test(test_captions), cmocka_unit_test(test_need_captions), cmocka_unit_test(test_signature), cmocka_unit_test(test_options),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
