@@ -47,12 +47,15 @@ const LvBundledSource *lv_model_sources(const LvModel *model, int *count);
 
 typedef enum { LV_PRECISION_F32, LV_PRECISION_BF16 } LvPrecision;
 
+// What decides the plan is part of its key in the cache: a new field goes into print_options of runtime/driver/plan_cache.c.
 typedef struct {
     const char *entry;       // "init" computes every variable's initial value
     int64_t batch;           // bound to the free first dimension of the entry's inputs
     LvPrecision precision;
     const char *device;      // "cpu"
     int64_t memory_limit;    // bytes, 0: none; remat obeys it
+    int64_t (*workspace)(void *user, const LvPlan *plan);  // what the device's library takes on top, for the limit; NULL: nothing
+    void *workspace_user;
     LvConvAlgorithm conv;
     int64_t accumulate;      // runs of a training entry that one update sums up; 0 and 1: every run updates. Input $part
     bool clip;               // the gradient's norm is bounded by the input $clip

@@ -9,6 +9,7 @@
 #include "base/plan_file.h"
 #include "driver/compiler.h"
 #include "driver/pipeline.h"
+#include "exec/program.h"
 #include "sema/sema.h"
 #include "syntax/ast.h"
 #include "../../runtime/driver/options.h"
@@ -49,6 +50,7 @@ typedef struct {
     LvDiagnostics diagnostics;
     LvModel *model;
     LvPlan *plan;
+    LvDevice *device;  // asked what its library takes; nothing runs on it
     const char *path;
 } Command;
 
@@ -152,7 +154,14 @@ static void print_grouped(const char *name, int64_t value, const char *rest) {
     printf("  %-16s %10s%s\n", name, out, rest);
 }
 
-static void print_cost(const LvPlan *plan, double seconds) {
+// What the library takes for its own ends, on this machine with all its threads.
+static void print_workspace(LvWorkspace workspace) {
+    print_bytes("  workspace", (int64_t)workspace.bytes);
+    if (!workspace.unmeasured) return;
+    printf("  %-16s %10d convolutions are not measured yet: their workspace is the direct algorithm's\n", "", workspace.unmeasured);
+}
+
+static void print_cost(const LvPlan *plan, LvWorkspace workspace, double seconds) {
     static const char *const units[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"};
     int counts[LV_STEP_KIND_COUNT] = {0}, tensors = 0;
     int64_t flops = 0, trained = 0, frozen = 0, states = 0;
@@ -174,8 +183,10 @@ static void print_cost(const LvPlan *plan, double seconds) {
     if (plan->batch > 1) print_amount("a sample", (double)flops / (double)plan->batch, 1000, units, 6);
     printf("  %-16s %10d (%d different)\n", "kernels", counts[LV_STEP_KERNEL], plan->kernel_count);
     if (plan->prepare_count) printf("  %-16s %10d steps, at the first run\n", "prepared", plan->prepare_count);
-    printf("  %-16s %10d convolutions, %d matmuls\n", "library calls", counts[LV_STEP_CONV], counts[LV_STEP_MATMUL]);
-    print_bytes("peak memory", lv_plan_bytes(plan));
+    printf("  %-16s %10d convolutions, %d matmuls", "library calls", counts[LV_STEP_CONV], counts[LV_STEP_MATMUL]);
+    if (counts[LV_STEP_LINEAR_LOSS]) printf(", %d vocabulary losses", counts[LV_STEP_LINEAR_LOSS]);
+    printf("\n");
+    print_bytes("peak memory", lv_plan_bytes(plan) + (int64_t)workspace.bytes);
     static const struct {
         LvArenaKind kind;
         const char *name;
@@ -184,8 +195,7 @@ static void print_cost(const LvPlan *plan, double seconds) {
                  {LV_ARENA_GRADIENTS, "  gradients"}, {LV_ARENA_PREPARED, "  prepared"}, {LV_ARENA_ACTIVATIONS, "  activations"}, {LV_ARENA_CONSTANTS, "  constants"},
                  {LV_ARENA_IO, "  inputs, results"}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) print_bytes(kinds[i].name, plan->arena_bytes[kinds[i].kind]);
-    // oneDNN says what scratch it wants only when its primitives are made, on the machine that runs.
-    printf("  %-16s the library's comes on top: `lvrun bench` shows it\n", "  workspace");
+    print_workspace(workspace);
     printf("  %-16s %10.2f s\n", "compiled in", seconds);
 }
 
@@ -277,8 +287,17 @@ static bool check_entries(Command *command, const LvCompileOptions *options, LvE
     return true;
 }
 
+static int64_t workspace_of(void *device, const LvPlan *plan) {
+    return (int64_t)lv_device_workspace(device, plan).bytes;
+}
+
 static bool compile(Command *command, LvCompileOptions *compile, LvText *emitted, LvText *explain, LvError *error) {
-    if (!compile_options(&command->options, compile, error) || !load(command, error)) return false;
+    if (!compile_options(&command->options, compile, error) || !load(command, error) ||
+        !lv_device_open(compile->device, 0, &command->device, error)) {
+        return false;
+    }
+    compile->workspace = workspace_of;
+    compile->workspace_user = command->device;
     compile->entry = choose_entry(command, error);
     if (!compile->entry || (!compile->emit && !check_entries(command, compile, error))) return false;
     compile->emitted = emitted;
@@ -297,7 +316,8 @@ static int compile_model(Command *command) {
     fputs(lv_text_get(&explain), stdout);
     fputs(lv_text_get(&emitted), stdout);
     if (good && !options.emit && command->plan) {
-        print_cost(command->plan, (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
+        print_cost(command->plan, lv_device_workspace(command->device, command->plan),
+                   (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
         char *standard = artifact_path(command->path);
         const char *output = options_get(&command->options, "output", standard);
         good = lv_plan_write(command->plan, output, &error);
@@ -339,6 +359,7 @@ int main(int argc, char **argv) {
     if (fflush(stdout) || ferror(stdout)) status = status ? status : 1;
     if (command.model) lv_model_destroy(command.model);
     lv_plan_destroy(command.plan);
+    if (command.device) lv_device_close(command.device);
     options_free(&command.options);
     lv_diagnostics_free(&command.diagnostics);
     lv_sources_free(&command.sources);

@@ -99,11 +99,13 @@ char *lv_arena_strdup(LvArena *arena, const char *text) {
 }
 
 char *lv_arena_vprintf(LvArena *arena, const char *format, va_list args) {
+    char small[256];
     va_list again;
     va_copy(again, args);
-    int length = vsnprintf(NULL, 0, format, args);
+    int length = vsnprintf(small, sizeof small, format, args);
     char *text = lv_arena_alloc(arena, (size_t)length + 1);
-    vsnprintf(text, (size_t)length + 1, format, again);
+    if ((size_t)length < sizeof small) memcpy(text, small, (size_t)length + 1);
+    else vsnprintf(text, (size_t)length + 1, format, again);
     va_end(again);
     return text;
 }

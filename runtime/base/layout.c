@@ -61,7 +61,7 @@ int64_t lv_layout_offset(LvLayout layout, LvShape shape, const int64_t *index) {
 }
 
 void lv_layout_print(LvText *text, LvLayout layout, int rank) {
-    for (int i = 0; i < rank; i++) lv_text_printf(text, "%d", layout.perm[i]);
+    for (int i = 0; i < rank; i++) lv_text_putc(text, (char)('0' + layout.perm[i]));
     if (layout.block > 1) lv_text_printf(text, "b%dx%d", layout.block_dim, layout.block);
 }
 

@@ -1,17 +1,17 @@
-// The artifact (.lvm): a plan in a file. A header, the plan as JSON, the constants' bytes; checked by hash and, before
+// The artifact (.lvm): a plan in a file. A header, the plan, the constants' bytes; checked by hash and, before
 // anything may use it, by lv_plan_check. Kernels are in it as text, never as machine code.
 //
 //   bytes 0-7   "LVERSE\r\n"          24-31  bytes of constants
-//   8-11        version, 1            32-39  xxh64 of bytes 0-31 and of all that follows the header
-//   12-15       0                     40-    JSON, then constants
-//   16-23       bytes of JSON         (little-endian)
+//   8-11        version, 3            32-39  xxh64 of bytes 0-31 and of all that follows the header
+//   12-15       0                     40-    the plan, then constants
+//   16-23       bytes of the plan     (little-endian)
 #ifndef LV_BASE_PLAN_FILE_H
 #define LV_BASE_PLAN_FILE_H
 
 #include "base/error.h"
 #include "base/plan.h"
 
-enum { LV_PLAN_FILE_VERSION = 2 };
+enum { LV_PLAN_FILE_VERSION = 4 };
 
 bool lv_plan_write(const LvPlan *plan, const char *path, LvError *error);
 bool lv_plan_read(const char *path, LvPlan **plan, LvError *error);

@@ -31,12 +31,17 @@ void lv_text_append(LvText *text, const char *bytes, size_t length) {
 void lv_text_puts(LvText *text, const char *string) { lv_text_append(text, string, strlen(string)); }
 void lv_text_putc(LvText *text, char c) { lv_text_append(text, &c, 1); }
 
+// Most texts fit in what is left: then one pass is enough.
 void lv_text_vprintf(LvText *text, const char *format, va_list args) {
     va_list again;
     va_copy(again, args);
-    int length = vsnprintf(NULL, 0, format, args);
-    text_reserve(text, (size_t)length);
-    vsnprintf(text->data + text->length, (size_t)length + 1, format, again);
+    text_reserve(text, 0);
+    size_t room = text->capacity - text->length;
+    int length = vsnprintf(text->data + text->length, room, format, args);
+    if ((size_t)length >= room) {
+        text_reserve(text, (size_t)length);
+        vsnprintf(text->data + text->length, (size_t)length + 1, format, again);
+    }
     text->length += (size_t)length;
     va_end(again);
 }

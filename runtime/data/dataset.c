@@ -75,7 +75,7 @@ static bool open_braces(LvDataset *dataset, const char *spec, LvError *error) {
 static bool open_folder(LvDataset *dataset, const char *path, LvError *error) {
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/') length--;
-    dataset->source = SOURCE_FOLDER;
+    if (dataset->source != SOURCE_TEXT) dataset->source = SOURCE_FOLDER;
     dataset->root = lv_arena_copy(dataset->arena, path, length);
     if (!index_folder(dataset, error)) return false;
     if (dataset->samples.count) return true;
@@ -153,6 +153,29 @@ static bool open_path(LvDataset *dataset, const char *spec, LvError *error) {
     return number == ENOENT || number == ENOTDIR ? say_missing(spec, error) : lv_error_system(error, "%s", spec);
 }
 
+// "PATH" or "PATH:0-90%".
+static bool open_text(LvDataset *dataset, const char *spec, LvError *error) {
+    const char *colon = strrchr(spec, ':');
+    struct stat status;
+    int from, to, end = 0;
+    dataset->source = SOURCE_TEXT;
+    dataset->from = 0, dataset->to = 100;
+    if (colon && sscanf(colon, ":%3d-%3d%%%n", &from, &to, &end) == 2 && end && !colon[end]) {
+        if (from < 0 || to > 100 || from >= to) {
+            lv_error_set(error, LV_ERROR_USAGE, "text:%s: a part of the text is written as 0-90%%", spec);
+            return lv_error_hint(error, "text:PATH:0-90%% to train with and text:PATH:90-100%% to validate with, say");
+        }
+        dataset->from = from, dataset->to = to;
+        spec = lv_arena_copy(dataset->arena, spec, (size_t)(colon - spec));
+    }
+    if (stat(spec, &status)) {
+        return errno == ENOENT || errno == ENOTDIR ? say_missing(spec, error) : lv_error_system(error, "%s", spec);
+    }
+    if (S_ISDIR(status.st_mode)) return open_folder(dataset, spec, error);
+    dataset->root = folder_of(dataset, spec);
+    return index_text(dataset, spec, error);
+}
+
 static void take_fingerprint(LvDataset *dataset) {
     dataset->fingerprint = 0;
     for (size_t i = 0; i < dataset->samples.count; i++) {
@@ -168,7 +191,9 @@ bool lv_dataset_open(LvDataset **out, const char *spec, LvError *error) {
     *out = NULL;
     dataset->arena = lv_arena_create();
     dataset->spec = lv_arena_strdup(dataset->arena, spec);
-    bool good = !strncmp(spec, "fake:", 5) ? open_fake(dataset, spec + 5, error) : open_path(dataset, spec, error);
+    bool good = !strncmp(spec, "fake:", 5)   ? open_fake(dataset, spec + 5, error)
+                : !strncmp(spec, "text:", 5) ? open_text(dataset, spec + 5, error)
+                                             : open_path(dataset, spec, error);
     if (!good) {
         lv_dataset_close(dataset);
         lv_error_clear(&none);
@@ -187,22 +212,32 @@ void lv_dataset_close(LvDataset *dataset) {
     lv_vec_free(&dataset->samples);
     lv_vec_free(&dataset->shards);
     lv_vec_free(&dataset->warnings);
+    text_free(dataset);
     lv_arena_destroy(dataset->arena);
     free(dataset);
 }
 
 // ---- what is in it
 
-size_t lv_dataset_count(const LvDataset *dataset) { return dataset->samples.count; }
+size_t lv_dataset_count(const LvDataset *dataset) {
+    return lv_dataset_is_text(dataset) ? (size_t)dataset->windows : dataset->samples.count;
+}
+
 const char *lv_dataset_spec(const LvDataset *dataset) { return dataset->spec; }
-const char *lv_dataset_name(const LvDataset *dataset, size_t sample) { return dataset->samples.data[sample].name; }
+
+const char *lv_dataset_name(const LvDataset *dataset, size_t sample) {
+    return lv_dataset_is_text(dataset) ? dataset->spec : dataset->samples.data[sample].name;
+}
+
+const char *lv_dataset_unit(const LvDataset *dataset) { return lv_dataset_is_text(dataset) ? "windows" : "pictures"; }
+bool lv_dataset_is_text(const LvDataset *dataset) { return dataset->source == SOURCE_TEXT; }
 bool lv_dataset_has_captions(const LvDataset *dataset) { return dataset->captions; }
 uint64_t lv_dataset_fingerprint(const LvDataset *dataset) { return dataset->fingerprint; }
 size_t lv_dataset_warnings(const LvDataset *dataset) { return dataset->warnings.count; }
 const char *lv_dataset_warning(const LvDataset *dataset, size_t i) { return dataset->warnings.data[i]; }
 
 const char *lv_dataset_class(const LvDataset *dataset, size_t sample, size_t *length) {
-    const char *name = dataset->samples.data[sample].name, *slash = strchr(name, '/');
+    const char *name = lv_dataset_name(dataset, sample), *slash = strchr(name, '/');
     *length = slash ? (size_t)(slash - name) : 0;
     return name;
 }
@@ -213,7 +248,8 @@ static bool lacks_caption(const LvDataset *dataset, const Sample *sample) {
 
 size_t lv_dataset_need_captions(LvDataset *dataset) {
     LvText names = {0};
-    size_t kept = 0, all = dataset->samples.count;
+    size_t kept = 0, all = lv_dataset_is_text(dataset) ? 0 : dataset->samples.count;
+    if (!all) return 0;
     for (size_t i = 0; i < all; i++) {
         const Sample *sample = &dataset->samples.data[i];
         if (!lacks_caption(dataset, sample)) dataset->samples.data[kept++] = *sample;
@@ -228,7 +264,7 @@ size_t lv_dataset_need_captions(LvDataset *dataset) {
     return all - kept;
 }
 
-static char *full_path(const LvDataset *dataset, const char *name) {
+char *sample_path(const LvDataset *dataset, const char *name) {
     bool bare = name[0] == '/' || !dataset->root;
     size_t size = strlen(name) + (bare ? 0 : strlen(dataset->root)) + 2;
     char *path = lv_malloc(size);
@@ -240,6 +276,7 @@ static char *full_path(const LvDataset *dataset, const char *name) {
 bool lv_dataset_picture(const LvDataset *dataset, size_t number, LvPicture *picture, LvError *error) {
     const Sample *sample = &dataset->samples.data[number];
     *picture = (LvPicture){0};
+    if (dataset->source == SOURCE_TEXT) return lv_error_set(error, LV_ERROR_FORMAT, "is text, no picture");
     if (dataset->source == SOURCE_FAKE) return fake_picture(sample->offset, picture, error);
     char *bytes, *path = NULL;
     size_t length = (size_t)sample->size;
@@ -247,7 +284,7 @@ bool lv_dataset_picture(const LvDataset *dataset, size_t number, LvPicture *pict
     if (dataset->source == SOURCE_SHARDS) {
         good = shard_read(dataset, sample->shard, sample->offset, sample->size, &bytes, error);
     } else {
-        path = full_path(dataset, sample->name);
+        path = sample_path(dataset, sample->name);
         good = lv_file_read(path, LV_PICTURE_MAX_FILE, &bytes, &length, error);
         free(path);
     }
@@ -269,7 +306,7 @@ uint64_t lv_dataset_signature(const LvDataset *dataset) {
             hash = XXH64(words, sizeof words, hash);
             continue;
         }
-        char *path = inside ? lv_strdup(dataset->shards.data[sample->shard].path) : full_path(dataset, sample->name);
+        char *path = inside ? lv_strdup(dataset->shards.data[sample->shard].path) : sample_path(dataset, sample->name);
         if (stat(path, &info) == 0) {
             words[2] = (uint64_t)info.st_size;
             words[3] = (uint64_t)info.st_mtim.tv_sec * 1000000000u + (uint64_t)info.st_mtim.tv_nsec;
@@ -310,7 +347,7 @@ bool lv_dataset_captions(const LvDataset *dataset, size_t number, char **text, L
     } else if (dataset->source == SOURCE_SHARDS) {
         if (!shard_read(dataset, sample->shard, sample->caption_offset, sample->caption_size, text, error)) return false;
     } else {
-        char *path = full_path(dataset, sample->name);
+        char *path = sample_path(dataset, sample->name);
         strcpy(strrchr(path, '.'), ".txt");  // no suffix that is read is shorter
         bool good = lv_file_read(path, MAX_CAPTION_FILE, text, &length, error);
         free(path);

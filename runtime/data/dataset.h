@@ -4,6 +4,9 @@
 //   LIST.tsv           a picture's path (relative to the list), a tab, its caption; several lines per picture are fine
 //   CAPTIONS.json      COCO captions; pictures beside the file, or in DIR of `CAPTIONS.json:DIR`
 //   fake:N             N made-up pictures with made-up captions, for trying things without data
+//   text:PATH          text for language models: a file, or all text files under a folder. What is hidden, or no text (in the
+//                      first KiB a zero byte, or bytes that are not UTF-8), is passed over. Samples are windows: lv_dataset_cut.
+//   text:PATH:0-90%    of each file the part between these percents; text:PATH:90-100% beside it is text to validate with
 // The index is built once; reading is thread-safe after that.
 #ifndef LV_DATA_DATASET_H
 #define LV_DATA_DATASET_H
@@ -14,6 +17,7 @@
 
 #include "base/error.h"
 #include "data/picture.h"
+#include "text/tokenizer.h"
 
 typedef struct LvDataset LvDataset;
 
@@ -32,10 +36,25 @@ uint64_t lv_dataset_fingerprint(const LvDataset *dataset);             // of all
 size_t lv_dataset_warnings(const LvDataset *dataset);                  // what was passed over while indexing, a line each
 const char *lv_dataset_warning(const LvDataset *dataset, size_t i);
 
+const char *lv_dataset_unit(const LvDataset *dataset);                 // what its samples are: "pictures", "windows"
+
 bool lv_dataset_picture(const LvDataset *dataset, size_t sample, LvPicture *picture, LvError *error);
 // A number that changes when the files do: of all names, sizes and times of change. A look at each file.
 uint64_t lv_dataset_signature(const LvDataset *dataset);
 // All captions of a sample, a line each, empty lines dropped; "" when it has none. Free with free().
 bool lv_dataset_captions(const LvDataset *dataset, size_t sample, char **text, LvError *error);
+
+// ---- text alone (corpus.c)
+
+bool lv_dataset_is_text(const LvDataset *dataset);
+// Reads the text as ids, its bytes or those of a tokenizer, files one after the other with the id 0 or the tokenizer's end between.
+// Before that it has no samples. These are windows of `length` ids that overlap by one: as all but the first id of a window are
+// there to be predicted, each id of the text is so once. Refuses ids that are not below `vocabulary` (0: any will do). Once, before
+// the data set is used by anyone else; the fingerprint is then that of the ids.
+bool lv_dataset_cut(LvDataset *dataset, int64_t length, const LvTokenizer *tokenizer, int64_t vocabulary, LvError *error);
+int64_t lv_dataset_window_length(const LvDataset *dataset);  // 0: it has none
+// The ids of a window. It begins at its own place in the text, or, with a random word, somewhere in the share that is its own of
+// all places where a window can begin.
+void lv_dataset_window(const LvDataset *dataset, size_t sample, const uint32_t *draw, int32_t *ids);
 
 #endif

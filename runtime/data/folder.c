@@ -1,4 +1,4 @@
-// Pictures under a folder, any depth, links followed, sorted as Python sorts paths (component by component, by bytes).
+// Pictures, or texts, under a folder, any depth, links followed, sorted as Python sorts paths (component by component, by bytes).
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -78,6 +78,10 @@ static void visit(Walk *walk, const Entries *entries, const Entry *entry, int de
     }
     if (folder) {
         walk_folder(walk, depth + 1);
+    } else if (file && dataset->source == SOURCE_TEXT) {
+        const char *path = lv_text_get(&walk->path);
+        if (!text_is_text(dataset, path)) walk->others++;
+        else lv_vec_push(&dataset->samples, (Sample){.name = lv_arena_strdup(dataset->arena, path + walk->root), .shard = -1});
     } else if (file && lv_picture_known_suffix(entry->name)) {
         Sample sample = {.name = lv_arena_strdup(dataset->arena, lv_text_get(&walk->path) + walk->root), .shard = -1};
         sample.caption_beside = has_caption(entries, entry->name);
@@ -125,6 +129,12 @@ static void walk_folder(Walk *walk, int depth) {
 }
 
 static bool say_empty(const Walk *walk, LvError *error) {
+    if (walk->dataset->source == SOURCE_TEXT) {
+        lv_error_set(error, LV_ERROR_IO, "no text under %s", walk->dataset->root);
+        if (!walk->others) return lv_error_hint(error, "the folder is empty, or all in it is hidden");
+        return lv_error_hint(error, "it holds %zu file%s, none of UTF-8 without zero bytes; what is hidden is not looked at",
+                             walk->others, walk->others == 1 ? "" : "s");
+    }
     lv_error_set(error, LV_ERROR_IO, "no pictures under %s", walk->dataset->root);
     if (!walk->others) return lv_error_hint(error, "the folder is empty; .png .jpg .webp .bmp .ppm at any depth, or .tar shards, are read");
     return lv_error_hint(error, "it holds %zu other file%s (%s ...); .png .jpg .webp .bmp .ppm at any depth, or .tar shards, are read",

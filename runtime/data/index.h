@@ -22,7 +22,7 @@ typedef struct {
     int fd;  // of the unpacked copy of a .tar.gz, else -1: opened for each read, as there may be thousands
 } Shard;
 
-typedef enum { SOURCE_FOLDER, SOURCE_SHARDS, SOURCE_LIST, SOURCE_FAKE } Source;
+typedef enum { SOURCE_FOLDER, SOURCE_SHARDS, SOURCE_LIST, SOURCE_FAKE, SOURCE_TEXT } Source;
 
 struct LvDataset {
     Source source;
@@ -33,6 +33,12 @@ struct LvDataset {
     LV_VEC(const char *) warnings;
     bool captions;
     uint64_t fingerprint;
+    // text: samples are its files, of each of which `from` to `to` percent count; then the ids, as bytes or as tokens
+    int from, to;
+    uint8_t *bytes;    // [length]
+    int32_t *tokens;   // [length]
+    uint64_t length, windows;
+    int64_t window;
 };
 
 enum { MAX_CAPTION_FILE = 1 << 20 };
@@ -42,7 +48,15 @@ void index_warn(LvDataset *dataset, const char *format, ...) __attribute__((form
 bool index_folder(LvDataset *dataset, LvError *error);  // dataset->root; leaves no samples and no error when it holds only shards
 bool index_shards(LvDataset *dataset, const char *const *paths, size_t count, LvError *error);
 bool index_tsv(LvDataset *dataset, const char *path, LvError *error);
+bool index_text(LvDataset *dataset, const char *path, LvError *error);  // a file; index_folder takes folders
 bool index_coco(LvDataset *dataset, const char *path, LvError *error);
+
+// Whether the file, which is there, begins like a text. False also where it cannot be read, which a warning tells.
+bool text_is_text(LvDataset *dataset, const char *path);
+void text_free(LvDataset *dataset);
+
+// A sample's file; free().
+char *sample_path(const LvDataset *dataset, const char *name);
 
 // `count` bytes at `offset` of a shard into fresh memory with a closing zero.
 bool shard_read(const LvDataset *dataset, int32_t shard, uint64_t offset, uint64_t size, char **bytes, LvError *error);

@@ -15,6 +15,7 @@ enum { MAX_WORKERS = 256, MAX_RESOLUTION = 8192, MAX_BATCH = 1 << 16 };
 
 typedef struct {
     float *pictures;  // [B, 3, R, R]
+    int32_t *tokens;  // [B, T]
     Slot *slots;      // [B]
     int64_t *samples;
     const char **names, **captions;
@@ -98,8 +99,9 @@ static void do_place(LvLoader *loader, Job *job, int place) {
     size_t each = (size_t)options->resolution * (size_t)options->resolution * 3;
     uint64_t position = job->at.index + (uint64_t)options->rank * (uint64_t)options->batch + (uint64_t)place;
     sample_slot_clear(&job->slots[place]);
+    int32_t *tokens = job->tokens + place * lv_dataset_window_length(loader->dataset);
     sample_make(loader->maker, (uint32_t)job->at.epoch, position % lv_dataset_count(loader->dataset), job->pictures + (size_t)place * each,
-                &job->slots[place]);
+                tokens, &job->slots[place]);
 }
 
 // The oldest batch with a place to work on, NULL when there is none now. Under the lock.
@@ -195,7 +197,8 @@ static void describe(LvLoader *loader, Job *job) {
         job->draws[i] = job->slots[i].draw;
     }
     const float *pictures = loader->options.resolution ? job->pictures : NULL;
-    loader->batch = (LvBatch){loader->options.batch, job->count, pictures, job->samples, job->names,
+    const int32_t *tokens = lv_dataset_is_text(loader->dataset) ? job->tokens : NULL;
+    loader->batch = (LvBatch){loader->options.batch, job->count, pictures, tokens, job->samples, job->names,
                               loader->options.captions ? job->captions : NULL, job->draws, job->at, job->after};
 }
 
@@ -246,9 +249,10 @@ static bool check_options(const LvDataset *dataset, const LvLoaderOptions *optio
     return wrong ? lv_error_set(error, LV_ERROR_USAGE, "%s", wrong) : true;
 }
 
-static bool make_job(Job *job, const LvLoaderOptions *options) {
+static bool make_job(Job *job, const LvLoaderOptions *options, size_t window) {
     size_t batch = (size_t)options->batch, each = (size_t)options->resolution * (size_t)options->resolution * 3;
     job->pictures = aligned_alloc(64, (batch * each * sizeof(float) + 64) / 64 * 64);
+    job->tokens = lv_calloc(batch * window + 1, sizeof *job->tokens);
     job->slots = lv_calloc(batch, sizeof *job->slots);
     job->samples = lv_calloc(batch, sizeof *job->samples);
     job->names = lv_calloc(batch, sizeof *job->names);
@@ -276,16 +280,18 @@ bool lv_loader_create(LvLoader **out, const LvDataset *dataset, const LvLoaderOp
     LvLoader *loader = lv_calloc(1, sizeof *loader);
     loader->dataset = dataset;
     loader->options = *options;
+    if (lv_dataset_is_text(dataset)) loader->options.resolution = 0, loader->options.cache_bytes = 0;  // it is in memory
     int ahead = options->workers ? (options->prefetch < 2 ? 2 : options->prefetch) : 1;
     loader->ring_size = ahead + 1;  // and the one in the caller's hands
     loader->ring = lv_calloc((size_t)loader->ring_size, sizeof *loader->ring);
     loader->reported = lv_calloc(lv_dataset_count(dataset), 1);
-    loader->maker = sample_maker_create(dataset, options);
+    loader->maker = sample_maker_create(dataset, &loader->options);
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->work, NULL);
     pthread_cond_init(&loader->ready, NULL);
+    size_t window = (size_t)lv_dataset_window_length(dataset);
     bool good = true;
-    for (int i = 0; i < loader->ring_size; i++) good &= make_job(&loader->ring[i], options);
+    for (int i = 0; i < loader->ring_size; i++) good &= make_job(&loader->ring[i], &loader->options, window);
     if (!good) {
         lv_loader_destroy(loader);
         return lv_error_set(error, LV_ERROR_MEMORY, "no memory for %d batches of %d pictures at %d x %d", ahead + 1, options->batch,
@@ -307,6 +313,7 @@ void lv_loader_destroy(LvLoader *loader) {
         Job *job = &loader->ring[i];
         for (int k = 0; job->slots && k < loader->options.batch; k++) sample_slot_clear(&job->slots[k]);
         free(job->pictures);
+        free(job->tokens);
         free(job->slots);
         free(job->samples);
         free(job->names);

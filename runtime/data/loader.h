@@ -32,7 +32,7 @@ typedef void LvBrokenFn(void *user, const char *name, const char *message);
 
 typedef struct {
     int batch;             // per rank
-    int resolution;        // 0: no pictures are read
+    int resolution;        // 0: no pictures are read; of text none are
     LvCrop crop;           // LV_CROP_CENTER unless training asks for LV_CROP_RANDOM
     LvFilter filter;       // LV_FILTER_BICUBIC
     bool flip;             // mirror half of the samples
@@ -58,6 +58,7 @@ typedef struct {
     int size;               // B as asked for
     int count;              // real samples; those after are padding (the epoch's first samples), not to be counted
     const float *pictures;  // [B, 3, R, R] in [-1, 1]; NULL where none are read
+    const int32_t *tokens;  // [B, T] windows of a text, drawn when shuffling, else side by side; NULL of other data sets
     const int64_t *samples;            // [B] indexes into the data set
     const char *const *names;          // [B]
     const char *const *captions;       // [B] one caption each, a line of several drawn each epoch; NULL unless asked for

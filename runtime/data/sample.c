@@ -9,7 +9,7 @@
 
 #include "data/order.h"
 
-enum { FLIP_STREAM = 0x666C6970, CAPTION_STREAM = 0x63617074, USER_STREAM = 0x75736572 };
+enum { FLIP_STREAM = 0x666C6970, CAPTION_STREAM = 0x63617074, USER_STREAM = 0x75736572, WINDOW_STREAM = 0x77696E64 };
 
 typedef struct {
     int width, height;
@@ -171,7 +171,13 @@ static bool make_caption(SampleMaker *maker, int64_t sample, const LvDraws *draw
     return *slot->caption;
 }
 
-void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, float *out, Slot *slot) {
+static void make_window(const SampleMaker *maker, int64_t sample, const LvDraws *draws, int32_t *tokens) {
+    uint32_t draw = lv_draw_word(draws, WINDOW_STREAM, 0);
+    if (!lv_dataset_is_text(maker->dataset)) return;
+    lv_dataset_window(maker->dataset, (size_t)sample, maker->options.shuffle ? &draw : NULL, tokens);
+}
+
+void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, float *out, int32_t *tokens, Slot *slot) {
     const LvLoaderOptions *options = &maker->options;
     uint8_t *rgb = lv_malloc((size_t)options->resolution * (size_t)options->resolution * 3 + 1);
     for (uint64_t tried = 0; tried < maker->count && !atomic_load(&maker->hopeless); tried++) {
@@ -185,6 +191,7 @@ void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, float *o
         }
         bool flip = options->flip && lv_draw_word(&draws, FLIP_STREAM, 0) & 1;
         if (options->resolution) lv_transform_to_floats(rgb, options->resolution, flip, out);
+        make_window(maker, sample, &draws, tokens);
         slot->sample = sample;
         slot->draw = lv_draw_word(&draws, USER_STREAM, 0);
         free(rgb);

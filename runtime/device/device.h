@@ -36,12 +36,14 @@ typedef struct {
                    LvError *error);
 
     // Library calls, LV_STEP_CONV, LV_STEP_MATMUL and LV_STEP_LINEAR_LOSS: `prepare` chooses an implementation and makes room
-    // for its scratch memory; `call` runs it. Step and module (NULL where no step names a kernel) must outlive the call.
+    // for its scratch memory; `call` runs it. Calls of equal steps may be one. The module (NULL where no step names a kernel)
+    // must outlive the call.
     bool (*prepare)(LvDevice *device, LvModule *module, const LvStep *step, LvCall **call, LvError *error);
     void (*discard)(LvDevice *device, LvCall *call);
     bool (*call)(LvDevice *device, LvCall *call, char *const *buffers, LvError *error);
     const char *(*describe)(const LvCall *call);  // the implementation's name, for profiles
     size_t (*scratch_bytes)(const LvDevice *device);  // memory that all prepared calls share
+    LvWorkspace (*workspace)(LvDevice *device, const LvPlan *plan);  // what the plan's calls would make of it; nothing is run
 
     // Events and waiting. `elapsed` waits for both and gives seconds from `from` to `to`.
     bool (*event_create)(LvDevice *device, LvEvent **event, LvError *error);

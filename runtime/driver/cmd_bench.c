@@ -36,7 +36,7 @@ typedef struct {
     LvProgram *program, *first;  // of --first
     LvPlan *first_plan;
     LvCompileOptions compile;
-    int64_t batch, steps, warmup, threads;
+    int64_t batch, steps, warmup;
     char folder[64];  // the private cache
     double cold, warm;
 } Bench;
@@ -164,7 +164,8 @@ static void print_report(const Bench *bench, const double *times, const char *en
     int64_t calls = 0, flops = 0, n = bench->steps;
     double median = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
     for (int s = plan->prepare_count; s < plan->step_count; s++) {
-        calls += plan->steps[s].kind == LV_STEP_CONV || plan->steps[s].kind == LV_STEP_MATMUL;
+        LvStepKind kind = plan->steps[s].kind;
+        calls += kind == LV_STEP_CONV || kind == LV_STEP_MATMUL || kind == LV_STEP_LINEAR_LOSS;
         flops += plan->steps[s].flops;
     }
     int launches = 0;
@@ -203,7 +204,6 @@ static bool read_options(Bench *bench, int argc, char **argv, LvError *error) {
            options_integer(&bench->options, "batch", 1, 1 << 20, &bench->batch, error) &&
            options_integer(&bench->options, "steps", 1, 1 << 20, &bench->steps, error) &&
            options_integer(&bench->options, "warmup", 0, 1 << 20, &bench->warmup, error) &&
-           options_integer(&bench->options, "threads", 1, 4096, &bench->threads, error) &&
            model_compile_options(&bench->options, &bench->compile, error);
 }
 
@@ -219,8 +219,7 @@ static bool measure(Bench *bench, const char *path, const char *entry, LvError *
         }
         setenv("LV_CACHE_DIR", bench->folder, 1);
     }
-    if (!lv_device_open(options_get(&bench->options, "device", "cpu"), (int)bench->threads, &bench->device, error) ||
-        !build(bench, path, &bench->cold, error)) {
+    if (!model_open_device(&bench->options, &bench->compile, &bench->device, error) || !build(bench, path, &bench->cold, error)) {
         return false;
     }
     release_program(bench);

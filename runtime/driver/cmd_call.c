@@ -36,7 +36,7 @@ typedef struct {
     LvPlan *plan;
     LvStore *store;
     LvProgram *program;
-    int64_t steps, seed, batch, threads;
+    int64_t steps, seed, batch;
     double lr;
 } Call;
 
@@ -46,7 +46,6 @@ static bool read_options(Call *call, int argc, char **argv, LvError *error) {
            options_integer(&call->options, "steps", 1, INT32_MAX, &call->steps, error) &&
            options_integer(&call->options, "seed", INT64_MIN, INT64_MAX, &call->seed, error) &&
            options_integer(&call->options, "batch", 0, 1 << 20, &call->batch, error) &&
-           options_integer(&call->options, "threads", 1, 4096, &call->threads, error) &&
            options_number(&call->options, "lr", &call->lr, error);
 }
 
@@ -136,7 +135,7 @@ static bool prepare(Call *call, const char *path, const char *entry_name, LvErro
     LvCompileOptions compile = {.entry = entry_name, .conv = LV_CONV_DIRECT};
     const char *input = options_get(&call->options, "input", NULL), *save = options_get(&call->options, "save-plan", NULL);
     if (!model_compile_options(&call->options, &compile, error) ||
-        !lv_device_open(options_get(&call->options, "device", "cpu"), (int)call->threads, &call->device, error) ||
+        !model_open_device(&call->options, &compile, &call->device, error) ||
         !model_open(&call->open, path, &call->options, error)) {
         return false;
     }

@@ -11,7 +11,7 @@
 #include "train/validate.h"
 
 static const OptionSpec specs[] = {
-    {"val-dir", OPTION_VALUE, "DATA", "pictures: a folder of any depth, tar shards, LIST.tsv, COCO.json, fake:N"},
+    {"val-dir", OPTION_VALUE, "DATA", "pictures: a folder of any depth, tar shards, LIST.tsv, COCO.json, fake:N; text:PATH"},
     {"batch-size", OPTION_VALUE, "N", "pictures a run (default 16)"},
     {"val-limit", OPTION_VALUE, "N", "pictures in all (default: every one)"},
     {"num-workers", OPTION_VALUE, "N", "threads that read pictures (default 2)"},
@@ -30,7 +30,7 @@ static bool write_grid(const LvValidator *v, const char *path, LvError *error) {
     return good;
 }
 
-// Whether the model's losses are of text or codes; *entry is then the one that gives them.
+// Whether the model's losses are of text or codes or both; *entry is then the one that gives them.
 static bool wants_pairs(const OpenModel *open, const char **entry) {
     static const char *const names[] = {"eval", "validate"};
     int count;
@@ -38,8 +38,7 @@ static bool wants_pairs(const OpenModel *open, const char **entry) {
     bool pairs = false;
     for (int k = 0; k < 2; k++) {
         for (int i = 0; i < count; i++) {
-            if (strcmp(entries[i].name, names[k]) || !(model_entry_takes(&entries[i], "text") || model_entry_takes(&entries[i], "image")))
-                continue;
+            if (strcmp(entries[i].name, names[k]) || !model_entry_is_paired(&entries[i])) continue;
             *entry = names[k];
             pairs = true;
         }
@@ -80,7 +79,7 @@ static bool evaluate(Session *s, LvError *error) {
         const LvScore *scores;
         LvText row = {0};
         int n = lv_validator_scores(v, &scores);
-        lv_row_integer(&row, "pictures", lv_validator_pictures(v));
+        lv_row_integer(&row, lv_validator_unit(v), lv_validator_pictures(v));
         for (int i = 0; i < n; i++) lv_row_number(&row, scores[i].name, scores[i].value);
         if (lv_validator_broken(v)) lv_row_integer(&row, "broken", (int64_t)lv_validator_broken(v));
         if (lv_validator_uncaptioned(v)) lv_row_integer(&row, "uncaptioned", (int64_t)lv_validator_uncaptioned(v));

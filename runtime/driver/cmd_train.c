@@ -36,6 +36,7 @@ static const char examples[] =
     "  lvrun train models/augvae.lv --loss-type lpips_l1 --init perceptual=vgg_lpips.safetensors --train-dir D\n"
     "  lvrun train models/biart.lv --config small --vae runs/augvae/checkpoints/best.safetensors --tokenizer tokenizer.json \\\n"
     "      --train-dir pairs/train --val-dir pairs/val --cache-tokens --steps 5000 --lr 3e-4 --schedule cosine --warmup 200\n"
+    "  lvrun train examples/gpt.lv --train-dir text:book.txt:0-90% --val-dir text:book.txt:90-100% --steps 1000 --lr 1e-3\n"
     "  lvrun train models/augvae.lv --config tiny --fake-data --steps 20 --lr 1e-3      trying things without data\n";
 
 typedef struct {
@@ -109,7 +110,7 @@ static bool open_all(Options *options, OpenModel *open, Source *source, Pairing 
     return train_options_prepare(options, error) && options_integer(options, "threads", 1, 4096, &threads, error) &&
            options_integer(options, "batch-size", 1, 1 << 20, &batch, error) &&
            model_compile_options(options, &source->compile, error) &&
-           lv_device_open(options_get(options, "device", "cpu"), (int)threads, device, error) &&
+           model_open_device(options, &source->compile, device, error) &&
            pairing_open(pairing, options, *device, batch, error) && model_open(open, options->words.data[0], options, error) &&
            train_options_read(options, open, t, error) && pairing_complete(pairing, open, "train", error) &&
            train_share(options, &pairing->sources.text_to_image, error);
@@ -130,7 +131,7 @@ static bool train(Options *options, OpenModel *open, LvDevice **opened, Pairing 
     t.config = config.data;
     t.title = t.out;
     t.stop = &stop_asked;
-    t.sources = pairing->coder || pairing->companions.tokenizer ? &pairing->sources : NULL;
+    t.sources = pairing->coder || pairing->companions.tokenizer || pairing->sources.window ? &pairing->sources : NULL;
     t.carried = &pairing->carried;
     t.peak = t.sources ? peak_of(device) : 0;  // convolutions may take fewer operations than they are counted as
     listen_to_signals();

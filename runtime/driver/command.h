@@ -6,8 +6,8 @@
 
 typedef int Command(int argc, char **argv);
 
-Command cmd_train, cmd_eval, cmd_reconstruct, cmd_encode, cmd_decode, cmd_sample, cmd_caption, cmd_tokenizer, cmd_info, cmd_call, cmd_bench,
-    cmd_doctor;
+Command cmd_train, cmd_eval, cmd_reconstruct, cmd_encode, cmd_decode, cmd_sample, cmd_caption, cmd_generate, cmd_tokenizer, cmd_info,
+    cmd_call, cmd_bench, cmd_doctor;
 
 // Prints `lvrun: error: …` and the hint to stderr, clears the error, gives its exit code.
 int command_fail(LvError *error);

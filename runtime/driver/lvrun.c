@@ -11,7 +11,7 @@ static const struct {
     Command *run;
     const char *about;
 } commands[] = {
-    {"train", cmd_train, "train a model on pictures; run again, it goes on"},
+    {"train", cmd_train, "train a model on pictures or text; run again, it goes on"},
     {"eval", cmd_eval, "losses and PSNR over a data set"},
     {"reconstruct", cmd_reconstruct, "pictures through a model and back, as PNG"},
     {"encode", cmd_encode, "pictures to codes"},
@@ -19,6 +19,7 @@ static const struct {
     {"tokenizer", cmd_tokenizer, "make a tokenizer of captions; texts to ids and back"},
     {"sample", cmd_sample, "pictures from text"},
     {"caption", cmd_caption, "text from pictures"},
+    {"generate", cmd_generate, "text that a language model writes"},
     {"info", cmd_info, "what a model, an artifact or a checkpoint holds"},
     {"call", cmd_call, "run an entry of a model on tensors from a file"},
     {"bench", cmd_bench, "time an entry: step, memory, compiling"},

@@ -12,6 +12,7 @@
 #include "exec/weights.h"
 #include "io/checkpoint.h"
 #include "train/restore.h"
+#include "plan_cache.h"
 
 static bool ends_in(const char *text, const char *end) {
     size_t n = strlen(text), m = strlen(end);
@@ -182,11 +183,31 @@ const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError
     return NULL;
 }
 
-bool model_entry_takes(const LvModelEntry *entry, const char *tokens) {
-    for (int i = 0; i < entry->input_count; i++) {
-        if (!strcmp(entry->inputs[i].name, tokens) && entry->inputs[i].dtype == LV_I32) return true;
+bool model_find_integer(const LvModel *model, const char *name, int64_t *value) {
+    int count;
+    const LvModelParameter *parameters = lv_model_parameters(model, &count);
+    for (int i = 0; i < count; i++) {
+        if (strcmp(parameters[i].name, name) || strcmp(parameters[i].type, "int")) continue;
+        *value = strtoll(parameters[i].value, NULL, 10);
+        return true;
     }
     return false;
+}
+
+const LvPort *model_entry_input(const LvModelEntry *entry, const char *name) {
+    for (int i = 0; i < entry->input_count; i++) {
+        if (!strcmp(entry->inputs[i].name, name)) return &entry->inputs[i];
+    }
+    return NULL;
+}
+
+bool model_entry_takes(const LvModelEntry *entry, const char *tokens) {
+    const LvPort *port = model_entry_input(entry, tokens);
+    return port && port->dtype == LV_I32;
+}
+
+bool model_entry_is_paired(const LvModelEntry *entry) {
+    return model_entry_takes(entry, "text") || model_entry_takes(entry, "image") || model_entry_takes(entry, "tokens");
 }
 
 bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error) {
@@ -207,6 +228,21 @@ bool model_compile_options(const Options *options, LvCompileOptions *out, LvErro
     return true;
 }
 
+static int64_t workspace_of(void *device, const LvPlan *plan) {
+    return (int64_t)lv_device_workspace(device, plan).bytes;
+}
+
+bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevice **device, LvError *error) {
+    int64_t threads = 0;
+    if (!options_integer(options, "threads", 1, 4096, &threads, error) ||
+        !lv_device_open(options_get(options, "device", "cpu"), (int)threads, device, error)) {
+        return false;
+    }
+    compile->workspace = workspace_of;
+    compile->workspace_user = *device;
+    return true;
+}
+
 // Artifacts are made with the default settings of everything but entry, batch and precision.
 static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
     const LvPlan *plan = open->artifact;
@@ -218,8 +254,15 @@ static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
 
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {
     if (artifact_serves(open, options)) return lv_plan_read(open->path, plan, error);
-    bool good = lv_model_compile(open->model, options, &open->diagnostics, plan, error);
-    print_diagnostics(open);
+    PlanCache cache = plan_cache_open(open->model, options);
+    bool good = plan_cache_find(&cache, plan);
+    if (!good) {
+        good = lv_model_compile(open->model, options, &open->diagnostics, plan, error);
+        // what the compiler had to say is said again the next time
+        if (good && *plan && open->diagnostics.list.count == 0) plan_cache_keep(&cache, *plan);
+        print_diagnostics(open);
+    }
+    plan_cache_close(&cache);
     return good;
 }
 

@@ -24,17 +24,6 @@ static bool make_plan(void *user, const char *entry, int64_t batch, LvPlan **pla
     return true;
 }
 
-static bool find_parameter(const LvModel *model, const char *name, int64_t *value) {
-    int count;
-    const LvModelParameter *parameters = lv_model_parameters(model, &count);
-    for (int i = 0; i < count; i++) {
-        if (strcmp(parameters[i].name, name) || strcmp(parameters[i].type, "int")) continue;
-        *value = strtoll(parameters[i].value, NULL, 10);
-        return true;
-    }
-    return false;
-}
-
 static bool open_coder(Pairing *p, LvError *error) {
     OpenModel *vae = &p->companions.vae;
     if (!vae->model || p->coder) return true;
@@ -51,7 +40,7 @@ static bool open_coder(Pairing *p, LvError *error) {
     if (!lv_coder_create(p->device, &options, &p->coder, error)) return false;
     p->sources.coder = p->coder;
     p->sources.code_vocabulary = INT32_MAX;
-    find_parameter(vae->model, "num_tokens", &p->sources.code_vocabulary);
+    model_find_integer(vae->model, "num_tokens", &p->sources.code_vocabulary);
     return true;
 }
 
@@ -72,15 +61,17 @@ typedef struct {
     int64_t value;            // -1: nothing follows
 } Derived;
 
-enum { DERIVED = 4 };
+enum { DERIVED = 5, OF_TOKENIZER = 3 };
 
 static void derive(const Pairing *p, Derived out[DERIVED]) {
     const LvTokenizer *t = p->companions.tokenizer;
-    bool known = p->coder && p->sources.code_vocabulary < INT32_MAX;
+    int64_t codes = p->coder && p->sources.code_vocabulary < INT32_MAX ? p->sources.code_vocabulary : -1;
     out[0] = (Derived){"text_vocab", "the tokenizer has %" PRId64 " tokens", t ? lv_tokenizer_vocabulary(t) : -1};
     out[1] = (Derived){"end_id", "the tokenizer ends a text with %" PRId64, t ? p->sources.end_id : -1};
-    out[2] = (Derived){"image_vocab", "the picture tokenizer has %" PRId64 " codes (num_tokens)", known ? p->sources.code_vocabulary : -1};
-    out[3] = (Derived){"image_len", "the picture tokenizer makes a picture into %" PRId64 " codes", p->coder ? lv_coder_codes(p->coder) : -1};
+    out[2] = (Derived){"vocab", "the tokenizer has %" PRId64 " tokens", t ? lv_tokenizer_vocabulary(t) : -1};
+    out[3] = (Derived){"image_vocab", "the picture tokenizer has %" PRId64 " codes (num_tokens)", codes};
+    codes = p->coder ? lv_coder_codes(p->coder) : -1;
+    out[4] = (Derived){"image_len", "the picture tokenizer makes a picture into %" PRId64 " codes", codes};
 }
 
 static bool is_given(const Options *options, const char *name) {
@@ -96,7 +87,8 @@ static void set_derived(const Pairing *p, Options *options) {
     for (int i = 0; i < DERIVED; i++) {
         if (derived[i].value < 0 || is_given(options, derived[i].name)) continue;
         const char *value = lv_arena_printf(options->arena, "%" PRId64, derived[i].value);
-        lv_vec_push(&options->settings, (OptionSetting){derived[i].name, value, i < 2 ? "--tokenizer" : "--vae", true});
+        const char *origin = i < OF_TOKENIZER ? "--tokenizer" : "--vae";
+        lv_vec_push(&options->settings, (OptionSetting){derived[i].name, value, origin, true});
     }
 }
 
@@ -105,8 +97,9 @@ static bool check_derived(const Pairing *p, const OpenModel *open, LvError *erro
     derive(p, derived);
     for (int i = 0; i < DERIVED; i++) {
         int64_t has, vocabulary = 0;
-        if (derived[i].value < 0 || !find_parameter(open->model, derived[i].name, &has)) continue;
-        if (!strcmp(derived[i].name, "end_id") && has < 0 && find_parameter(open->model, "text_vocab", &vocabulary)) has = vocabulary - 1;
+        if (derived[i].value < 0 || !model_find_integer(open->model, derived[i].name, &has)) continue;
+        bool last = !strcmp(derived[i].name, "end_id") && has < 0;
+        if (last && model_find_integer(open->model, "text_vocab", &vocabulary)) has = vocabulary - 1;
         if (has == derived[i].value) continue;
         LvText what = {0};
         lv_text_printf(&what, derived[i].what, derived[i].value);
@@ -131,7 +124,7 @@ static bool check_needs(const Pairing *p, const OpenModel *open, const LvModelEn
         lv_error_set(error, LV_ERROR_USAGE, "--vae is missing: entry '%s' of %s takes pictures as codes", entry->name, model);
         return lv_error_hint(error, "--vae FILE: a checkpoint of an AugVAE, runs/augvae/checkpoints/best.safetensors, say");
     }
-    if (!text && p->companions.tokenizer)
+    if (!text && !model_entry_takes(entry, "tokens") && p->companions.tokenizer)
         return lv_error_set(error, LV_ERROR_USAGE, "--tokenizer: entry '%s' of %s takes no text", entry->name, model);
     if (!codes && p->coder)
         return lv_error_set(error, LV_ERROR_USAGE, "--vae: entry '%s' of %s takes no pictures as codes", entry->name, model);
@@ -171,7 +164,10 @@ bool pairing_complete(Pairing *p, const OpenModel *open, const char *entry, LvEr
         !check_needs(p, open, taken, error) || !check_derived(p, open, error)) {
         return false;
     }
-    if (p->sources.code_vocabulary == INT32_MAX) find_parameter(open->model, "image_vocab", &p->sources.code_vocabulary);
+    const LvPort *tokens = model_entry_input(taken, "tokens");
+    if (tokens && tokens->dtype == LV_I32 && tokens->shape.rank == 2) p->sources.window = tokens->shape.dim[1];
+    if (p->sources.window > 0) model_find_integer(open->model, "vocab", &p->sources.token_vocabulary);
+    if (p->sources.code_vocabulary == INT32_MAX) model_find_integer(open->model, "image_vocab", &p->sources.code_vocabulary);
     collect_carried(p);
     return true;
 }

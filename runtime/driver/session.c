@@ -77,11 +77,9 @@ bool session_folder(const char *path, LvError *error) {
 }
 
 static bool open_session(Session *s, LvError *error) {
-    int64_t threads = 0;
-    return options_integer(&s->options, "threads", 1, 4096, &threads, error) &&
-           model_compile_options(&s->options, &s->compile, error) &&
+    return model_compile_options(&s->options, &s->compile, error) &&
            model_open(&s->open, s->options.words.data[0], &s->options, error) &&
-           lv_device_open(options_get(&s->options, "device", "cpu"), (int)threads, &s->device, error);
+           model_open_device(&s->options, &s->compile, &s->device, error);
 }
 
 int session_main(const SessionCommand *command, int argc, char **argv) {

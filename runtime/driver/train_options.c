@@ -75,7 +75,7 @@ static bool train_takes(const OpenModel *open, const char *tokens) {
 
 static bool read_rate(Options *options, const OpenModel *open, LvTrainOptions *t, LvError *error) {
     double base = model_rate(open), rate = NAN;
-    t->clip = train_takes(open, "text") ? 1 : 0;  // minGPT's
+    t->clip = train_takes(open, "text") || train_takes(open, "tokens") ? 1 : 0;  // minGPT's
     if (!number(options, "learning-rate", 0, &base, error) || !number(options, "lr", 0, &rate, error) ||
         !read_schedule(options, &t->schedule, error) || !integer(options, "warmup", 0, INT32_MAX, 0, &t->warmup, error) ||
         !number(options, "clip", 0, &t->clip, error)) {
@@ -121,7 +121,7 @@ static bool read_data(Options *options, LvTrainOptions *t, LvError *error) {
     if (!strcmp(options_get(options, "val-percent-check", ""), "0")) t->val_data = NULL;
     if (!t->train_data) {
         lv_error_set(error, LV_ERROR_USAGE, "--train-dir is missing");
-        return lv_error_hint(error, "--train-dir FOLDER of pictures, or --fake-data to try things without");
+        return lv_error_hint(error, "--train-dir FOLDER of pictures, text:PATH, or --fake-data to try things without");
     }
     if (!integer(options, "num-workers", 0, 256, 2, &workers, error)) return false;
     t->workers = (int)workers;
@@ -132,11 +132,13 @@ static bool read_data(Options *options, LvTrainOptions *t, LvError *error) {
 // ---- pairs
 
 static bool read_pairs(Options *options, const OpenModel *open, LvTrainOptions *t, LvError *error) {
-    int64_t variants = 0;
+    int64_t variants = 0, samples;
     const char *folder = options_get(options, "cache-dir", NULL);
     bool keep = options_flag(options, "cache-tokens", options_has(options, "cache-variants") || folder);
     LvText cache = {0};
-    if (!integer(options, "cache-variants", 1, 4096, 0, &variants, error)) return false;
+    if (!integer(options, "samples", 0, 64, 4, &samples, error) || !integer(options, "cache-variants", 1, 4096, 0, &variants, error))
+        return false;
+    t->samples = (int)samples;
     if (!keep) return true;
     if (t->flip && variants == 0) {
         lv_error_set(error, LV_ERROR_USAGE, "--flip: the pictures whose codes are kept are centre crops, which are not mirrored");

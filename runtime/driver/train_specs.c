@@ -3,8 +3,8 @@
 #include "train_options.h"
 
 const OptionSpec train_option_specs[] = {
-    {"train-dir", OPTION_VALUE, "DATA", "pictures: a folder of any depth, tar shards, LIST.tsv, COCO.json, fake:N"},
-    {"val-dir", OPTION_VALUE, "DATA", "pictures to validate with (default: no validation)"},
+    {"train-dir", OPTION_VALUE, "DATA", "pictures: a folder of any depth, tar shards, LIST.tsv, COCO.json, fake:N; text:PATH"},
+    {"val-dir", OPTION_VALUE, "DATA", "the same to validate with (default: no validation); text:PATH:90-100%, a part of it"},
     {"out", OPTION_VALUE, "DIR", "the run's folder (default runs/MODEL[-CONFIG]); run again, it goes on"},
     {"fresh", OPTION_FLAG, NULL, "throw away an earlier run in that folder"},
     {"epochs", OPTION_VALUE, "N", "passes over the pictures (default 30, unless --steps is given)"},
@@ -36,6 +36,7 @@ const OptionSpec train_option_specs[] = {
     {"cache-tokens", OPTION_FLAG, NULL, "encode pictures once, as centre crops, into a file that later epochs and runs read"},
     {"cache-variants", OPTION_VALUE, "N", "the same with N random crops of each picture, which take turns"},
     {"cache-dir", OPTION_VALUE, "DIR", "where such files are (default $LV_CACHE_DIR/codes, else ~/.cache/lverse/codes)"},
+    {"samples", OPTION_VALUE, "K", "pairs of --val-dir that are drawn and described at each validation (default 4; 0: none)"},
     {"tensorboard", OPTION_FLAG, NULL, "write TensorBoard events (the default; --no-tensorboard)"},
     {"resume", OPTION_FLAG, NULL, "taken and needless: a run in --out always goes on"},
     {"log-dir", OPTION_VALUE, "DIR", "the original's name of --out"},

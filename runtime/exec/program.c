@@ -87,8 +87,8 @@ bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvP
     clock_gettime(CLOCK_MONOTONIC, &start);
     LvProgram *program = lv_calloc(1, sizeof *program);
     program->device = device, program->plan = plan, program->store = store;
-    device->ops->begin(device);
-    bool good = device->ops->load(device, plan, &program->module, &load, error) && allocate_arenas(program, error) &&
+    // memory first: a device may be making it ready while kernels are loaded
+    bool good = allocate_arenas(program, error) && device->ops->load(device, plan, &program->module, &load, error) &&
                 prepare_calls(program, error) && device->ops->event_create(device, &program->before, error) &&
                 device->ops->event_create(device, &program->after, error);
     if (!good) {
@@ -217,6 +217,10 @@ bool lv_program_run(LvProgram *program, LvError *error) {
     // What it writes itself, it has prepared nothing from.
     program->prepared = plan->writes_variables ? ++store->version : store->version;
     return true;
+}
+
+LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan) {
+    return device->ops->workspace(device, plan);
 }
 
 LvProgramInfo lv_program_info(const LvProgram *program) {

@@ -18,6 +18,13 @@ bool lv_device_open(const char *name, int threads, LvDevice **device, LvError *e
 void lv_device_close(LvDevice *device);
 const char *lv_device_name(const LvDevice *device);  // "cpu (2 threads, AVX-512, AMX)"
 
+// Memory that the device's library takes beside a plan's arenas, told without preparing or running anything.
+typedef struct {
+    size_t bytes;
+    int unmeasured;  // different calls whose algorithm will be chosen by timing: counted as the direct one
+} LvWorkspace;
+LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan);
+
 // Memory for the variables of `plan` (any plan of the model; moments only where the plan uses them: a training plan). Caches are
 // not among them: they come with the first program that uses them, zero, and go with the last.
 bool lv_store_create(LvDevice *device, const LvPlan *plan, LvStore **store, LvError *error);

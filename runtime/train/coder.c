@@ -79,6 +79,10 @@ int lv_coder_resolution(const LvCoder *c) {
     return c->resolution;
 }
 
+LvNetwork lv_coder_network(const LvCoder *c) {
+    return (LvNetwork){c->device, c->store, c->options.plans};
+}
+
 int64_t lv_coder_codes(const LvCoder *c) {
     return c->codes;
 }

@@ -2,7 +2,7 @@
 #ifndef LV_TRAIN_CODER_H
 #define LV_TRAIN_CODER_H
 
-#include "exec/program.h"
+#include "generate/network.h"
 #include "io/safetensors.h"
 
 typedef struct LvCoder LvCoder;
@@ -22,6 +22,7 @@ int lv_coder_resolution(const LvCoder *coder);
 int64_t lv_coder_codes(const LvCoder *coder);                      // of one picture
 bool lv_coder_has(const LvCoder *coder, const char *name);         // a variable of the model, the optimizer's aside
 void lv_coder_hash(const LvCoder *coder, uint64_t hash[2]);        // of all that decides what codes come out
+LvNetwork lv_coder_network(const LvCoder *coder);  // the picture tokenizer, for its other entries
 // `count` pictures, [count, 3, R, R] in [-1, 1], to [count, codes].
 bool lv_coder_encode(LvCoder *coder, const float *pictures, int64_t count, int32_t *codes, LvError *error);
 

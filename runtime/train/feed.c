@@ -6,6 +6,40 @@
 
 #include "base/arena.h"
 
+// ---- the data set
+
+static bool check_kind(const LvDataset *data, const LvFeedSources *sources, LvError *error) {
+    bool text = sources && sources->window > 0;
+    if (text == lv_dataset_is_text(data)) return true;
+    if (text) lv_error_set(error, LV_ERROR_USAGE, "%s holds pictures, and the model takes text", lv_dataset_spec(data));
+    else lv_error_set(error, LV_ERROR_USAGE, "%s is text, and the model takes pictures", lv_dataset_spec(data));
+    if (text) return lv_error_hint(error, "text:PATH names text: a file, or all text files under a folder");
+    return lv_error_hint(error, "text is for an input `tokens`, i32[B, T]");
+}
+
+static bool need_captions(LvDataset *data, size_t *left_out, LvError *error) {
+    size_t all = lv_dataset_count(data), without = lv_dataset_need_captions(data);
+    if (left_out) *left_out = without;
+    if (lv_dataset_count(data)) return true;
+    lv_error_set(error, LV_ERROR_USAGE, "%s: none of its %zu pictures has a caption", lv_dataset_spec(data), all);
+    return lv_error_hint(error, "captions are lines of NAME.txt beside NAME.png or in tar shards, of a .tsv list, or in COCO's "
+                                ".json");
+}
+
+bool lv_feed_open_data(LvDataset **data, const char *spec, const LvFeedSources *s, size_t *left_out, LvError *error) {
+    if (left_out) *left_out = 0;
+    if (!lv_dataset_open(data, spec, error)) return false;
+    bool good = check_kind(*data, s, error);
+    if (good && s && s->window > 0) good = lv_dataset_cut(*data, s->window, s->tokenizer, s->token_vocabulary, error);
+    else if (good && s && s->tokenizer) good = need_captions(*data, left_out, error);
+    if (good) return true;
+    lv_dataset_close(*data);
+    *data = NULL;
+    return false;
+}
+
+// ---- binding
+
 static bool takes_pictures(const LvPort *port) {
     return port->dtype == LV_F32 && port->shape.rank == 4 && port->shape.dim[1] == 3 && port->shape.dim[2] == port->shape.dim[3];
 }
@@ -20,7 +54,8 @@ static bool refuse(const LvPlan *plan, const LvPort *port, LvError *error) {
     lv_error_set(error, LV_ERROR_UNSUPPORTED, "entry '%s' takes '%s' %s%s, which no data set gives", plan->entry, port->name,
                  lv_dtype_name(port->dtype), shape.data);
     lv_text_free(&shape);
-    return lv_error_hint(error, "data sets give pictures f32[B, 3, R, R] in [-1, 1]; of pairs, text i32[B, T] and image i32[B, N]");
+    return lv_error_hint(error, "data sets give pictures f32[B, 3, R, R] in [-1, 1]; of pairs, text i32[B, T] and image i32[B, N]; "
+                                "of text alone, tokens i32[B, T]");
 }
 
 static bool bind_text(LvFeed *feed, const LvPlan *plan, const LvPort *port, LvError *error) {
@@ -30,6 +65,16 @@ static bool bind_text(LvFeed *feed, const LvPlan *plan, const LvPort *port, LvEr
     if (feed->sources && feed->sources->tokenizer) return true;
     lv_error_set(error, LV_ERROR_USAGE, "entry '%s' takes text, and there is no tokenizer", plan->entry);
     return lv_error_hint(error, "--tokenizer FILE: a tokenizer.json, or CLIP's bpe_simple_vocab_16e6.txt.gz");
+}
+
+static bool bind_tokens(LvFeed *feed, const LvPlan *plan, const LvPort *port, LvError *error) {
+    int64_t window = feed->sources ? feed->sources->window : 0;
+    feed->tokens = port->name;
+    feed->batch = port->shape.dim[0];
+    feed->window = port->shape.dim[1];
+    if (feed->window == window) return true;
+    return lv_error_set(error, LV_ERROR_UNSUPPORTED, "entry '%s' takes %lld tokens a sample, and the text's windows are of %lld",
+                        plan->entry, (long long)feed->window, (long long)window);
 }
 
 static bool bind_codes(LvFeed *feed, const LvPlan *plan, const LvPort *port, LvError *error) {
@@ -58,6 +103,8 @@ bool lv_feed_bind(LvFeed *feed, const LvPlan *plan, const LvFeedSources *sources
             feed->resolution = (int)port->shape.dim[2];
         } else if (takes_tokens(port, "text")) {
             if (!bind_text(feed, plan, port, error)) return false;
+        } else if (takes_tokens(port, "tokens")) {
+            if (!bind_tokens(feed, plan, port, error)) return false;
         } else if (takes_tokens(port, "image")) {
             if (!bind_codes(feed, plan, port, error)) return false;
         } else if (!strcmp(port->name, "direction") && port->dtype == LV_I32 && port->shape.rank == 1) {
@@ -66,8 +113,11 @@ bool lv_feed_bind(LvFeed *feed, const LvPlan *plan, const LvFeedSources *sources
             return refuse(plan, port, error);
         }
     }
-    if (!feed->picture && !feed->codes && !feed->text)
-        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "entry '%s' takes no pictures", plan->entry);
+    if (!feed->picture && !feed->codes && !feed->text && !feed->tokens)
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "entry '%s' takes no pictures and no text", plan->entry);
+    if (feed->tokens && (feed->picture || feed->codes || feed->text))
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "entry '%s' takes `tokens` and more, which no data set gives together",
+                            plan->entry);
     if (feed->picture && feed->codes && feed->resolution != lv_coder_resolution(sources->coder))
         return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' takes pictures of side %d, and the picture tokenizer of side %d", plan->entry,
                             feed->resolution, lv_coder_resolution(sources->coder));
@@ -75,7 +125,7 @@ bool lv_feed_bind(LvFeed *feed, const LvPlan *plan, const LvFeedSources *sources
 }
 
 int64_t lv_feed_positions(const LvFeed *feed) {
-    return feed->text_length + feed->code_count;
+    return feed->text_length + feed->code_count + feed->window;
 }
 
 void lv_feed_loader(const LvFeed *feed, LvLoaderOptions *options) {
@@ -135,7 +185,9 @@ static bool feed_direction(const LvFeed *feed, LvProgram *program, const LvBatch
 
 bool lv_feed_batch(const LvFeed *feed, LvProgram *program, const LvBatch *batch, LvError *error) {
     size_t bytes = (size_t)feed->batch * 3 * (size_t)feed->resolution * (size_t)feed->resolution * sizeof(float);
-    return (!feed->picture || lv_program_set_input(program, feed->picture, batch->pictures, bytes, error)) &&
+    size_t window = (size_t)(feed->batch * feed->window) * sizeof *batch->tokens;
+    return (!feed->tokens || lv_program_set_input(program, feed->tokens, batch->tokens, window, error)) &&
+           (!feed->picture || lv_program_set_input(program, feed->picture, batch->pictures, bytes, error)) &&
            (!feed->text || feed_text(feed, program, batch, error)) && (!feed->codes || feed_codes(feed, program, batch, error)) &&
            (!feed->direction || feed_direction(feed, program, batch, error));
 }

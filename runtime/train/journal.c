@@ -50,6 +50,10 @@ void lv_journal_integer(LvJournal *journal, const char *name, int64_t value) {
     lv_row_integer(&journal->row, name, value);
 }
 
+void lv_journal_text(LvJournal *journal, const char *name, const char *value) {
+    lv_row_text(&journal->row, name, value);
+}
+
 void lv_journal_number(LvJournal *journal, const char *name, double value) {
     lv_row_number(&journal->row, name, value);
     if (!journal->events || journal->error.kind != LV_OK || !isfinite(value)) return;

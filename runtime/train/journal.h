@@ -16,6 +16,7 @@ void lv_journal_close(LvJournal *journal);
 // One row: begin, fields, end. Numbers go to TensorBoard too, as `group`/name.
 void lv_journal_begin(LvJournal *journal, const char *group, int64_t step);
 void lv_journal_integer(LvJournal *journal, const char *name, int64_t value);
+void lv_journal_text(LvJournal *journal, const char *name, const char *value);  // log.jsonl alone
 void lv_journal_number(LvJournal *journal, const char *name, double value);
 bool lv_journal_end(LvJournal *journal, LvError *error);
 bool lv_journal_picture(LvJournal *journal, const char *tag, int64_t step, const LvPicture *picture, LvError *error);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -98,19 +99,6 @@ static void on_encoded(void *user, int64_t done, int64_t all) {
     if (run->view->encoded) run->view->encoded(run->view->user, done, all);
 }
 
-// Models of text need a caption with each picture.
-static bool open_pairs(LvDataset **data, const char *spec, const LvFeedSources *sources, LvError *error) {
-    if (!lv_dataset_open(data, spec, error)) return false;
-    size_t all = lv_dataset_count(*data);
-    if (!sources || !sources->tokenizer) return true;
-    lv_dataset_need_captions(*data);
-    if (lv_dataset_count(*data)) return true;
-    lv_error_set(error, LV_ERROR_USAGE, "%s: none of its %zu pictures has a caption", spec, all);
-    lv_dataset_close(*data);
-    *data = NULL;
-    return lv_error_hint(error, "captions are lines of NAME.txt beside NAME.png or in tar shards, of a .tsv list, or in COCO's .json");
-}
-
 LvCodesOptions run_codes_options(Run *run) {
     const LvTrainOptions *o = run->options;
     return (LvCodesOptions){.folder = o->codes_folder, .vocabulary = o->sources ? o->sources->code_vocabulary : 0, .workers = o->workers,
@@ -121,17 +109,17 @@ LvCodesOptions run_codes_options(Run *run) {
 // Before anything is made or compiled: what is wrong with the data is said at once, and leaves nothing behind.
 static bool open_data(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
-    if (!open_pairs(&run->data, o->train_data, o->sources, error)) return false;
+    if (!lv_feed_open_data(&run->data, o->train_data, o->sources, NULL, error)) return false;
     for (size_t i = 0; i < lv_dataset_warnings(run->data) && i < 5; i++)
         run_note(run, "warning: %s", lv_dataset_warning(run->data, i));
     if ((int64_t)lv_dataset_count(run->data) < o->batch) {
-        lv_error_set(error, LV_ERROR_USAGE, "%s: %zu pictures are less than a batch of %" PRId64, o->train_data,
-                     lv_dataset_count(run->data), o->batch);
+        lv_error_set(error, LV_ERROR_USAGE, "%s: %zu %s are less than a batch of %" PRId64, o->train_data,
+                     lv_dataset_count(run->data), lv_dataset_unit(run->data), o->batch);
         return lv_error_hint(error, "--batch-size %zu", lv_dataset_count(run->data));
     }
     if (o->val_data) {  // found wanting now rather than after an hour
         LvDataset *validation = NULL;
-        if (!open_pairs(&validation, o->val_data, o->sources, error)) return false;
+        if (!lv_feed_open_data(&validation, o->val_data, o->sources, NULL, error)) return false;
         lv_dataset_close(validation);
     }
     return true;
@@ -262,7 +250,7 @@ static bool go_on(Run *run, const LvTensorFile *file, const char *path, LvError 
                              run->state.seed);
     }
     if (run->state.data != lv_dataset_fingerprint(run->data)) {
-        run_note(run, "warning: the pictures of '%s' are not those that the run began with", o->train_data);
+        run_note(run, "warning: the %s of '%s' are not those that the run began with", lv_dataset_unit(run->data), o->train_data);
         run->state.data = lv_dataset_fingerprint(run->data);
     }
     if (!same_companions(run, file, error)) return false;
@@ -307,13 +295,32 @@ static void tell_memory(Run *run) {
     for (int i = 0; i < p->variable_count; i++) {
         if (p->variables[i].kind == LV_VARIABLE_PARAM) parameters += lv_shape_elements(p->variables[i].shape);
     }
-    run->bytes = lv_plan_bytes(p);
+    LvWorkspace workspace = lv_device_workspace(run->device, p);
+    run->workspace = (int64_t)workspace.bytes;
+    run->bytes = lv_plan_bytes(p) + run->workspace;
     lv_text_printf(&line, "%s: %" PRId64 " parameters; training takes", p->model, parameters);
     print_bytes(&line, "", run->bytes);
     print_bytes(&line, ": weights", p->arena_bytes[LV_ARENA_PARAMS] + p->arena_bytes[LV_ARENA_STATE]);
     print_bytes(&line, ", moments", p->arena_bytes[LV_ARENA_MOMENTS]);
     print_bytes(&line, ", gradients", p->arena_bytes[LV_ARENA_GRADIENTS]);
     print_bytes(&line, ", activations", p->arena_bytes[LV_ARENA_ACTIVATIONS]);
+    print_bytes(&line, ", workspace", run->workspace);
+    if (workspace.unmeasured) {
+        lv_text_printf(&line, " (%d convolutions are not measured yet: counted as direct)", workspace.unmeasured);
+    }
+    print_bytes(&line, "; beside it the program itself", run->program_bytes);
+    run_note(run, "%s", line.data);
+    lv_text_free(&line);
+}
+
+// The choice of algorithms may have changed what was told.
+static void tell_workspace(Run *run, int64_t bytes) {
+    if (bytes == run->workspace) return;
+    LvText line = {0};
+    run->bytes += bytes - run->workspace;
+    run->workspace = bytes;
+    print_bytes(&line, "the algorithms chosen take a workspace of", bytes);
+    print_bytes(&line, ": training takes", run->bytes);
     run_note(run, "%s", line.data);
     lv_text_free(&line);
 }
@@ -339,7 +346,16 @@ static bool write_config(const Run *run, LvError *error) {
     return good;
 }
 
+static int64_t resident_bytes(void) {
+    long long pages = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file && fscanf(file, "%lld %lld", &pages, &resident) != 2) resident = 0;
+    if (file) fclose(file);
+    return (int64_t)resident * sysconf(_SC_PAGESIZE);
+}
+
 bool run_open(Run *run, LvError *error) {
+    run->program_bytes = resident_bytes();
     if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !plan_steps(run, error)) return false;
     tell_memory(run);
     if (!open_variables(run, error) || !write_config(run, error)) return false;
@@ -348,15 +364,18 @@ bool run_open(Run *run, LvError *error) {
     if (!open_loader(run, error)) return false;
     if (!lv_program_create(run->device, run->plan, run->store, &run->program, error)) return false;
     LvProgramInfo info = lv_program_info(run->program);
+    tell_workspace(run, info.scratch_bytes);
     run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
              info.kernels_compiled + info.kernels_cached, info.kernels_compiled, info.compile_seconds);
-    run_note(run, "%s: %zu pictures; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
-             lv_dataset_count(run->data), run->state.step + 1, run->steps, run->options->batch * run->options->accumulate);
+    run_note(run, "%s: %zu %s; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
+             lv_dataset_count(run->data), lv_dataset_unit(run->data), run->state.step + 1, run->steps,
+             run->options->batch * run->options->accumulate);
     return lv_journal_open(run->options->out, run->state.step, run->options->tensorboard, &run->journal, error);
 }
 
 void run_close(Run *run) {
     lv_validator_destroy(run->validator);
+    lv_samples_destroy(run->samples);
     lv_journal_close(run->journal);
     lv_loader_destroy(run->loader);
     lv_codes_close(run->codes);

@@ -6,6 +6,7 @@
 #include "train/feed.h"
 #include "train/journal.h"
 #include "train/restore.h"
+#include "train/samples.h"
 #include "train/train.h"
 #include "train/validate.h"
 
@@ -24,6 +25,8 @@ typedef struct {
     double flops;    // of an update
     LvJournal *journal;
     LvValidator *validator;  // NULL until the first validation
+    LvSamples *samples;      // likewise
+    bool no_samples;         // the model cannot make any
     LvRateRule rule;
     LvRunState state;
     int64_t steps;           // the last one
@@ -32,7 +35,8 @@ typedef struct {
     bool epoch_ended;
     int64_t saved;           // step of the last checkpoint written, -1
     double speed, psnr, val_loss;  // pictures or tokens a second; of the last validation
-    int64_t bytes;
+    int64_t bytes, workspace;      // all that training takes, the library's part of it
+    int64_t program_bytes;         // resident before anything was made
     int lock;                // descriptor of the folder's lock, 0: none
 } Run;
 

@@ -173,6 +173,51 @@ static bool save_sheet(Run *run, LvError *error) {
     return good;
 }
 
+static bool journal_file(Run *run, const char *path, LvError *error) {
+    LvPicture picture = {0};
+    char *bytes;
+    size_t length;
+    if (!run->options->tensorboard) return true;
+    if (!lv_file_read(path, LV_PICTURE_MAX_FILE, &bytes, &length, error)) return false;
+    bool good = lv_picture_decode(&picture, bytes, length, error) &&
+                lv_journal_picture(run->journal, "val/samples", run->state.step, &picture, error);
+    lv_picture_free(&picture);
+    free(bytes);
+    return good;
+}
+
+static bool log_samples(Run *run, LvError *error) {
+    LvText path = {0};
+    bool good = true;
+    for (int i = 0; good && i < lv_samples_count(run->samples); i++) {
+        LvSample sample = lv_samples_at(run->samples, i);
+        lv_journal_begin(run->journal, "val", run->state.step);
+        lv_journal_text(run->journal, "picture", sample.name);
+        lv_journal_text(run->journal, "caption", sample.given);
+        lv_journal_text(run->journal, "written", sample.written);
+        good = lv_journal_end(run->journal, error);
+    }
+    lv_text_printf(&path, "%s/images/step-%06" PRId64 "-samples.png", run->options->out, run->state.step);
+    good = good && lv_samples_save(run->samples, path.data, error) && journal_file(run, path.data, error);
+    lv_text_free(&path);
+    return good;
+}
+
+// For the eye alone: what goes wrong with it does not end a run.
+static bool show_samples(Run *run, LvError *error) {
+    const LvTrainOptions *o = run->options;
+    LvNetwork network = {run->device, run->store, *run->source};
+    LvError wrong = {0};
+    bool able = o->samples > 0 && o->sources && o->sources->tokenizer && o->sources->coder && !run->no_samples;
+    if (!able) return true;
+    bool good = (run->samples || lv_samples_create(o->val_data, o->samples, o->seed, o->sources, &run->samples, &wrong)) &&
+                lv_samples_take(run->samples, &network, &able, &wrong);
+    if (!good) run_note(run, "warning: no samples: %s", wrong.message);
+    lv_error_clear(&wrong);
+    run->no_samples = !good || !able;
+    return run->no_samples || log_samples(run, error);
+}
+
 static bool log_validation(Run *run, double seconds, LvError *error) {
     const LvScore *scores;
     int count = lv_validator_scores(run->validator, &scores);
@@ -207,7 +252,7 @@ static bool validate(Run *run, bool *best, LvError *error) {
     lv_plateau_observe(&run->state.plateau, run->rule.peak, rank);
     *best = isnan(run->state.best_loss) || rank < run->state.best_loss;
     if (*best) run->state.best_loss = rank, run->state.best_step = run->state.step;
-    return log_validation(run, now() - start, error) && save_sheet(run, error);
+    return log_validation(run, now() - start, error) && save_sheet(run, error) && show_samples(run, error);
 }
 
 // step-N first, then the names `last` and, if it is so, `best` for the same file: at any moment all names are whole files.

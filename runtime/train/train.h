@@ -64,6 +64,7 @@ typedef struct {
     const char *codes_folder;            // pictures are encoded once, into files there; NULL: as they come
     int codes_variants;                  // random crops of a picture that are encoded; 0: the centre crop alone
     const LvCarried *carried;            // what each checkpoint carries besides the model's own; may be NULL
+    int samples;                         // pairs that the model draws and describes at each validation; 0: none
     double peak;                         // FLOP/s that this machine reaches at best, 0: unknown
     const char *title;                   // of the curve
     const char *model;                   // for the metadata `lverse.model`

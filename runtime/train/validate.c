@@ -145,12 +145,11 @@ static bool open_loader(LvValidator *v, const LvCodesOptions *codes, LvError *er
 }
 
 static bool open_data(LvValidator *v, const LvValidatorOptions *o, LvError *error) {
-    if (!lv_dataset_open(&v->data, o->data, error)) return false;
-    if (v->sources && v->sources->tokenizer) v->left_out = lv_dataset_need_captions(v->data);
+    if (!lv_feed_open_data(&v->data, o->data, v->sources, &v->left_out, error)) return false;
     v->pictures = (int64_t)lv_dataset_count(v->data);
-    if (v->pictures == 0) return lv_error_set(error, LV_ERROR_USAGE, "%s: none of its %zu pictures has a caption", o->data, v->left_out);
     if (o->limit > 0 && o->limit < v->pictures) v->pictures = o->limit;
     v->batch = even_batch(o->batch, v->pictures);
+    if (lv_dataset_is_text(v->data)) v->pictures -= v->pictures % v->batch;  // rather than a mean that padding has a share in
     return true;
 }
 
@@ -370,6 +369,10 @@ const LvSheet *lv_validator_sheet(const LvValidator *v) {
 
 int64_t lv_validator_pictures(const LvValidator *v) {
     return v->pictures;
+}
+
+const char *lv_validator_unit(const LvValidator *v) {
+    return lv_dataset_unit(v->data);
 }
 
 size_t lv_validator_uncaptioned(const LvValidator *v) {

@@ -38,6 +38,7 @@ int lv_validator_scores(const LvValidator *validator, const LvScore **scores);
 double lv_validator_score(const LvValidator *validator, const char *name);  // NAN if it has none of that name
 const LvSheet *lv_validator_sheet(const LvValidator *validator);            // of the last run; NULL: no pictures come out
 int64_t lv_validator_pictures(const LvValidator *validator);                // in one run
+const char *lv_validator_unit(const LvValidator *validator);                // what these are: "pictures", "windows" of text
 size_t lv_validator_broken(const LvValidator *validator);       // pictures that could not be read
 size_t lv_validator_uncaptioned(const LvValidator *validator);  // pairs left out for want of a caption
 

@@ -7,18 +7,20 @@ pairs train 12 && pairs val 5
 lvrun train "$model" --train-dir train --val-dir val "${quick[@]}" --out vae; succeeds vae || return 0
 vae=vae/checkpoints/best.safetensors tokenizer=$here/tokenizer.json
 tiny=(--n-layer 1 --n-head 2 --n-embd 32 --text-len 12 --image-vocab 32)
-steps=(--steps 30 --batch-size 4 --lr 1e-2 --schedule cosine --warmup 5 --val-every 10 --num-workers 1 --threads 1)
+steps=(--steps 30 --batch-size 4 --lr 1e-2 --schedule cosine --warmup 5 --val-every 10 --num-workers 1 --threads 1 --samples 0)
 given=(--vae "$vae" --tokenizer "$tokenizer" --cache-dir codes)
 pair() { lvrun train "$root/models/biart.lv" "${tiny[@]}" "${steps[@]}" "$@"; }
 biart() { pair "${given[@]}" --train-dir train --val-dir val "$@"; }
 same() { cmp "$1/checkpoints/last.safetensors" "$2/checkpoints/last.safetensors"; }
 
-biart --no-cache-tokens --crop center --out run; succeeds trains || return 0
+biart --no-cache-tokens --crop center --samples 2 --out run; succeeds trains || return 0
 last=run/checkpoints/last.safetensors
 holds row_of_a_step grep -qE '^\{"step": 1, "epoch": 0, "loss": [0-9.]+, "text_loss": [0-9.]+, "image_loss": [0-9.]+, "lr": [0-9.]+, "tokens_per_s": [0-9.e+]+, "peak_share": [0-9.e-]+\}$' run/log.jsonl
 holds row_of_validation grep -qE '^\{"step": 30, .*"val_loss": [0-9.]+, "val_text_loss": [0-9.]+, "val_image_loss": [0-9.]+\}$' run/log.jsonl
 holds learns awk -F'"val_loss": ' 'NF > 1 { split($2, a, ","); if (!n++) first = a[1]; last = a[1] } END { exit !(n == 3 && last < 0.8 * first) }' run/log.jsonl
 holds parameters_follow grep -qE '^(text_vocab: 110|end_id: 109|image_len: 16)$' run/config.yaml
+holds samples test -s run/images/step-000030-samples.png
+is samples_logged "$(grep -cE '"picture": "p[0-9].ppm", "caption": "a picture called [0-9]", "written": ".*"}' run/log.jsonl)" 6
 biart --no-cache-tokens --crop center --text-to-image-share 1 --steps 1 --out draws; succeeds only_draws
 holds only_draws_no_text grep -q '"text_loss": 0, ' draws/log.jsonl
 

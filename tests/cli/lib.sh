@@ -83,4 +83,4 @@ said() {  # name
 }
 
 # A log without what no two runs have the same.
-plain_log() { sed -E 's/, "(seconds|peak_share|[a-z_]*_per_s)": [^,}]*//g' "$1"; }
+plain_log() { sed -E 's/, "(images_per_s|seconds|peak_share|[a-z_]*_per_s)": [^,}]*//g' "$1"; }

@@ -38,6 +38,25 @@ sed 's/swish(/gelu(/g' "$model" >gelu.lv
 lvrun train gelu.lv --train-dir train --val-dir val "${quick[@]}" --out gelu; succeeds edited
 holds edited_otherwise bash -c '! cmp -s run/checkpoints/last.safetensors gelu/checkpoints/last.safetensors'
 
+# A plan is kept in the cache and serves the next run; a torn one is made anew
+(
+    export LV_CACHE_DIR=$work/plans
+    train "${quick[@]}" --out first; succeeds plans_kept
+    count=$(ls plans/*.plan | wc -l)
+    holds plans_of_entries test "$count" -ge 3
+    ls -i plans/*.plan >kept
+    train "${quick[@]}" --out second; succeeds plans_served
+    holds plans_not_rewritten bash -c 'ls -i plans/*.plan | cmp - kept'
+    for file in plans/*.plan; do truncate -s -100 "$file"; done
+    train "${quick[@]}" --out third; succeeds plans_torn
+    is plans_torn_replaced "$(ls plans/*.plan | wc -l)" "$count"
+    for out in first second third; do cmp "$out/checkpoints/last.safetensors" run/checkpoints/last.safetensors || echo differs; done >bits
+    is plans_same_bits "$(cat bits)" ""
+    lvrun train gelu.lv --train-dir train --val-dir val "${quick[@]}" --out other; succeeds plans_edited
+    is plans_of_both "$(ls plans/*.plan | wc -l)" $((2 * count))
+    holds plans_edited_otherwise bash -c '! cmp -s first/checkpoints/last.safetensors other/checkpoints/last.safetensors'
+)
+
 # A checkpoint is a model
 for file in run/checkpoints/best.safetensors; do
     lvrun info "$file"; succeeds info

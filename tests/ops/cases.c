@@ -113,6 +113,8 @@ const char *const op_cases[] = {
     "attention {causal = true, scale = 0.2, dropout = 0.25, stream = 9} f32[2, 2, 67, 37] f32[2, 2, 67, 37] f32[2, 2, 67, 37] i64[]:5:6 i32[]:3:4",
     "attention {causal = true, scale = 1, length = true, dropout = 0.5, stream = 9} f32[1, 1, 3, 2] f32[1, 1, 5, 2] f32[1, 1, 5, 2] i32[]:4:5 i64[]:5:6 i32[]:3:4",
     "attention_grad {causal = true, scale = 0.2, dropout = 0.25, stream = 9} f32[1, 2, 67, 37] f32[1, 2, 67, 37] f32[1, 2, 67, 37] f32[1, 2, 67, 37] f32[1, 2, 67]+ f32[1, 2, 67, 37] i64[]:5:6 i32[]:3:4",
+    "attention_grad {causal = true, scale = 0.3} f32[4, 5, 67, 37] f32[4, 5, 67, 37] f32[4, 5, 67, 37] f32[4, 5, 67, 37] f32[4, 5, 67]+ f32[4, 5, 67, 37]",
+    "attention_grad {scale = 0.3, dropout = 0.25, stream = 9} f32[4, 4, 11, 64] f32[4, 4, 31, 64] f32[4, 4, 31, 17] f32[4, 4, 11, 17] f32[4, 4, 11]+ f32[4, 4, 11, 17] i64[]:5:6 i32[]:3:4",
     "attention_grad {scale = 0.5} f32[1, 2, 3, 4] f32[1, 2, 5, 4] f32[1, 2, 5, 3] f32[1, 2, 3, 3] f32[1, 2, 3]+ f32[1, 2, 3, 3]",
     "attention_grad {causal = true, scale = 1} f32[1, 1, 5, 2] f32[1, 1, 5, 2] f32[1, 1, 5, 2] f32[1, 1, 5, 2] f32[1, 1, 5]+ f32[1, 1, 5, 2]",
     "attention_grad {scale = 1} f32[1, 1, 0, 2] f32[1, 1, 3, 2] f32[1, 1, 3, 2] f32[1, 1, 0, 2] f32[1, 1, 0] f32[1, 1, 0, 2]",

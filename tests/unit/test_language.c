@@ -87,9 +87,9 @@ static void check_format(const char *path) {
 
 static void test_programs(void **state) {
     (void)state;
-    static const char *const folders[] = {"stdlib", "models", "tests/lang"};
+    static const char *const folders[] = {"stdlib", "models", "examples", "tests/lang"};
     int count = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         char path[4096];
         snprintf(path, sizeof path, "%s/%s", LV_SOURCE_DIR, folders[i]);
         DIR *folder = opendir(path);
@@ -247,15 +247,15 @@ static void test_description(void **state) {
 
 static void test_settings(void **state) {
     (void)state;
-    static const LvSetting good[] = {{"width", "16", "--set"}, {"rates", "[2, 3.5]", "--set"}, {"deep", "true", "--set"}};
+    static const LvSetting good[] = {{"width", "16", "--set", false}, {"rates", "[2, 3.5]", "--set", false}, {"deep", "true", "--set", false}};
     static const struct { LvSetting setting; const char *message, *hint; } bad[] = {
-        {{"widht", "1", "--set"}, "--set: model Net has no parameter 'widht'", "did you mean 'width'?"},
-        {{"width", "1.5", "--set"}, "--set: parameter 'width' is int, and '1.5' is not", NULL},
-        {{"width", "[1]", "--width"}, "--width: parameter 'width' is int, and '[1]' is not", NULL},
-        {{"width", "99999999999999999999", "x.yaml:3"}, "x.yaml:3: parameter 'width' is int, and '99999999999999999999' is not", NULL},
-        {{"rates", "[1, \"a\"]", "--set"}, "--set: parameter 'rates' is [float], and '[1, \"a\"]' is not", NULL},
-        {{"deep", "1", "--set"}, "--set: parameter 'deep' is bool, and '1' is not", NULL},
-        {{"width", "", "--set"}, "--set: parameter 'width' is int, and '' is not", NULL},
+        {{"widht", "1", "--set", false}, "--set: model Net has no parameter 'widht'", "did you mean 'width'?"},
+        {{"width", "1.5", "--set", false}, "--set: parameter 'width' is int, and '1.5' is not", NULL},
+        {{"width", "[1]", "--width", false}, "--width: parameter 'width' is int, and '[1]' is not", NULL},
+        {{"width", "99999999999999999999", "x.yaml:3", false}, "x.yaml:3: parameter 'width' is int, and '99999999999999999999' is not", NULL},
+        {{"rates", "[1, \"a\"]", "--set", false}, "--set: parameter 'rates' is [float], and '[1, \"a\"]' is not", NULL},
+        {{"deep", "1", "--set", false}, "--set: parameter 'deep' is bool, and '1' is not", NULL},
+        {{"width", "", "--set", false}, "--set: parameter 'width' is int, and '' is not", NULL},
     };
     Loaded l;
     assert_true(load_text(&l, net, "wide", good, 3));

@@ -43,7 +43,7 @@ static double prepared_seconds(LvProgram *program, const LvPlan *plan) {
 }
 
 static void check_precision(LvPrecision precision, double tolerance) {
-    static const LvSetting settings[] = {{"out", "64", "--set"}};
+    static const LvSetting settings[] = {{"out", "64", "--set", false}};
     float rate = 0.25f, before[OUT][2], master[OUT][2];
     int32_t seen;
     ModelRun run;

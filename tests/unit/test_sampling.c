@@ -12,9 +12,9 @@
 
 enum { TEXT = 8, IMAGE = 16, LENGTH = TEXT + IMAGE, TEXT_VOCAB = 40, IMAGE_VOCAB = 24, VOCAB = TEXT_VOCAB + IMAGE_VOCAB, BATCH = 3, BEST = 8, END = 3 };
 
-static const LvSetting settings[] = {{"n_layer", "2", "--set"},      {"n_head", "2", "--set"},      {"n_embd", "32", "--set"},
-                                     {"text_vocab", "40", "--set"},  {"image_vocab", "24", "--set"}, {"text_len", "8", "--set"},
-                                     {"image_len", "16", "--set"},   {"end_id", "3", "--set"}};
+static const LvSetting settings[] = {{"n_layer", "2", "--set", false},      {"n_head", "2", "--set", false},      {"n_embd", "32", "--set", false},
+                                     {"text_vocab", "40", "--set", false},  {"image_vocab", "24", "--set", false}, {"text_len", "8", "--set", false},
+                                     {"image_len", "16", "--set", false},   {"end_id", "3", "--set", false}};
 
 static void start(ModelRun *run) {
     model_run_open(run, "models/biart.lv", settings, (int)(sizeof settings / sizeof *settings));

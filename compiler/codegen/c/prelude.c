@@ -4,7 +4,9 @@
 // exp: 2^k e^r by Cody and Waite's reduction, degree 6; k is rounded by adding 1.5 * 2^23, whose low bits then are k; what
 // would be subnormal is 0. log: mantissa in [sqrt(1/2), sqrt(2)), 2 atanh((m-1)/(m+1)).
 // tanh: odd polynomial near 0, else 1 - 2/(e^2x + 1). erf: odd polynomial below 1, else 1 - e^-x^2 P(1/x), P of degree 8 on
-// [1/4, 1]. The coefficients are minimax fits (Lawson's weighted least squares on 600 Chebyshev nodes, in f64, then rounded). sin, cos: reduction by pi/2 in f64 (arguments beyond 10^9 count as 0).
+// [1/4, 1]. The coefficients are minimax fits (Lawson's weighted least squares on 600 Chebyshev nodes, in f64, then rounded).
+// sin, cos: reduction by pi/2 in f64 (arguments beyond 10^9 count as 0). Philox' rounds are written out: gcc makes vector code
+// of a loop only where no loop is left inside.
 #include "codegen/c/print.h"
 
 const char *const c_prelude =
@@ -131,22 +133,23 @@ const char *const c_prelude =
 "}\n"
 "LV_F float lv_sin(float x) { return lv_sine(x, 0); }\n"
 "LV_F float lv_cos(float x) { return lv_sine(x, 1); }\n"
+"#define LV_PHILOX(K) { \\\n"
+"  const uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2; \\\n"
+"  const uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ (k0 + K * 0x9E3779B9u), n2 = (uint32_t)(a >> 32) ^ c3 ^ (k1 + K * 0xBB67AE85u); \\\n"
+"  c0 = n0, c1 = (uint32_t)b, c2 = n2, c3 = (uint32_t)a; \\\n"
+"}\n"
 "LV_F void lv_philox(uint64_t seed, uint32_t stream, uint32_t step, uint64_t block, uint32_t *out) {\n"
-"  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32), c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32);\n"
-"  uint32_t c2 = stream, c3 = step;\n"
-"  for (int round = 0; round < 10; round++) {\n"
-"    const uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;\n"
-"    const uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ k0, n2 = (uint32_t)(a >> 32) ^ c3 ^ k1;\n"
-"    c0 = n0, c1 = (uint32_t)b, c2 = n2, c3 = (uint32_t)a;\n"
-"    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;\n"
-"  }\n"
+"  const uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);\n"
+"  uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = stream, c3 = step;\n"
+"  LV_PHILOX(0) LV_PHILOX(1) LV_PHILOX(2) LV_PHILOX(3) LV_PHILOX(4)\n"
+"  LV_PHILOX(5) LV_PHILOX(6) LV_PHILOX(7) LV_PHILOX(8) LV_PHILOX(9)\n"
 "  out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;\n"
 "}\n"
 "LV_F float lv_uniform(int64_t seed, uint32_t stream, int32_t step, int64_t index) {\n"
 "  uint32_t w[4];\n"
 "  lv_philox((uint64_t)seed, stream, (uint32_t)step, (uint64_t)index / 4, w);\n"
 "  const uint32_t low = index & 1 ? w[1] : w[0], high = index & 1 ? w[3] : w[2];\n"
-"  return (float)((index & 2 ? high : low) >> 8) * 0x1p-24f;\n"
+"  return (float)(int32_t)((index & 2 ? high : low) >> 8) * 0x1p-24f;\n"
 "}\n"
 "static inline __attribute__((unused)) float lv_normal(int64_t seed, uint32_t stream, int32_t step, int64_t index) {\n"
 "  uint32_t w[4];\n"

@@ -1,8 +1,9 @@
 // attention and its gradient without the T x S matrix, after FlashAttention-2 (Dao 2023), on the vector tile.
 //
 // Forward: a group of queries lies across lanes; over blocks of keys, scores s = K Q^T, running maximum m and sum l lane by lane,
-// y = y * exp(m_old - m) + V^T p. Backward in two passes, each deterministic with no sums between threads: queries in lanes for dq,
-// keys in lanes for dk and dv; p is rebuilt from logsumexp. With a causal mask, blocks that no lane sees are skipped. Dropped
+// y = y * exp(m_old - m) + V^T p. Backward: keys in lanes for dk and dv, p rebuilt from
+// logsumexp. With many heads a task is a head, which adds up its dq on the way; with few, dq is made in a second pass with queries
+// in lanes. Either is deterministic: no sums between threads. With a causal mask, blocks that no lane sees are skipped. Dropped
 // weights are drawn anew in each pass: the numbers depend on their place alone.
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,6 +84,60 @@ static const char forward_text[] =
     "  }\n"
     "}\n";
 
+// What the backward pass needs besides the tile.
+static const char backward_head_text[] =
+    "typedef float $name_u __attribute__((vector_size(sizeof($name_v)), aligned(4)));\n"
+    "// sums of dy y by row\n"
+    "static void $name_dots(const float *dy, const float *y, long rows, float *out) {\n"
+    "  for (long r = 0; r < rows; r++, dy += $e, y += $e) {\n"
+    "    $name_v part = {0};\n"
+    "    long i = 0;\n"
+    "    float sum = 0;\n"
+    "    for (; i + $name_LANES <= $e; i += $name_LANES) part += *(const $name_u *)(dy + i) * *(const $name_u *)(y + i);\n"
+    "    for (; i < $e; i++) sum += dy[i] * y[i];\n"
+    "    for (int l = 0; l < $name_LANES; l++) sum += part[l];\n"
+    "    out[r] = sum;\n"
+    "  }\n"
+    "}\n";
+
+// dq[j] += sum over keys of ds(j, key) k[key]: 6 queries by 2 vectors of channels in registers.
+static const char add_queries_text[] =
+    "LV_F void $name_patch(const float *ds, const float *k, long keys, float *dq, int rows, int vectors) {\n"
+    "  $name_v c[6][2];\n"
+    "#pragma GCC unroll 6\n"
+    "  for (int r = 0; r < rows; r++)\n"
+    "#pragma GCC unroll 2\n"
+    "    for (int v = 0; v < vectors; v++) c[r][v] = *(const $name_u *)(dq + r * $dL + v * $name_LANES);\n"
+    "  for (long key = 0; key < keys; key++, k += $d, ds++)\n"
+    "#pragma GCC unroll 6\n"
+    "    for (int r = 0; r < rows; r++)\n"
+    "#pragma GCC unroll 2\n"
+    "      for (int v = 0; v < vectors; v++) c[r][v] += ds[r * $name_ROWS] * *(const $name_u *)(k + v * $name_LANES);\n"
+    "#pragma GCC unroll 6\n"
+    "  for (int r = 0; r < rows; r++)\n"
+    "#pragma GCC unroll 2\n"
+    "    for (int v = 0; v < vectors; v++) *($name_u *)(dq + r * $dL + v * $name_LANES) = c[r][v];\n"
+    "}\n"
+    "static void $name_add_queries(const float *ds, const float *k, long keys, long count, float *dq) {\n"
+    "  long j = 0;\n"
+    "  for (; j + 6 <= count; j += 6) {\n"
+    "    long i = 0;\n"
+    "    for (; i + 2 * $name_LANES <= $d; i += 2 * $name_LANES) $name_patch(ds + j * $name_ROWS, k + i, keys, dq + j * $dL + i, 6, 2);\n"
+    "    for (; i + $name_LANES <= $d; i += $name_LANES) $name_patch(ds + j * $name_ROWS, k + i, keys, dq + j * $dL + i, 6, 1);\n"
+    "  }\n"
+    "  for (; j < count; j++) {\n"
+    "    long i = 0;\n"
+    "    for (; i + 2 * $name_LANES <= $d; i += 2 * $name_LANES) $name_patch(ds + j * $name_ROWS, k + i, keys, dq + j * $dL + i, 1, 2);\n"
+    "    for (; i + $name_LANES <= $d; i += $name_LANES) $name_patch(ds + j * $name_ROWS, k + i, keys, dq + j * $dL + i, 1, 1);\n"
+    "  }\n"
+    "  for (long i = $d - $d % $name_LANES; i < $d; i++)\n"
+    "    for (j = 0; j < count; j++) {\n"
+    "      float sum = dq[j * $dL + i];\n"
+    "      for (long key = 0; key < keys; key++) sum += ds[j * $name_ROWS + key] * k[key * $dL + i];\n"
+    "      dq[j * $dL + i] = sum;\n"
+    "    }\n"
+    "}\n";
+
 // dq: queries in lanes. ds^T = p^T * (v dy^T - delta) * scale; dq^T = k^T ds^T.
 static const char query_text[] =
     "static void $name_queries(const float *q, const float *k, const float *v, const float *y, const float *lse, const float *dy,\n"
@@ -120,7 +175,9 @@ static const char query_text[] =
 // dk, dv: keys in lanes. p = exp(scale q k^T - lse); dv^T = dy^T p; dk^T = q^T ds.
 static const char key_text[] =
     "static void $name_keys(const float *q, const float *k, const float *v, const float *y, const float *lse, const float *dy,\n"
-    "                       float *dk, float *dv, long key, long keys$seeds) {\n"
+    "                       float *dq, float *dk, float *dv, long key, long keys$seeds) {\n"
+    "  float delta[$name_BLOCK];\n"
+    "  const float *own = k;\n"
     "  $name_v kt[3 * $d1], vt[3 * $e1], dkt[3 * $d1], dvt[3 * $e1], p[3 * $name_BLOCK], ds[3 * $name_BLOCK];\n"
     "  $name_transpose(k, $d, keys, $d, $scale, kt);\n"
     "  $name_transpose(v, $e, keys, $e, 1.f, vt);\n"
@@ -133,20 +190,21 @@ static const char key_text[] =
     "    for (long j = 0; j < count; j++)\n"
     "      for (int i = 0; i < 3; i++) p[3 * j + i] -= lse[first + j];\n"
     "    $name_exp(p, 3 * count);\n"
+    "    $name_dots(dy + first * $eL, y + first * $eL, count, delta);\n"
     "    for (long j = 0; j < count; j++) {\n"
-    "      float delta = 0;\n"
-    "      for (long i = 0; i < $e; i++) delta += dy[(first + j) * $eL + i] * y[(first + j) * $eL + i];\n"
     "      for (int i = 0; i < 3; i++) {\n"
     "        if ($causal && first < key + $name_ROWS)\n"
     "          p[3 * j + i] = $name_choose($name_number(key, i) <= (int32_t)(first + j), p[3 * j + i], ($name_v){0});\n"
     "$dropKeys"
-    "        ds[3 * j + i] = p[3 * j + i] * (ds[3 * j + i] - delta) * $scale;\n"
+    "        ds[3 * j + i] = p[3 * j + i] * (ds[3 * j + i] - delta[j]) * $scale;\n"
     "$dropValues"
     "      }\n"
     "    }\n"
     "    $name_multiply(q + first * $dL, 1, $d, $d, count, ds, dkt, 1);\n"
     "    $name_multiply(dy + first * $eL, 1, $e, $e, count, p, dvt, 1);\n"
+    "$addQueries"
     "  }\n"
+    "  (void)dq, (void)own;\n"
     "  $name_untranspose(dkt, $d, keys, $d, dk);\n"
     "  $name_untranspose(dvt, $e, keys, $e, dv);\n"
     "}\n";
@@ -170,10 +228,29 @@ static const char backward_text[] =
     "      $name_queries(hq + row * $dL, hk, hv, hy + row * $eL, hl + row, hdy + row * $eL, dq + (head * $tL + row) * $dL, row, rows$pass);\n"
     "    } else {\n"
     "      const long key = (group - query_groups) * $name_ROWS, keys = $s - key < $name_ROWS ? $s - key : $name_ROWS;\n"
-    "      $name_keys(hq, hk + key * $dL, hv + key * $eL, hy, hl, hdy, dk + (head * $sL + key) * $dL, dv + (head * $sL + key) * $eL, key, keys$pass);\n"
+    "      $name_keys(hq, hk + key * $dL, hv + key * $eL, hy, hl, hdy, 0, dk + (head * $sL + key) * $dL, dv + (head * $sL + key) * $eL, key, keys$pass);\n"
     "    }\n"
     "  }\n"
     "}\n";
+
+static const char backward_heads_text[] =
+    "void $name(char *const *buffers, const LvScalar *scalars) {\n"
+    "  const float *q = (const float *)buffers[0], *k = (const float *)buffers[1], *v = (const float *)buffers[2];\n"
+    "  const float *y = (const float *)buffers[3], *lse = (const float *)buffers[4], *dy = (const float *)buffers[5];\n"
+    "  float *dq = (float *)buffers[$y], *dk = (float *)buffers[$y + 1], *dv = (float *)buffers[$y + 2];\n"
+    "$readSeeds"
+    "  (void)scalars;\n"
+    "$parallel"
+    "  for (long head = 0; head < $heads; head++) {\n"
+    "    const long qs = head * $tL * $dL, ks = head * $sL * $dL, vs = head * $sL * $eL, ys = head * $tL * $eL;\n"
+    "    for (long i = 0; i < $tL * $dL; i++) dq[qs + i] = 0;\n"
+    "    for (long key = 0; key < $s; key += $name_ROWS)\n"
+    "      $name_keys(q + qs, k + ks + key * $dL, v + vs + key * $eL, y + ys, lse + head * $tL, dy + ys, dq + qs, dk + ks + key * $dL,\n"
+    "                 dv + vs + key * $eL, key, $s - key < $name_ROWS ? $s - key : $name_ROWS$pass);\n"
+    "  }\n"
+    "}\n";
+
+enum { MANY_HEADS = 16 };  // enough for the threads there are; beyond, two passes over fewer heads balance better
 
 enum { MAX_CHANNELS = 1024 };  // lanes of q, k, v and their gradients stand on a thread's stack: 4 * 48 * 1024 * 4 bytes
 
@@ -239,6 +316,10 @@ static void print_parts(const Node *node, const char *name, int count, const cha
     char scale[48];
     snprintf(scale, sizeof scale, "((float)%.17g)", node_float(node, ATTR_scale, 1));
     const char *parallel = heads * t * s * (d + e) >= TEMPLATE_PARALLEL ? "#pragma omp parallel for schedule(dynamic, 1)\n" : "";
+    LvText add = {0};
+    if (heads >= MANY_HEADS) TEMPLATE_FILL(&add, "    $name_add_queries((const float *)ds, own, keys, count, dq + first * $dL);\n",
+                                           {"name", name, 0}, {"dL", NULL, d});
+    const char *add_queries = lv_text_get(&add);
     template_tile(name, out);
     for (int i = 0; i < count; i++) {
         if (i == 1) print_dropout(node, name, out);
@@ -247,9 +328,10 @@ static void print_parts(const Node *node, const char *name, int count, const cha
                       {"e1", NULL, e ? e : 1}, {"scale", scale, 0}, {"causal", NULL, node_bool(node, ATTR_causal, false)},
                       {"parallel", parallel, 0}, {"y", NULL, node->input_count}, {"seeds", full[0], 0}, {"pass", full[1], 0},
                       {"readSeeds", full[2], 0}, {"dropForward", full[3], 0}, {"dropQueries", full[4], 0}, {"dropKeys", full[5], 0},
-                      {"dropValues", full[6], 0});
+                      {"dropValues", full[6], 0}, {"addQueries", add_queries, 0});
     }
     for (int i = 0; i < TEXTS; i++) free(full[i]);
+    lv_text_free(&add);
 }
 
 bool print_attention(const Node *node, const char *name, LvText *out) {
@@ -260,6 +342,10 @@ bool print_attention(const Node *node, const char *name, LvText *out) {
 
 bool print_attention_grad(const Node *node, const char *name, LvText *out) {
     if (!takes(node)) return false;
-    if (out) print_parts(node, name, 4, (const char *const[]){head_text, query_text, key_text, backward_text}, out);
+    if (!out) return true;
+    LvShape q = node->inputs[0]->shape;
+    if (q.dim[0] * q.dim[1] >= MANY_HEADS)
+        print_parts(node, name, 5, (const char *const[]){head_text, backward_head_text, add_queries_text, key_text, backward_heads_text}, out);
+    else print_parts(node, name, 5, (const char *const[]){head_text, backward_head_text, query_text, key_text, backward_text}, out);
     return true;
 }

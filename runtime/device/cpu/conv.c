@@ -207,3 +207,11 @@ bool conv_build(LvLibrary *library, LvCall *call, bool winograd) {
     Form form = {0};
     return !winograd && build_best_epilogue(library, call, form);
 }
+
+bool conv_has_winograd(LvLibrary *library, const LvStep *step) {
+    LvCall *call = call_create(step);
+    call->sizes_only = true;
+    bool has = conv_build(library, call, true);
+    call_destroy(call);
+    return has;
+}

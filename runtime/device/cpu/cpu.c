@@ -1,54 +1,28 @@
-// The CPU device: memory, copies, clock; kernels and library calls are in kernels.c and onednn.c.
+// The CPU device: copies, clock; memory, kernels and library calls are in memory.c, kernels.c and onednn.c.
 #include "device/cpu/cpu.h"
 
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "io/cache.h"
 
 struct LvEvent {
     struct timespec time;
 };
 
-enum { PAGE = 4096, PARALLEL_COPY = 1 << 20 };
+enum { PARALLEL_COPY = 1 << 20 };
 
-// A readable page before and at least a vector after: gcc turns a masked load into a whole one and a blend where it thinks
-// that cannot fault, so a kernel may read (never use) up to a vector beyond either end of a buffer.
-static size_t mapped_size(size_t bytes) { return (bytes + 64 + PAGE - 1) / PAGE * PAGE + PAGE; }
-
-// The kernel zeroes pages at their first touch. All threads do that at once: else the first step would, mostly one thread at
-// a time while the others wait.
-static void touch(char *at, size_t size) {
-    int64_t pages = (int64_t)((size + PAGE - 1) / PAGE);
-#pragma omp parallel for schedule(dynamic, 512)
-    for (int64_t i = 0; i < pages; i++) *(volatile char *)(at + i * PAGE) = 0;
-}
-
-// mmap gives zeroed pages; huge pages where they pay.
 static bool cpu_allocate(LvDevice *device, size_t bytes, void **memory, LvError *error) {
-    (void)device;
-    size_t size = mapped_size(bytes);
-    void *at = size < bytes ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) {
-        lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB", (double)bytes / 1e6);
-        return lv_error_hint(error, "a smaller batch, or --memory-limit");
-    }
-    if (size >= (size_t)4 << 20) {
-        madvise(at, size, MADV_HUGEPAGE);
-        touch(at, size);
-    }
-    *memory = (char *)at + PAGE;
-    return true;
+    return cpu_memory_allocate((LvCpu *)device, bytes, memory, error);
 }
 
 static void cpu_release(LvDevice *device, void *memory, size_t bytes) {
-    (void)device;
-    if (memory) munmap((char *)memory - PAGE, mapped_size(bytes));
+    cpu_memory_release((LvCpu *)device, memory, bytes);
 }
 
 static bool cpu_copy(LvDevice *device, void *to, const void *from, size_t bytes, LvError *error) {
@@ -103,8 +77,7 @@ static bool cpu_prepare(LvDevice *device, LvModule *module, const LvStep *step, 
 }
 
 static void cpu_discard(LvDevice *device, LvCall *call) {
-    (void)device;
-    cpu_call_discard(call);
+    cpu_call_discard((LvCpu *)device, call);
 }
 
 static bool cpu_call(LvDevice *device, LvCall *call, char *const *buffers, LvError *error) {
@@ -113,6 +86,10 @@ static bool cpu_call(LvDevice *device, LvCall *call, char *const *buffers, LvErr
 
 static size_t cpu_scratch_bytes(const LvDevice *device) {
     return cpu_library_scratch((const LvCpu *)device);
+}
+
+static LvWorkspace cpu_workspace(LvDevice *device, const LvPlan *plan) {
+    return cpu_library_workspace((LvCpu *)device, plan);
 }
 
 static bool cpu_event_create(LvDevice *device, LvEvent **event, LvError *error) {
@@ -143,12 +120,15 @@ static bool cpu_sync(LvDevice *device, LvError *error) {
 
 // The thread count is OpenMP's setting of the calling thread; kernels and oneDNN both read it.
 static void cpu_begin(LvDevice *device) {
-    omp_set_num_threads(((LvCpu *)device)->threads);
+    LvCpu *cpu = (LvCpu *)device;
+    omp_set_num_threads(cpu->threads);
+    cpu_memory_finish(cpu);
 }
 
 static void cpu_close(LvDevice *device) {
     LvCpu *cpu = (LvCpu *)device;
     cpu_library_close(cpu);
+    cpu_memory_close(cpu);
     free(cpu->processor);
     free(cpu->cache_dir);
     free(cpu->base.description);
@@ -172,6 +152,7 @@ static const LvDeviceOps cpu_ops = {
     .call = cpu_call,
     .describe = cpu_call_describe,
     .scratch_bytes = cpu_scratch_bytes,
+    .workspace = cpu_workspace,
     .event_create = cpu_event_create,
     .event_destroy = cpu_event_destroy,
     .record = cpu_record,
@@ -215,13 +196,14 @@ bool lv_cpu_open(int threads, LvDevice **device, LvError *error) {
     cpu->base.ops = &cpu_ops;
     cpu->threads = threads > 0 ? threads : omp_get_max_threads();
     cpu->processor = read_processor(&avx512, &amx, &bf16);
-    cpu->cache_dir = cache_open();
+    cpu->cache_dir = lv_cache_open();
+    cpu_memory_open(cpu);
     LvText text = {0};
     lv_text_printf(&text, "cpu (%d thread%s%s%s%s)", cpu->threads, cpu->threads == 1 ? "" : "s", avx512 ? ", AVX-512" : "",
                    bf16 ? ", bf16" : "", amx ? ", AMX" : "");
     cpu->base.description = lv_strdup(lv_text_get(&text));
     lv_text_free(&text);
-    cpu_begin(&cpu->base);
+    omp_set_num_threads(cpu->threads);
     if (!cpu_library_open(cpu, error)) {
         cpu_close(&cpu->base);
         return false;

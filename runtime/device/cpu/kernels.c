@@ -2,7 +2,7 @@
 // Each kernel has a key, the hash of its text, the prelude, compiler, flags and processor; the cache's KEY.ref names the shared
 // object that holds it. Kernels without one are dealt out to a few translation units of about equal length, one for each
 // processor core, and compiled in parallel: after an edit of the model only what changed is compiled. A shared object's closing
-// footer (cache.c) is checked before it is loaded: ELF ignores what follows its sections.
+// footer (io/cache.c) is checked before it is loaded: ELF ignores what follows its sections.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +19,7 @@
 #include "base/arena.h"
 #include "base/vec.h"
 #include "device/cpu/cpu.h"
+#include "io/cache.h"
 
 extern char **environ;
 
@@ -129,7 +130,7 @@ static void kernel_key(const Load *load, const char *text, Key key) {
     const char *parts[6 + FLAG_COUNT] = {"kernels 3", load->plan->prelude ? load->plan->prelude : "", text, load->compiler.identity,
                                          load->cpu->processor, load->level};
     for (int i = 0; i < FLAG_COUNT; i++) parts[6 + i] = compile_flags[i];
-    cache_key(key, parts, 6 + FLAG_COUNT);
+    lv_cache_key(key, parts, 6 + FLAG_COUNT);
 }
 
 // Longest first to the shortest unit, so that all take about as long to compile; stable, so that keys repeat.
@@ -271,7 +272,7 @@ static bool finish_compiler(Unit *unit, const Compiler *compiler, bool cache, Lv
     char *data;
     size_t length;
     if (!lv_file_read(unit->temporary, (size_t)1 << 28, &data, &length, error)) return false;
-    bool written = cache_write(unit->object, data, length);
+    bool written = lv_cache_write(unit->object, data, length);
     free(data);
     return written || lv_error_system(error, "cannot write '%s'", unit->object);
 }
@@ -318,7 +319,8 @@ static bool find_symbol(LvModule *module, void *handle, int kernel, const char *
 // does not hold the kernel, is as good as none.
 static bool find_cached(Load *load, int kernel) {
     char *path = print_path(load->folder, load->keys[kernel], ".ref", 0), *name = NULL;
-    bool known = cache_read_text(path, &name) && strlen(name) == 32 && strspn(name, "0123456789abcdef") == 32;
+    size_t length;
+    bool known = lv_cache_read(path, &name, &length) && length == 32 && strspn(name, "0123456789abcdef") == 32;
     free(path);
     void *handle = NULL;
     for (size_t i = 0; known && i < load->module->libraries.count; i++) {
@@ -326,7 +328,7 @@ static bool find_cached(Load *load, int kernel) {
     }
     if (known && !handle) {
         path = print_path(load->folder, name, ".so", 0);
-        if (cache_verify(path)) {
+        if (lv_cache_verify(path)) {
             Key key;
             memcpy(key, name, sizeof key);
             handle = open_library(load->module, key, path);
@@ -347,7 +349,7 @@ static bool load_units(Load *load, LvError *error) {
                 return lv_error_set(error, LV_ERROR_DEVICE, "the text of kernel '%s' does not define it", load->plan->kernels[k].name);
             }
             char *path = print_path(load->folder, load->keys[k], ".ref", 0);
-            if (load->cache) cache_write(path, load->units[u].key, 32);
+            if (load->cache) lv_cache_write(path, load->units[u].key, 32);
             free(path);
         }
     }

@@ -1,23 +1,23 @@
 // LV_STEP_LINEAR_LOSS: vocabulary projection and cross-entropy by blocks of rows, so that the logits are never whole in memory,
 // and over the rows that count alone, which are gathered first. Of each block: logits = x weight^T by the library, the step's
 // kernel over the rows, then dx = d weight and dweight += d^T x by the library. A block is tall enough that reading and writing
-// dweight once more for each costs little beside its products; the last rows go in smaller blocks.
+// dweight once more for each costs little beside its products; what is left goes in blocks of half the height, a quarter, an eighth.
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/arena.h"
 #include "device/cpu/onednn.h"
 
-enum { SIZES = 2, SMALLEST = 32, TALLEST = 1024, LEAST_TALL = 256, BLOCK_BYTES = 16 << 20 };
+enum { SIZES = 4, SMALLEST = 32, TALLEST = 1024, LEAST_TALL = 256, BLOCK_BYTES = 8 << 20 };
 
 typedef enum { PRODUCT_LOGITS, PRODUCT_DX, PRODUCT_FIRST_DWEIGHT, PRODUCT_DWEIGHT, PRODUCTS } Product;
 
 struct LvLinearLoss {
-    LvLibrary *library;
+    LvCpu *cpu;
     LvModule *module;
     size_t bytes;         // of `memory`
     int64_t n, width, classes;
-    int64_t rows[SIZES];  // of a block: tall ones, and those for what is left
+    int64_t rows[SIZES];  // of a block, each half of the one before
     bool narrow;          // operands are bf16
     LvStep steps[SIZES][PRODUCTS];
     LvOperand operands[SIZES][PRODUCTS][4];
@@ -64,37 +64,61 @@ static size_t take(size_t *total, size_t bytes) {
     return at;
 }
 
-static bool allocate(LvLinearLoss *l, LvError *error) {
+// Where the parts of the call's own memory lie from `base` on; its bytes.
+static size_t lay_out(LvLinearLoss *l, char *base) {
     size_t total = 0, element = l->narrow ? 2 : 4, rows = (size_t)l->rows[0], n = (size_t)l->n;
     size_t width = (size_t)l->width, classes = (size_t)l->classes;
     size_t x = take(&total, rows * width * element), logits = take(&total, rows * classes * 4);
     size_t gradient = l->narrow ? take(&total, rows * classes * 2) : logits, dx = take(&total, rows * width * 4);
     size_t dloss = take(&total, rows * 4), loss = take(&total, rows * 4), target = take(&total, rows * 4), row = take(&total, n * 8);
-    l->memory = aligned_alloc(64, total);
-    if (!l->memory) return lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB of logits", (double)total / 1e6);
-    char *base = l->memory;
     l->x = base + x, l->logits = (float *)(base + logits), l->gradient = base + gradient, l->dx = (float *)(base + dx);
     l->dloss = (float *)(base + dloss), l->loss = (float *)(base + loss), l->target = (int32_t *)(base + target);
     l->row = (int64_t *)(base + row);
-    l->library->own_bytes += l->bytes = total;
+    return total;
+}
+
+static bool allocate(LvLinearLoss *l, LvError *error) {
+    size_t bytes = lay_out(l, NULL);
+    if (!l->cpu->base.ops->allocate(&l->cpu->base, bytes, &l->memory, error)) return lv_error_prefix(error, "logits");
+    lay_out(l, l->memory);
+    l->cpu->library->own_bytes += l->bytes = bytes;
     return true;
 }
 
-bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLinearLoss **out, LvError *error) {
-    bool gradient = step->linear_loss.gradient;
-    const LvOperand *x = &step->operands[gradient ? 3 : 1], *weight = x + 1;
-    LvLinearLoss *l = *out = lv_calloc(1, sizeof *l);
-    l->library = cpu->library, l->module = module, l->narrow = x->dtype == LV_BF16;
+static int products_of(const LvStep *step) { return step->linear_loss.gradient ? PRODUCTS : PRODUCT_LOGITS + 1; }
+
+static void choose_sizes(LvLinearLoss *l, const LvStep *step) {
+    const LvOperand *x = &step->operands[step->linear_loss.gradient ? 3 : 1], *weight = x + 1;
+    l->narrow = x->dtype == LV_BF16;
     l->n = x->shape.dim[0], l->width = x->shape.dim[1], l->classes = weight->shape.dim[0];
     int64_t tall = BLOCK_BYTES / (4 * l->classes);
     tall = tall < LEAST_TALL ? LEAST_TALL : tall > TALLEST ? TALLEST : tall;
     l->rows[0] = l->n < tall ? l->n : tall;
-    l->rows[1] = l->rows[0] / 8 < SMALLEST ? SMALLEST : l->rows[0] / 8;
-    if (l->rows[1] > l->rows[0]) l->rows[1] = l->rows[0];
+    for (int size = 1; size < SIZES; size++) {
+        int64_t half = (l->rows[size - 1] / 2 + 7) / 8 * 8;
+        l->rows[size] = half < SMALLEST ? l->rows[size - 1] : half;
+    }
+    for (int size = 0; size < SIZES; size++) describe_products(l, size);
+}
+
+size_t linear_loss_sizes(const LvStep *step, void *user, void each(void *user, const LvStep *product)) {
+    LvLinearLoss *l = lv_calloc(1, sizeof *l);
+    choose_sizes(l, step);
+    for (int size = 0; size < SIZES; size++) {
+        for (int p = 0; p < products_of(step); p++) each(user, &l->steps[size][p]);
+    }
+    size_t bytes = lay_out(l, NULL);
+    free(l);
+    return bytes;
+}
+
+bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLinearLoss **out, LvError *error) {
+    LvLinearLoss *l = *out = lv_calloc(1, sizeof *l);
+    l->cpu = cpu, l->module = module;
+    choose_sizes(l, step);
     if (!allocate(l, error)) return false;
     for (int size = 0; size < SIZES; size++) {
-        describe_products(l, size);
-        for (int p = 0; p < (gradient ? PRODUCTS : PRODUCT_LOGITS + 1); p++) {
+        for (int p = 0; p < products_of(step); p++) {
             if (!cpu_call_prepare(cpu, NULL, &l->steps[size][p], &l->calls[size][p], error)) return false;
         }
     }
@@ -104,10 +128,10 @@ bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLine
 void linear_loss_destroy(LvLinearLoss *l) {
     if (!l) return;
     for (int size = 0; size < SIZES; size++) {
-        for (int p = 0; p < PRODUCTS; p++) cpu_call_discard(l->calls[size][p]);
+        for (int p = 0; p < PRODUCTS; p++) cpu_call_discard(l->cpu, l->calls[size][p]);
     }
-    l->library->own_bytes -= l->bytes;
-    free(l->memory);
+    l->cpu->library->own_bytes -= l->bytes;
+    if (l->memory) l->cpu->base.ops->release(&l->cpu->base, l->memory, l->bytes);
     free(l);
 }
 
@@ -189,7 +213,8 @@ bool linear_loss_run(LvCpu *cpu, const LvLinearLoss *l, const LvStep *step, char
     if (b.dx && count < l->n && !ops->zero(&cpu->base, b.dx, (size_t)(l->n * l->width) * sizeof *b.dx, error)) return false;
     if (b.dx && !count) return ops->zero(&cpu->base, b.dweight, (size_t)(l->classes * l->width) * sizeof(float), error);
     while (first < count) {
-        int size = count - first >= l->rows[0] ? 0 : SIZES - 1;
+        int size = 0;
+        while (size < SIZES - 1 && l->rows[size] > count - first) size++;
         int64_t rows = count - first < l->rows[size] ? count - first : l->rows[size];
         if (!run_block(cpu, l, step, &b, first, rows, size, error)) return false;
         first += rows;

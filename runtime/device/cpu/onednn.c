@@ -1,7 +1,8 @@
-// Library calls: building, running, freeing sequences of oneDNN primitives. What a call consists of is conv.c's and
+// Library calls: building, sharing, running, freeing sequences of oneDNN primitives. What a call consists of is conv.c's and
 // matmul.c's business. All scratch memory (reordered operands, primitives' scratchpads) is one block for all calls.
 #include "device/cpu/onednn.h"
 
+#include <omp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@ void cpu_library_close(LvCpu *cpu) {
     if (library->stream) dnnl_stream_destroy(library->stream);
     if (library->engine) dnnl_engine_destroy(library->engine);
     lv_map_free(&library->choices);
+    lv_map_free(&library->calls);
     free(library->scratch);
     free(library);
 }
@@ -43,27 +45,75 @@ void cpu_library_version(int version[3]) {
     version[0] = v->major, version[1] = v->minor, version[2] = v->patch;
 }
 
+// ---- a call's life
+
 LvCall *call_create(const LvStep *step) {
     LvCall *call = lv_calloc(1, sizeof *call);
-    call->step = step;
+    LvStep *copy = lv_malloc(sizeof *copy);
+    *copy = *step;
+    copy->operands = lv_calloc((size_t)step->operand_count + 1, sizeof *copy->operands);
+    memcpy(copy->operands, step->operands, (size_t)step->operand_count * sizeof *copy->operands);
+    copy->label = lv_strdup(step->label ? step->label : "");
+    call->step = copy;
     return call;
 }
 
 void call_clear(LvCall *call) {
-    for (size_t i = 0; i < call->stages.count; i++) dnnl_primitive_destroy(call->stages.data[i].primitive);
+    for (size_t i = 0; i < call->stages.count; i++) {
+        if (call->stages.data[i].primitive) dnnl_primitive_destroy(call->stages.data[i].primitive);
+    }
     for (size_t i = 0; i < call->memories.count; i++) dnnl_memory_destroy(call->memories.data[i].memory);
     lv_vec_free(&call->stages);
     lv_vec_free(&call->memories);
     dnn_pool_free(&call->pool);
     linear_loss_destroy(call->linear_loss);
-    *call = (LvCall){.step = call->step};
+    *call = (LvCall){.step = call->step, .key = call->key, .users = call->users, .sizes_only = call->sizes_only};
 }
 
-void cpu_call_discard(LvCall *call) {
+void call_destroy(LvCall *call) {
     if (!call) return;
     call_clear(call);
+    free(call->step->operands);
+    free((char *)(uintptr_t)call->step->label);
+    free((LvStep *)(uintptr_t)call->step);
+    free(call->key);
     free(call);
 }
+
+void cpu_call_discard(LvCpu *cpu, LvCall *call) {
+    if (!call || --call->users > 0) return;
+    if (call->key) lv_map_set(&cpu->library->calls, call->key, NULL);
+    call_destroy(call);
+}
+
+static bool same_place(LvPlace a, LvPlace b) {
+    return a.arena == b.arena && a.offset == b.offset;
+}
+
+void call_print_key(const LvStep *step, LvText *out) {
+    if (step->kind == LV_STEP_CONV) {
+        const LvConvStep *c = &step->conv;
+        lv_text_printf(out, "conv %d %d stride %lld %lld pad", c->direction, c->algorithm, (long long)c->stride[0],
+                       (long long)c->stride[1]);
+        for (int i = 0; i < 4; i++) lv_text_printf(out, " %lld", (long long)c->pad[i]);
+        lv_text_printf(out, " bias %d residual %d activation %d", c->has_bias, c->has_residual, c->activation);
+    } else {
+        const LvMatmulStep *m = &step->matmul;
+        lv_text_printf(out, "matmul %d %d bias %d residual %d activation %d alpha %a", m->transpose_a, m->transpose_b, m->has_bias,
+                       m->has_residual, m->activation, m->alpha);
+    }
+    for (int i = 0; i < step->operand_count; i++) {
+        const LvOperand *o = &step->operands[i];
+        int first = 0;
+        while (!same_place(step->operands[first].place, o->place)) first++;
+        lv_text_printf(out, " %s", lv_dtype_name(o->dtype));
+        lv_shape_print(out, o->shape);
+        lv_layout_print(out, o->layout, o->shape.rank);
+        if (first < i) lv_text_printf(out, " is %d", first);
+    }
+}
+
+// ---- its parts
 
 static dnnl_memory_t add_memory(LvLibrary *library, LvCall *call, DnnDesc desc, int operand, size_t offset) {
     dnnl_memory_t memory = NULL;
@@ -106,7 +156,7 @@ bool call_stage(LvLibrary *library, LvCall *call, dnnl_primitive_desc_t primitiv
     }
     va_end(args);
     good = good && add_scratchpad(library, call, &stage, primitive);
-    good = good && dnnl_primitive_create(&stage.primitive, primitive) == dnnl_success;
+    good = good && (call->sizes_only || dnnl_primitive_create(&stage.primitive, primitive) == dnnl_success);
     dnnl_primitive_desc_destroy(primitive);
     if (good) lv_vec_push(&call->stages, stage);
     return good;
@@ -123,6 +173,10 @@ dnnl_memory_t call_read(LvLibrary *library, LvCall *call, int operand, DnnDesc g
     return call_reorder(library, call, given, memory, wanted, other) ? other : NULL;
 }
 
+size_t call_scratch(const LvCall *call) {
+    return call->temporaries + align_up(call->pad);
+}
+
 bool call_finish(LvLibrary *library, LvCall *call, LvError *error) {
     for (size_t i = 0; i < call->memories.count; i++) {
         if (call->memories.data[i].operand == -2) {
@@ -130,7 +184,7 @@ bool call_finish(LvLibrary *library, LvCall *call, LvError *error) {
             call->memories.data[i].offset = call->temporaries;
         }
     }
-    size_t need = call->temporaries + align_up(call->pad);
+    size_t need = call_scratch(call);
     if (need <= library->scratch_bytes) return true;
     free(library->scratch);
     library->scratch_bytes = 0;
@@ -145,51 +199,122 @@ static bool is_empty(const LvOperand *operand) {
     return lv_shape_elements(operand->shape) == 0;
 }
 
-static bool prepare_linear_loss(LvCpu *cpu, LvModule *module, LvCall *call, LvError *error) {
-    call->form = CALL_LINEAR_LOSS;
-    if (!linear_loss_create(cpu, module, call->step, &call->linear_loss, error)) return false;
-    snprintf(call->implementation, sizeof call->implementation, "%s", linear_loss_describe(call->linear_loss));
+static bool writes_nothing(const LvStep *step) {
+    bool also_bias = step->kind == LV_STEP_CONV && step->conv.direction == LV_CONV_WEIGHT_GRADIENT && step->conv.has_bias;
+    return is_empty(&step->operands[0]) && (!also_bias || is_empty(&step->operands[3]));
+}
+
+static bool has_work(const LvStep *step) {
+    return !is_empty(&step->operands[0]) && !is_empty(&step->operands[1]) && !is_empty(&step->operands[2]);
+}
+
+// Fills an empty call.
+static void build(LvLibrary *library, LvCall *call, bool winograd) {
+    const LvStep *step = call->step;
+    bool built = false;
+    if (writes_nothing(step)) {
+        call->form = CALL_NOTHING;
+        snprintf(call->implementation, sizeof call->implementation, "nothing");
+        return;
+    }
+    if (has_work(step)) {
+        if (step->kind == LV_STEP_CONV) built = (winograd && conv_build(library, call, true)) || conv_build(library, call, false);
+        else built = matmul_build(library, call);
+    }
+    if (built) return;
+    call_clear(call);
+    call->form = CALL_PLAIN;
+    snprintf(call->implementation, sizeof call->implementation, "plain loops");
+}
+
+static bool prepare(LvCpu *cpu, const LvStep *step, const char *key, LvCall **out, LvError *error) {
+    LvLibrary *library = cpu->library;
+    bool winograd = step->kind == LV_STEP_CONV && has_work(step) &&
+                    (step->conv.algorithm == LV_CONV_WINOGRAD ||
+                     (step->conv.algorithm == LV_CONV_AUTO && tune_wants_winograd(cpu, step, key)));
+    LvCall *call = call_create(step);
+    build(library, call, winograd);
+    if (call->form == CALL_STAGES && !call_finish(library, call, error)) {
+        call_destroy(call);
+        return false;
+    }
+    call->key = lv_strdup(key);
+    lv_map_set(&library->calls, key, call);
+    *out = call;
     return true;
 }
 
-bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall **out, LvError *error) {
+static bool prepare_linear_loss(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall **out, LvError *error) {
     LvCall *call = call_create(step);
-    if (step->kind == LV_STEP_LINEAR_LOSS) {
-        bool good = prepare_linear_loss(cpu, module, call, error);
-        if (good) *out = call;
-        else cpu_call_discard(call);
-        return good;
-    }
-    bool conv = step->kind == LV_STEP_CONV, built = false;
-    bool destination_empty = is_empty(&step->operands[0]);
-    if (conv && step->conv.direction == LV_CONV_WEIGHT_GRADIENT && step->conv.has_bias) {
-        destination_empty = destination_empty && is_empty(&step->operands[3]);
-    }
-    if (destination_empty) {
-        call->form = CALL_NOTHING;
-        snprintf(call->implementation, sizeof call->implementation, "nothing");
-        *out = call;
-        return true;
-    }
-    if (!is_empty(&step->operands[0]) && !is_empty(&step->operands[1]) && !is_empty(&step->operands[2])) {
-        if (conv) {
-            bool winograd = step->conv.algorithm == LV_CONV_WINOGRAD;
-            if (step->conv.algorithm == LV_CONV_AUTO) winograd = tune_wants_winograd(cpu, step);
-            built = (winograd && conv_build(cpu->library, call, true)) || conv_build(cpu->library, call, false);
-        } else {
-            built = matmul_build(cpu->library, call);
-        }
-    }
-    if (!built) {
-        call_clear(call);
-        call->form = CALL_PLAIN;
-        snprintf(call->implementation, sizeof call->implementation, "plain loops");
-    } else if (!call_finish(cpu->library, call, error)) {
-        cpu_call_discard(call);
+    call->form = CALL_LINEAR_LOSS;
+    if (!linear_loss_create(cpu, module, call->step, &call->linear_loss, error)) {
+        call_destroy(call);
         return false;
     }
+    snprintf(call->implementation, sizeof call->implementation, "%s", linear_loss_describe(call->linear_loss));
+    call->users = 1;
     *out = call;
     return true;
+}
+
+// Equal steps share a call: a model has a dozen times more of them than different ones, and primitives take long to make.
+bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall **call, LvError *error) {
+    LvText key = {0};
+    if (step->kind == LV_STEP_LINEAR_LOSS) return prepare_linear_loss(cpu, module, step, call, error);
+    omp_set_num_threads(cpu->threads);  // primitives are made for as many
+    call_print_key(step, &key);
+    *call = lv_map_get(&cpu->library->calls, key.data);
+    bool good = *call || prepare(cpu, step, key.data, call, error);
+    if (good) (*call)->users++;
+    lv_text_free(&key);
+    return good;
+}
+
+// Scratch memory of one step's call, told by its descriptions alone; counts it where its algorithm is not known yet.
+static size_t step_workspace(LvCpu *cpu, const LvStep *step, const char *key, int *unmeasured) {
+    bool winograd = false;
+    if (step->kind == LV_STEP_CONV && has_work(step)) {
+        TuneAnswer answer = step->conv.algorithm == LV_CONV_AUTO ? tune_look_up(cpu, step, key) : TUNE_DIRECT;
+        winograd = answer == TUNE_WINOGRAD || step->conv.algorithm == LV_CONV_WINOGRAD;
+        *unmeasured += answer == TUNE_UNKNOWN;
+    }
+    LvCall *call = call_create(step);
+    call->sizes_only = true;
+    build(cpu->library, call, winograd);
+    size_t bytes = call_scratch(call);
+    call_destroy(call);
+    return bytes;
+}
+
+typedef struct {
+    LvCpu *cpu;
+    LvMap seen;  // keys
+    size_t shared;
+    int unmeasured;
+} Sizes;
+
+static void add_step(void *user, const LvStep *step) {
+    Sizes *sizes = user;
+    LvText key = {0};
+    call_print_key(step, &key);
+    if (!lv_map_has(&sizes->seen, key.data)) {
+        lv_map_set(&sizes->seen, key.data, sizes);
+        size_t bytes = step_workspace(sizes->cpu, step, key.data, &sizes->unmeasured);
+        if (bytes > sizes->shared) sizes->shared = bytes;
+    }
+    lv_text_free(&key);
+}
+
+LvWorkspace cpu_library_workspace(LvCpu *cpu, const LvPlan *plan) {
+    Sizes sizes = {.cpu = cpu};
+    size_t own = 0;
+    for (int s = 0; s < plan->step_count; s++) {
+        const LvStep *step = &plan->steps[s];
+        if (step->kind == LV_STEP_CONV || step->kind == LV_STEP_MATMUL) add_step(&sizes, step);
+        if (step->kind == LV_STEP_LINEAR_LOSS) own += linear_loss_sizes(step, &sizes, add_step);
+    }
+    lv_map_free(&sizes.seen);
+    return (LvWorkspace){sizes.shared + own, sizes.unmeasured};
 }
 
 bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error) {
@@ -202,7 +327,7 @@ bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvErro
         dnnl_status_t status = dnnl_primitive_execute(stage->primitive, library->stream, stage->count, stage->args);
         if (status != dnnl_success) {
             return lv_error_set(error, LV_ERROR_DEVICE, "oneDNN failed with status %d in '%s' (%s)", (int)status,
-                                call->step->label ? call->step->label : "", call->implementation);
+                                call->step->label, call->implementation);
         }
     }
     return dnnl_stream_wait(library->stream) == dnnl_success || lv_error_set(error, LV_ERROR_DEVICE, "oneDNN failed");

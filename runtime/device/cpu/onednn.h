@@ -16,6 +16,7 @@ struct LvLibrary {
     size_t scratch_bytes;
     size_t own_bytes;      // of calls that keep memory of their own
     LvMap choices;         // measured algorithms of this process, by key: (void *)(1 + LvConvAlgorithm)
+    LvMap calls;           // LvCall * in use, by key: equal steps share one
 };
 
 enum { CALL_MAX_ARGS = 8 };
@@ -33,7 +34,10 @@ typedef struct {
 } CallStage;
 
 struct LvCall {
-    const LvStep *step;
+    const LvStep *step;   // a copy that the call owns
+    char *key;            // in LvLibrary.calls; NULL: not there
+    int users;
+    bool sizes_only;      // primitives are described, not made: it can tell its scratch memory, and not run
     enum { CALL_STAGES, CALL_PLAIN, CALL_NOTHING, CALL_LINEAR_LOSS } form;
     LvLinearLoss *linear_loss;
     DnnPool pool;
@@ -46,6 +50,7 @@ struct LvCall {
 };
 
 LvCall *call_create(const LvStep *step);
+void call_destroy(LvCall *call);
 void call_clear(LvCall *call);  // back to no stages, for another try
 
 // Memory of an operand as it lies, or of a temporary. The descriptor is copied.
@@ -57,21 +62,31 @@ bool call_stage(LvLibrary *library, LvCall *call, dnnl_primitive_desc_t primitiv
 bool call_reorder(LvLibrary *library, LvCall *call, DnnDesc from_desc, dnnl_memory_t from, DnnDesc to_desc, dnnl_memory_t to);
 // The operand in the form `wanted`: itself, or a temporary that a reorder fills.
 dnnl_memory_t call_read(LvLibrary *library, LvCall *call, int operand, DnnDesc given, DnnDesc wanted);
-// Room for the call's scratch memory, once it is whole.
+// Bytes of scratch memory of a call that is whole, and room for them.
+size_t call_scratch(const LvCall *call);
 bool call_finish(LvLibrary *library, LvCall *call, LvError *error);
 bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error);
 
 // conv.c, matmul.c: fill an empty call; false: the library has no such form.
 bool conv_build(LvLibrary *library, LvCall *call, bool winograd);
 bool matmul_build(LvLibrary *library, LvCall *call);
+bool conv_has_winograd(LvLibrary *library, const LvStep *step);  // whether there is anything to measure
 
 // linear_loss.c: the parts of such a call; `create` leaves something to destroy also where it fails.
 bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLinearLoss **loss, LvError *error);
 void linear_loss_destroy(LvLinearLoss *loss);
 bool linear_loss_run(LvCpu *cpu, const LvLinearLoss *loss, const LvStep *step, char *const *buffers, LvError *error);
+// Bytes that such a call keeps for itself; hands its matmuls to `each`.
+size_t linear_loss_sizes(const LvStep *step, void *user, void each(void *user, const LvStep *product));
 const char *linear_loss_describe(const LvLinearLoss *loss);
 
-// tune.c: the algorithm of an LV_CONV_AUTO step by measurement, remembered in the cache.
-bool tune_wants_winograd(LvCpu *cpu, const LvStep *step);
+// All that decides what a step's call is: kind, sizes, types, layouts, which operands are one.
+void call_print_key(const LvStep *step, LvText *out);
+
+// tune.c: the algorithm of an LV_CONV_AUTO step by measurement, remembered in the cache. `step_key` is call_print_key's.
+bool tune_wants_winograd(LvCpu *cpu, const LvStep *step, const char *step_key);
+// The same without measuring. TUNE_UNKNOWN: it would have to be measured.
+typedef enum { TUNE_DIRECT, TUNE_WINOGRAD, TUNE_UNKNOWN } TuneAnswer;
+TuneAnswer tune_look_up(LvCpu *cpu, const LvStep *step, const char *step_key);
 
 #endif

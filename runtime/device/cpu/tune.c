@@ -7,6 +7,7 @@
 
 #include "base/arena.h"
 #include "device/cpu/onednn.h"
+#include "io/cache.h"
 
 // Winograd won by 1.3 to 3 on every processor seen, so on a busy machine a near draw goes to it. The two take turns; a clear
 // answer ends the measuring, against Winograd after two turns. 0.05 s in all bounds a model of 100
@@ -14,23 +15,13 @@
 static const double favour = 1.1, clear = 1.4, budget = 0.05;
 enum { LEAST_TURNS = 2, MOST_TURNS = 8 };
 
-static void print_key(const LvCpu *cpu, const LvStep *step, char key[33]) {
+static void print_key(const LvCpu *cpu, const char *step_key, char key[33]) {
     LvText text = {0};
     int version[3];
-    const LvConvStep *c = &step->conv;
     cpu_library_version(version);
-    lv_text_printf(&text, "oneDNN %d.%d.%d threads %d direction %d stride %lld %lld pad", version[0], version[1], version[2],
-                   cpu->threads, c->direction, (long long)c->stride[0], (long long)c->stride[1]);
-    for (int i = 0; i < 4; i++) lv_text_printf(&text, " %lld", (long long)c->pad[i]);
-    lv_text_printf(&text, " bias %d residual %d activation %d", c->has_bias, c->has_residual, c->activation);
-    for (int i = 0; i < step->operand_count; i++) {
-        const LvOperand *o = &step->operands[i];
-        lv_text_printf(&text, " %s", lv_dtype_name(o->dtype));
-        lv_shape_print(&text, o->shape);
-        lv_layout_print(&text, o->layout, o->shape.rank);
-    }
-    const char *parts[] = {"convolution 2", cpu->processor, lv_text_get(&text)};
-    cache_key(key, parts, 3);
+    lv_text_printf(&text, "oneDNN %d.%d.%d threads %d", version[0], version[1], version[2], cpu->threads);
+    const char *parts[] = {"convolution 3", cpu->processor, lv_text_get(&text), step_key};
+    lv_cache_key(key, parts, 4);
     lv_text_free(&text);
 }
 
@@ -48,7 +39,7 @@ static LvCall *make_form(LvCpu *cpu, const LvStep *step, bool winograd, char *co
                 call_execute(cpu->library, call, buffers, &error);
     lv_error_clear(&error);
     if (good) return call;
-    cpu_call_discard(call);
+    call_destroy(call);
     return NULL;
 }
 
@@ -84,42 +75,80 @@ static bool measure(LvCpu *cpu, const LvStep *step) {
         good = good && buffers[i];
         if (good) memset(buffers[i], 0, bytes);
     }
+    // what the form that loses needs stays with it
+    char *scratch = cpu->library->scratch;
+    size_t scratch_bytes = cpu->library->scratch_bytes;
+    cpu->library->scratch = NULL, cpu->library->scratch_bytes = 0;
     LvCall *winograd = good ? make_form(cpu, step, true, buffers) : NULL;
     LvCall *direct = winograd ? make_form(cpu, step, false, buffers) : NULL;
     bool answer = winograd && (!direct || winograd_wins(cpu, winograd, direct, buffers));
-    cpu_call_discard(winograd);
-    cpu_call_discard(direct);
+    call_destroy(winograd);
+    call_destroy(direct);
     for (int i = 0; i < 8; i++) free(buffers[i]);
+    free(cpu->library->scratch);
+    cpu->library->scratch = scratch, cpu->library->scratch_bytes = scratch_bytes;
     return answer;
 }
 
-bool tune_wants_winograd(LvCpu *cpu, const LvStep *step) {
+static bool may_be_winograd(const LvStep *step) {
     const LvOperand *w = &step->operands[step->conv.direction == LV_CONV_WEIGHT_GRADIENT ? 0 : 2];
     const LvConvStep *c = &step->conv;
-    if (w->shape.dim[2] != 3 || w->shape.dim[3] != 3 || c->stride[0] != 1 || c->stride[1] != 1) return false;
-    if (step->operands[1].dtype != LV_F32) return false;
-    char key[33];
-    print_key(cpu, step, key);
-    void *known = lv_map_get(&cpu->library->choices, key);
-    if (known) return (intptr_t)known == 1 + LV_CONV_WINOGRAD;
-    LvText path = {0};
+    return w->shape.dim[2] == 3 && w->shape.dim[3] == 3 && c->stride[0] == 1 && c->stride[1] == 1 &&
+           step->operands[1].dtype == LV_F32;
+}
+
+static bool read_choice(const char *path, TuneAnswer *answer) {
     char *text = NULL;
-    bool winograd;
-    if (cpu->cache_dir) lv_text_printf(&path, "%s/%s.choice", cpu->cache_dir, key);
-    if (cpu->cache_dir && cache_read_text(path.data, &text) && (!strcmp(text, "winograd") || !strcmp(text, "direct"))) {
-        winograd = !strcmp(text, "winograd");
-    } else {
-        winograd = measure(cpu, step);
-        const char *answer = winograd ? "winograd" : "direct";
-        free(text);
-        text = NULL;
-        // of two processes that measure at the same time, both take what the faster one wrote
-        if (cpu->cache_dir && !cache_write_first(path.data, answer, strlen(answer)) && cache_read_text(path.data, &text)) {
-            winograd = !strcmp(text, "winograd");
-        }
-    }
+    size_t length;
+    bool good = lv_cache_read(path, &text, &length) && (!strcmp(text, "winograd") || !strcmp(text, "direct"));
+    if (good) *answer = *text == 'w' ? TUNE_WINOGRAD : TUNE_DIRECT;
     free(text);
+    return good;
+}
+
+// Where an answer is kept; an empty text if nowhere.
+static void choice_path(const LvCpu *cpu, const char *key, LvText *path) {
+    if (cpu->cache_dir) lv_text_printf(path, "%s/%s.choice", cpu->cache_dir, key);
+}
+
+static TuneAnswer look_up(LvCpu *cpu, const char *key) {
+    void *known = lv_map_get(&cpu->library->choices, key);
+    if (known) return (intptr_t)known == 1 + LV_CONV_WINOGRAD ? TUNE_WINOGRAD : TUNE_DIRECT;
+    LvText path = {0};
+    TuneAnswer answer = TUNE_UNKNOWN;
+    choice_path(cpu, key, &path);
+    if (path.length) read_choice(path.data, &answer);
     lv_text_free(&path);
-    lv_map_set(&cpu->library->choices, key, (void *)(intptr_t)(1 + (winograd ? LV_CONV_WINOGRAD : LV_CONV_DIRECT)));
-    return winograd;
+    return answer;
+}
+
+static void remember(LvCpu *cpu, const char *key, TuneAnswer answer) {
+    int algorithm = answer == TUNE_WINOGRAD ? LV_CONV_WINOGRAD : LV_CONV_DIRECT;
+    lv_map_set(&cpu->library->choices, key, (void *)(intptr_t)(1 + algorithm));
+}
+
+TuneAnswer tune_look_up(LvCpu *cpu, const LvStep *step, const char *step_key) {
+    char key[33];
+    if (!may_be_winograd(step) || !conv_has_winograd(cpu->library, step)) return TUNE_DIRECT;
+    print_key(cpu, step_key, key);
+    return look_up(cpu, key);
+}
+
+bool tune_wants_winograd(LvCpu *cpu, const LvStep *step, const char *step_key) {
+    char key[33];
+    if (!may_be_winograd(step)) return false;
+    print_key(cpu, step_key, key);
+    TuneAnswer answer = look_up(cpu, key);
+    if (answer == TUNE_UNKNOWN) {
+        LvText path = {0};
+        choice_path(cpu, key, &path);
+        bool winograd = measure(cpu, step);
+        const char *word = winograd ? "winograd" : "direct";
+        answer = winograd ? TUNE_WINOGRAD : TUNE_DIRECT;
+        // of two processes that measure at the same time, both take what the faster one wrote
+        if (path.length && !lv_cache_write_first(path.data, word, strlen(word))) read_choice(path.data, &answer);
+        lv_text_free(&path);
+    }
+    remember(cpu, key, answer);
+    return answer == TUNE_WINOGRAD;
 }

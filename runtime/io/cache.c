@@ -1,6 +1,9 @@
 // The user's cache: files named by the hash of all that they were made from, written under a temporary name and renamed,
 // closed by a footer with length and hash. Whatever fails the check counts as absent; nothing here is ever an error.
+#include "io/cache.h"
+
 #include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +14,7 @@
 
 #include "base/arena.h"
 #include "base/folder.h"
-#include "device/cpu/cpu.h"
+#include "base/text.h"
 
 typedef struct {
     char magic[8];
@@ -32,7 +35,7 @@ static bool make_folders(char *path) {
     return mkdir(path, 0700) == 0 || errno == EEXIST;
 }
 
-char *cache_open(void) {
+char *lv_cache_open(void) {
     LvText path = {0};
     if (!lv_folder_cache(&path) || !make_folders(path.data) || access(path.data, W_OK | X_OK) != 0) {
         lv_text_free(&path);
@@ -48,7 +51,7 @@ char *cache_open(void) {
     return path.data;
 }
 
-void cache_key(char key[33], const char *const *parts, int count) {
+void lv_cache_key(char key[33], const char *const *parts, int count) {
     XXH3_state_t *state = XXH3_createState();
     XXH3_128bits_reset(state);
     for (int i = 0; i < count; i++) {
@@ -61,7 +64,7 @@ void cache_key(char key[33], const char *const *parts, int count) {
     snprintf(key, 33, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
 }
 
-static bool read_checked(const char *path, char **data, size_t *length) {
+bool lv_cache_read(const char *path, char **data, size_t *length) {
     LvError error = {0};
     if (!lv_file_read(path, MAX_CACHED, data, length, &error)) {
         lv_error_clear(&error);
@@ -75,25 +78,20 @@ static bool read_checked(const char *path, char **data, size_t *length) {
         good = !memcmp(footer.magic, footer_magic, 8) && footer.length == *length &&
                footer.hash == XXH3_64bits(*data, *length);
     }
-    if (!good) {
-        free(*data);
-        *data = NULL;
+    if (good) {
+        (*data)[*length] = 0;
+        return true;
     }
-    return good;
+    free(*data);
+    *data = NULL;
+    return false;
 }
 
-bool cache_verify(const char *path) {
+bool lv_cache_verify(const char *path) {
     char *data;
     size_t length;
-    if (!read_checked(path, &data, &length)) return false;
+    if (!lv_cache_read(path, &data, &length)) return false;
     free(data);
-    return true;
-}
-
-bool cache_read_text(const char *path, char **text) {
-    size_t length;
-    if (!read_checked(path, text, &length)) return false;
-    (*text)[length] = 0;
     return true;
 }
 
@@ -113,11 +111,11 @@ static bool write_file(const char *path, const void *data, size_t length, bool f
     return good;
 }
 
-bool cache_write(const char *path, const void *data, size_t length) {
+bool lv_cache_write(const char *path, const void *data, size_t length) {
     return write_file(path, data, length, false);
 }
 
-bool cache_write_first(const char *path, const void *data, size_t length) {
-    if (access(path, F_OK) == 0 && !cache_verify(path)) unlink(path);
+bool lv_cache_write_first(const char *path, const void *data, size_t length) {
+    if (access(path, F_OK) == 0 && !lv_cache_verify(path)) unlink(path);
     return write_file(path, data, length, true);
 }

@@ -1,0 +1,152 @@
+// Memory of the CPU device: zeroed pages from the kernel, which zeroes them when they are first touched. A thread of the device
+// has that done ahead of their use, while whoever allocated reads plans, loads kernels and makes primitives; before a run all
+// threads help it to the end, or the first step would wait for page after page.
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/vec.h"
+#include "device/cpu/cpu.h"
+
+enum { PAGE = 4096, PORTION = 4 << 20, LEAST = 4 << 20 };
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+typedef struct {
+    char *at;
+    size_t left;
+} Range;
+
+// `ranges` is what no one has begun to touch; `busy` says how many threads touch what they took from it.
+struct LvToucher {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    pthread_t thread;
+    bool started, stopping, several_nodes;
+    int busy;
+    LV_VEC(Range) ranges;
+};
+
+// A readable page before and at least a vector after: gcc turns a masked load into a whole one and a blend where it thinks
+// that cannot fault, so a kernel may read (never use) up to a vector beyond either end of a buffer.
+static size_t mapped_size(size_t bytes) { return (bytes + 64 + PAGE - 1) / PAGE * PAGE + PAGE; }
+
+// The contents stay as they are, so it does not matter who else is at work there. Kernels before 5.14 do not know the request;
+// a locked addition of nothing has the same effect, a page at a time.
+static void touch(char *at, size_t size) {
+    if (madvise(at, size, MADV_POPULATE_WRITE) == 0 || errno != EINVAL) return;
+    for (size_t i = 0; i < size; i += PAGE) __atomic_fetch_add(at + i, 0, __ATOMIC_RELAXED);
+}
+
+// With the mutex held: takes a portion and touches it without. False: there was none.
+static bool touch_portion(LvToucher *toucher) {
+    if (toucher->ranges.count == 0) return false;
+    Range *range = &toucher->ranges.data[toucher->ranges.count - 1];
+    char *at = range->at;
+    size_t size = range->left < PORTION ? range->left : PORTION;
+    range->at += size, range->left -= size;
+    if (range->left == 0) toucher->ranges.count--;
+    toucher->busy++;
+    pthread_mutex_unlock(&toucher->mutex);
+    touch(at, size);
+    pthread_mutex_lock(&toucher->mutex);
+    toucher->busy--;
+    pthread_cond_broadcast(&toucher->changed);
+    return true;
+}
+
+static void *work(void *argument) {
+    LvToucher *toucher = argument;
+    pthread_mutex_lock(&toucher->mutex);
+    while (!toucher->stopping) {
+        if (!touch_portion(toucher)) pthread_cond_wait(&toucher->changed, &toucher->mutex);
+    }
+    pthread_mutex_unlock(&toucher->mutex);
+    return NULL;
+}
+
+void cpu_memory_open(LvCpu *cpu) {
+    LvToucher *toucher = cpu->toucher = lv_calloc(1, sizeof *toucher);
+    pthread_mutex_init(&toucher->mutex, NULL);
+    pthread_cond_init(&toucher->changed, NULL);
+    toucher->several_nodes = access("/sys/devices/system/node/node1", F_OK) == 0;
+}
+
+void cpu_memory_close(LvCpu *cpu) {
+    LvToucher *toucher = cpu->toucher;
+    if (!toucher) return;
+    if (toucher->started) {
+        pthread_mutex_lock(&toucher->mutex);
+        toucher->stopping = true;
+        pthread_cond_broadcast(&toucher->changed);
+        pthread_mutex_unlock(&toucher->mutex);
+        pthread_join(toucher->thread, NULL);
+    }
+    pthread_mutex_destroy(&toucher->mutex);
+    pthread_cond_destroy(&toucher->changed);
+    lv_vec_free(&toucher->ranges);
+    free(toucher);
+}
+
+// The thread starts with the first large block; where none can be had, cpu_memory_finish does it all. So it does where memory has
+// several nodes: a page lies with the processor that touches it first, and one thread would put all on one side.
+bool cpu_memory_allocate(LvCpu *cpu, size_t bytes, void **memory, LvError *error) {
+    LvToucher *toucher = cpu->toucher;
+    size_t size = mapped_size(bytes);
+    char *at = size < bytes ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) {
+        lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB", (double)bytes / 1e6);
+        return lv_error_hint(error, "a smaller batch, or --memory-limit");
+    }
+    *memory = at + PAGE;
+    if (size < LEAST) return true;
+    madvise(at, size, MADV_HUGEPAGE);
+    pthread_mutex_lock(&toucher->mutex);
+    lv_vec_push(&toucher->ranges, (Range){at, size});
+    if (!toucher->started && !toucher->several_nodes) toucher->started = pthread_create(&toucher->thread, NULL, work, toucher) == 0;
+    pthread_cond_broadcast(&toucher->changed);
+    pthread_mutex_unlock(&toucher->mutex);
+    return true;
+}
+
+// What of the block is not begun is forgotten, what is being touched is waited for.
+void cpu_memory_release(LvCpu *cpu, void *memory, size_t bytes) {
+    LvToucher *toucher = cpu->toucher;
+    if (!memory) return;
+    char *at = (char *)memory - PAGE;
+    size_t size = mapped_size(bytes), kept = 0;
+    if (size >= LEAST) {
+        pthread_mutex_lock(&toucher->mutex);
+        for (size_t i = 0; i < toucher->ranges.count; i++) {
+            Range range = toucher->ranges.data[i];
+            if (range.at < at || range.at >= at + size) toucher->ranges.data[kept++] = range;
+        }
+        toucher->ranges.count = kept;
+        while (toucher->busy > 0) pthread_cond_wait(&toucher->changed, &toucher->mutex);
+        pthread_mutex_unlock(&toucher->mutex);
+    }
+    munmap(at, size);
+}
+
+void cpu_memory_finish(LvCpu *cpu) {
+    LvToucher *toucher = cpu->toucher;
+    pthread_mutex_lock(&toucher->mutex);
+    bool more = toucher->ranges.count > 0;
+    pthread_mutex_unlock(&toucher->mutex);
+    if (more) {
+#pragma omp parallel
+        {
+            pthread_mutex_lock(&toucher->mutex);
+            while (touch_portion(toucher)) {}
+            pthread_mutex_unlock(&toucher->mutex);
+        }
+    }
+    pthread_mutex_lock(&toucher->mutex);
+    while (toucher->busy > 0) pthread_cond_wait(&toucher->changed, &toucher->mutex);
+    pthread_mutex_unlock(&toucher->mutex);
+}

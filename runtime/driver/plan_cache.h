@@ -1,0 +1,19 @@
+// Plans of models compiled before, in the user's cache. What decides a plan is its key: the compiler (this program's build id),
+// the sources, the settings and the options.
+#ifndef LV_DRIVER_PLAN_CACHE_H
+#define LV_DRIVER_PLAN_CACHE_H
+
+#include "../../compiler/driver/compiler.h"
+
+typedef struct {
+    char key[33];
+    char *path;  // NULL: this plan is not kept
+} PlanCache;
+
+// Where the plan of these options would be; nowhere if there is no cache, more is wanted than the plan, or memory is limited.
+PlanCache plan_cache_open(const LvModel *model, const LvCompileOptions *options);
+void plan_cache_close(PlanCache *cache);
+bool plan_cache_find(const PlanCache *cache, LvPlan **plan);
+void plan_cache_keep(const PlanCache *cache, const LvPlan *plan);
+
+#endif
