@@ -159,7 +159,7 @@ static bool print_caption(Captioner *c, const PictureItem *item, const float *pl
     } else if (good) {
         print_line(c->several ? name : NULL, lv_text_get(&caption));
     }
-    fflush(stdout);
+    if (good && fflush(stdout) != 0) good = lv_error_system(error, "cannot write to standard output");
     if (good && c->sheet) good = add_to_sheet(c, item, planes, lv_text_get(&caption), error);
     lv_text_free(&caption);
     lv_text_free(&row);

@@ -15,7 +15,8 @@
 #include "pictures.h"
 #include "prompts.h"
 
-enum { MAX_COUNT = 1 << 20, SHEET_COLUMNS = 8, SHEET_LIMIT = 256, VAE_BATCH = 8 };
+enum { MAX_COUNT = 1 << 20, SHEET_COLUMNS = 8, SHEET_LIMIT = 256, VAE_BATCH = 8,
+       SCORE_BATCH = 4 };  // scoring has the logits of whole sequences in memory, drawing those of a token
 
 static const OptionSpec specs[] = {
     {"prompt", OPTION_WORDS, "TEXT...", "what to draw; several texts, or the option several times"},
@@ -26,7 +27,7 @@ static const OptionSpec specs[] = {
     {"seed", OPTION_VALUE, "S", "picture i of a prompt (from 0) has seed S + i (default 42)"},
     {"out", OPTION_VALUE, "DIR", "where PNG, samples.jsonl and sheet.png go (default samples)"},
     {"tokens", OPTION_VALUE, "FILE", "also the codes of the pictures, as lvrun encode writes them"},
-    {"batch-size", OPTION_VALUE, "B", "pictures drawn together (default 16)"},
+    {"batch-size", OPTION_VALUE, "B", "pictures drawn together (default 16); less takes less memory"},
     GENERATOR_OPTIONS,
     {0},
 };
@@ -181,7 +182,7 @@ static bool save_png(const float *planes, int side, const char *path, LvError *e
 
 static bool print_row(Sampler *s, const LvText *row, LvError *error) {
     printf("%s}\n", row->data);
-    fflush(stdout);
+    if (fflush(stdout) != 0) return lv_error_system(error, "cannot write to standard output");
     return !s->log || lv_log_write(s->log, row, error);
 }
 
@@ -250,6 +251,7 @@ static void warn(const Prompt *prompt, const char *where, int64_t text_length) {
     LvText place = {0};
     prompt_place(prompt, where, &place);
     if (prompt->repaired) fprintf(stderr, "lvrun: warning: %s is not UTF-8: U+FFFD stands for what is not\n", place.data);
+    if (prompt->unknown) fprintf(stderr, "lvrun: warning: %s: the tokenizer knows no %s\n", place.data, prompt->unknown);
     if (prompt->left_out) {
         fprintf(stderr, "lvrun: warning: %s is cut to %" PRId64 " tokens; left out: \"%s\"\n", place.data, text_length - 1,
                 prompt->left_out);
@@ -266,8 +268,9 @@ static bool prepare(Sampler *s, size_t at, LvError *error) {
 
 static bool make_programs(Sampler *s, LvError *error) {
     int64_t vae_batch = s->batch < VAE_BATCH ? s->batch : VAE_BATCH;
+    int64_t score_batch = s->batch < SCORE_BATCH ? s->batch : SCORE_BATCH;
     return lv_writer_create(&s->g.network, "draw", "text", s->batch, &s->writer, error) &&
-           (!options_has(&s->g.session->options, "rerank") || lv_scorer_create(&s->g.network, s->batch, &s->scorer, error)) &&
+           (!options_has(&s->g.session->options, "rerank") || lv_scorer_create(&s->g.network, score_batch, &s->scorer, error)) &&
            generator_painter(&s->g, vae_batch, &s->painter, error);
 }
 
@@ -326,7 +329,7 @@ static bool write_sheet(Sampler *s, LvError *error) {
     if (good && s->pictures) {
         fprintf(stderr, "%s: %" PRId64 " picture%s, %" PRId64 " tokens each, %.0f tokens/s; sheet.png shows %s\n", s->out,
                 s->pictures, s->pictures == 1 ? "" : "s", s->g.image_length, s->seconds > 0 ? (double)s->tokens / s->seconds : 0,
-                s->pictures > SHEET_LIMIT ? "the first 256" : "all");
+                s->pictures > lv_contact_count(s->sheet) ? "the first" : "all");
     }
     lv_text_free(&path);
     return good;
@@ -376,15 +379,15 @@ int cmd_sample(int argc, char **argv) {
         .usage = "lvrun sample CHECKPOINT --prompt TEXT... | --prompts FILE [options]",
         .about =
             "Draws pictures from text: a PNG each, named by prompt and seed; DIR/sheet.png with all of them above their\n"
-            "prompts; a JSON line each, on stdout and in DIR/samples.jsonl: prompt, seed, logprob (natural, of all its\n"
-            "tokens), file.\n"
+            "prompts (256 at most); a JSON line each, on stdout and in DIR/samples.jsonl: prompt, seed, logprob (natural, of\n"
+            "all its tokens, each among the codes of pictures and at temperature 1), file.\n"
             "\n"
             "The same checkpoint, prompt, seed and options give the same picture, whatever is drawn beside it (up to the\n"
             "rounding of matmuls of other batch sizes, which could turn one choice in millions). --rerank draws M pictures,\n"
             "asks the same model how likely it would describe each by the prompt (rerank_logprob), and keeps the best. A\n"
-            "prompt of more tokens than the model reads is cut, with a warning; an empty one is refused. --prompts - answers\n"
-            "each line of standard input as it comes, one it cannot draw by {\"prompt\", \"error\"}; the sheet is drawn at\n"
-            "the end.",
+            "prompt of more tokens than the model reads is cut, and characters that its tokenizer does not know are left out,\n"
+            "with a warning; an empty prompt is refused. --prompts - answers each line of standard input as it comes, one it\n"
+            "cannot draw by {\"prompt\", \"error\"}; the sheet is drawn at the end.",
         .examples =
             "  lvrun sample runs/biart/checkpoints/best.safetensors --prompt \"a red heart\" \"a blue heart\" --count 4\n"
             "  lvrun sample best.safetensors --prompts wishes.txt --temperature 0.9 --top-p 0.95 --seed 7\n"

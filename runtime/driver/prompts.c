@@ -75,17 +75,43 @@ static bool text_after(Prompt *prompt, const LvTokenizer *tokenizer, size_t kept
     return good;
 }
 
-static bool encode(Prompt *prompt, const LvTokenizer *tokenizer, int64_t text_length, int32_t end, LvError *error) {
-    bool truncated = false;
-    prompt->tokens = lv_calloc((size_t)text_length, sizeof *prompt->tokens);
-    if (!lv_tokenizer_caption(tokenizer, prompt->text, strlen(prompt->text), end, (size_t)text_length, prompt->tokens, &truncated,
-                              error))
-        return false;
-    if (prompt->tokens[0] == end) {
+// The characters that alone become no token at all.
+static bool find_unknown(Prompt *prompt, const LvTokenizer *tokenizer, LvError *error) {
+    LvText unknown = {0};
+    LvTokenIds ids = {0};
+    bool good = true;
+    for (const char *p = prompt->text; good && *p; p += utf8_size(*p)) {
+        size_t size = utf8_size(*p), at = 0;
+        char letter[5] = {0};
+        memcpy(letter, p, size);
+        if (utf8_is_space(utf8_next(letter, &at)) || (unknown.data && strstr(unknown.data, letter))) continue;
+        ids.count = 0;
+        good = lv_tokenizer_encode(tokenizer, letter, size, 0, &ids, error);
+        if (good && ids.count == 0) lv_text_puts(&unknown, letter);
+    }
+    lv_vec_free(&ids);
+    prompt->unknown = unknown.data;
+    return good;
+}
+
+static bool no_tokens(const Prompt *prompt, LvError *error) {
+    if (!*prompt->text) {
         lv_error_set(error, LV_ERROR_USAGE, "the prompt is empty");
         return lv_error_hint(error, "a prompt has at least one token, such as a letter or a space");
     }
-    return !truncated || text_after(prompt, tokenizer, (size_t)text_length - 1, end, error);
+    lv_error_set(error, LV_ERROR_USAGE, "the tokenizer makes no token of \"%s\"", prompt->text);
+    return prompt->unknown ? lv_error_hint(error, "it knows none of %s", prompt->unknown) : false;
+}
+
+static bool encode(Prompt *prompt, const LvTokenizer *tokenizer, int64_t text_length, int32_t end, LvError *error) {
+    bool truncated = false;
+    size_t length = strlen(prompt->text), room = (size_t)text_length;
+    prompt->tokens = lv_calloc(room, sizeof *prompt->tokens);
+    if (!lv_tokenizer_caption(tokenizer, prompt->text, length, end, room, prompt->tokens, &truncated, error) ||
+        !find_unknown(prompt, tokenizer, error))
+        return false;
+    if (prompt->tokens[0] == end) return no_tokens(prompt, error);
+    return !truncated || text_after(prompt, tokenizer, room - 1, end, error);
 }
 
 bool prompt_encode(Prompt *prompt, const char *where, const LvTokenizer *tokenizer, int64_t text_length, int32_t end,
@@ -103,6 +129,7 @@ void prompts_clear(Prompts *prompts) {
         free(prompts->items.data[i].text);
         free(prompts->items.data[i].tokens);
         free(prompts->items.data[i].left_out);
+        free(prompts->items.data[i].unknown);
     }
     lv_vec_free(&prompts->items);
 }

@@ -14,6 +14,7 @@ typedef struct {
     int64_t number;   // from 1: its place on the command line, or its line
     int32_t *tokens;  // [text_length] of the model, after prompt_encode
     char *left_out;   // the end of the text that the tokens have no room for, NULL if all fits
+    char *unknown;    // characters that the tokenizer has no token for and leaves out, NULL if there are none
 } Prompt;
 
 typedef struct {
@@ -26,7 +27,7 @@ typedef struct {
 bool prompts_collect(Prompts *prompts, const Options *options, LvError *error);
 // The next line of a stream, without its end, be it empty. False: there is no more.
 bool prompts_read_line(Prompts *prompts, FILE *stream);
-// Fills `tokens` and `left_out`. A text without a single token is an error.
+// Fills `tokens`, `left_out` and `unknown`. A text without a single token is an error.
 bool prompt_encode(Prompt *prompt, const char *where, const LvTokenizer *tokenizer, int64_t text_length, int32_t end,
                    LvError *error);
 // The place of a prompt for messages: "prompt 2", "wishes.txt:7".

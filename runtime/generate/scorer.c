@@ -43,8 +43,9 @@ void lv_scorer_destroy(LvScorer *s) {
     free(s);
 }
 
-bool lv_scorer_run(LvScorer *s, const int32_t *text, const int32_t *image, int32_t direction, int64_t rows, double *logprob,
-                   LvError *error) {
+// At most a batch of rows; what is left of it is filled up with the first.
+static bool run_batch(LvScorer *s, const int32_t *text, const int32_t *image, int32_t direction, int64_t rows, double *logprob,
+                      LvError *error) {
     size_t b = (size_t)s->batch, t = (size_t)s->text_length, n = (size_t)s->image_length;
     LvProgram *p = s->entry.program;
     for (size_t i = 0; i < b; i++) {
@@ -58,6 +59,16 @@ bool lv_scorer_run(LvScorer *s, const int32_t *text, const int32_t *image, int32
                 lv_program_set_input(p, "direction", s->direction, b * sizeof *s->direction, error) && lv_program_run(p, error) &&
                 lv_program_get_result(p, "logprob", s->logprob, b * sizeof *s->logprob, error);
     for (int64_t i = 0; good && i < rows; i++) logprob[i] = (double)s->logprob[i];
+    return good;
+}
+
+bool lv_scorer_run(LvScorer *s, const int32_t *text, const int32_t *image, int32_t direction, int64_t rows, double *logprob,
+                   LvError *error) {
+    bool good = true;
+    for (int64_t at = 0; good && at < rows; at += s->batch) {
+        int64_t count = rows - at < s->batch ? rows - at : s->batch;
+        good = run_batch(s, text + at * s->text_length, image + at * s->image_length, direction, count, logprob + at, error);
+    }
     return good;
 }
 

@@ -10,7 +10,7 @@ typedef struct LvScorer LvScorer;
 
 bool lv_scorer_create(const LvNetwork *network, int64_t batch, LvScorer **scorer, LvError *error);
 void lv_scorer_destroy(LvScorer *scorer);
-// text [rows, T], image [rows, N], logprob [rows], rows <= batch.
+// text [rows, T], image [rows, N], logprob [rows]; any number of rows, a batch at a time.
 bool lv_scorer_run(LvScorer *scorer, const int32_t *text, const int32_t *image, int32_t direction, int64_t rows, double *logprob,
                    LvError *error);
 

@@ -55,6 +55,8 @@ holds prompts_same_twice cmp from_file/001-a-red-heart-s42.png from_file/006-a-r
 : >none.txt
 sample --prompts none.txt --out none; said no_prompts
 sample --prompt "a cat" "" --out none; said empty_prompt
+sample --prompt "猫" --out none; said unknown_prompt
+sample --prompt "a 猫cat猫 🐱" --out unknown; succeeds unknown; sed -i 's/[0-9]* tokens.s/N tokens\/s/' err; said unknown_characters
 
 # Line by line: each is answered before the next is sent
 mkfifo ask

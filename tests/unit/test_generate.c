@@ -137,9 +137,9 @@ static void batch_does_not_matter(void **state) {
     LvScorer *scorer;
     LvError error = {0};
     good(lv_scorer_create(&b->network, 4, &scorer, &error), &error);
-    good(lv_scorer_run(scorer, text, other, 0, 4, score, &error), &error);
+    good(lv_scorer_run(scorer, text, other, 0, ROWS, score, &error), &error);
     write_rows(b, ROWS, ROWS, text, seeds, (LvChoice){1.5f, 0, 1}, END, other, logprob[0]);
-    for (int i = 0; i < 4; i++) assert_true(fabs(score[i] - logprob[0][i]) < 1e-5);
+    for (int i = 0; i < ROWS; i++) assert_true(fabs(score[i] - logprob[0][i]) < 1e-5);
     lv_scorer_destroy(scorer);
 }
 
