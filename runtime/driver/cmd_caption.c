@@ -3,13 +3,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "generate/searcher.h"
 #include "generator.h"
+#include "io/contact.h"
 #include "io/jsonl.h"
 #include "pictures.h"
 
-enum { BEAMS = 4, CANDIDATES = 8, VAE_BATCH = 8 };  // CANDIDATES: what the models name unless told otherwise
+enum { BEAMS = 4, CANDIDATES = 8, VAE_BATCH = 8, SHEET_COLUMNS = 8, SHEET_LIMIT = 256 };  // CANDIDATES: what the models name unless told otherwise
 
 static const OptionSpec specs[] = {
     {"beams", OPTION_VALUE, "B", "width of the beam search (default 4); 1 is greedy"},
@@ -17,6 +19,7 @@ static const OptionSpec specs[] = {
     CHOICE_OPTIONS,
     {"seed", OPTION_VALUE, "S", "of every picture's caption, where chance chooses (default 42)"},
     {"json", OPTION_FLAG, NULL, "a JSON object a line: file, caption, logprob"},
+    {"sheet", OPTION_VALUE, "FILE.png", "also one sheet: pictures above captions, 256 at most; in brackets the data set's own caption"},
     {"batch-size", OPTION_VALUE, "N", "rows described together; each beam takes one (default 16)"},
     GENERATOR_OPTIONS,
     {0},
@@ -36,6 +39,7 @@ typedef struct {
     int32_t *codes;        // [group, image_length]
     size_t *taken;         // [group] which items stand there
     LvFound *found;        // [group]
+    LvContact *sheet;      // NULL: not asked for
     int64_t described;
 } Captioner;
 
@@ -128,7 +132,22 @@ static void print_line(const char *name, const char *caption) {
     putchar('\n');
 }
 
-static bool print_caption(Captioner *c, const char *name, const LvFound *found, LvError *error) {
+// What is said of the picture, and what its data set says, where that is something else.
+static bool add_to_sheet(Captioner *c, const PictureItem *item, const float *planes, const char *caption, LvError *error) {
+    LvText label = {0};
+    char *given = NULL;
+    bool good = !item->data || lv_dataset_captions(item->data, item->sample, &given, error);
+    if (given) given[strcspn(given, "\n")] = 0;
+    lv_text_puts(&label, caption);
+    if (given && *given && strcasecmp(given, caption)) lv_text_printf(&label, " [%s]", given);
+    if (good) lv_contact_add(c->sheet, planes, lv_text_get(&label));
+    lv_text_free(&label);
+    free(given);
+    return good;
+}
+
+static bool print_caption(Captioner *c, const PictureItem *item, const float *planes, const LvFound *found, LvError *error) {
+    const char *name = item->name;
     LvText caption = {0}, row = {0};
     bool good = lv_tokenizer_decode(c->g.companions.tokenizer, found->tokens, (size_t)found->length, LV_DECODE_SKIP_SPECIALS,
                                     &caption, error);
@@ -141,6 +160,7 @@ static bool print_caption(Captioner *c, const char *name, const LvFound *found, 
         print_line(c->several ? name : NULL, lv_text_get(&caption));
     }
     if (good && fflush(stdout) != 0) good = lv_error_system(error, "cannot write to standard output");
+    if (good && c->sheet) good = add_to_sheet(c, item, planes, lv_text_get(&caption), error);
     lv_text_free(&caption);
     lv_text_free(&row);
     return good;
@@ -153,8 +173,10 @@ static bool describe(Captioner *c, const Pictures *pictures, int64_t count, LvEr
                               : write_captions(c, count, error));
     if (!good) return false;
     generator_quiet(&c->g);
+    size_t side = (size_t)lv_coder_resolution(c->coder), floats = 3 * side * side;
     for (int64_t i = 0; i < count; i++) {
-        good = good && print_caption(c, pictures->items.data[c->taken[i]].name, &c->found[i], error);
+        const PictureItem *item = &pictures->items.data[c->taken[i]];
+        good = good && print_caption(c, item, c->pictures + (size_t)i * floats, &c->found[i], error);
         free(c->found[i].tokens);
     }
     c->described += count;
@@ -171,12 +193,17 @@ static bool caption(Session *session, LvError *error) {
     c.several = pictures.items.count > 1;
     c.g.doing = "describing", c.g.all = (int64_t)pictures.items.count;
     good = good && make_programs(&c, (int64_t)pictures.items.count, error);
+    const char *sheet = options_get(&session->options, "sheet", NULL);
+    int columns = pictures.items.count <= 2 * SHEET_COLUMNS ? SHEET_COLUMNS / 2 : SHEET_COLUMNS;
+    if (good && sheet) c.sheet = lv_contact_create(lv_coder_resolution(c.coder), columns, SHEET_LIMIT);
     while (good && next < pictures.items.count) {
         int64_t count = fill(&c, &pictures, &next);
         good = count == 0 || describe(&c, &pictures, count, error);
         c.g.done += count;
     }
     if (good && c.described == 0) good = lv_error_set(error, LV_ERROR_FORMAT, "none of the pictures can be read");
+    good = good && (!c.sheet || lv_contact_save(c.sheet, sheet, error));
+    lv_contact_destroy(c.sheet);
     lv_searcher_destroy(c.searcher);
     lv_writer_destroy(c.writer);
     lv_coder_destroy(c.coder);
@@ -202,7 +229,7 @@ int cmd_caption(int argc, char **argv) {
             "score of Wu et al., 2016, equation 14.",
         .examples =
             "  lvrun caption runs/biart/checkpoints/best.safetensors cat.jpg\n"
-            "  lvrun caption best.safetensors pictures/val --beams 8 --json >captions.jsonl\n"
+            "  lvrun caption best.safetensors pictures/val --beams 8 --json --sheet sheet.png >captions.jsonl\n"
             "  lvrun caption best.safetensors cat.jpg --temperature 0.7 --seed 3\n",
         .specs = specs, .least = 1, .check = check, .work = caption};
     return session_main(&command, argc, argv);

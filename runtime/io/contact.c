@@ -16,7 +16,7 @@ enum {
     GAP = 8,
     LINE = 15,           // pixels from line to line
     FONT = 12,
-    LINES = 3,
+    LINES = 5,
     LEAST_SIDE = 128,    // narrower, and hardly a word stands in a line
     MOST_HEIGHT = 32000  // cairo's limit is 32767
 };

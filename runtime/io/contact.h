@@ -1,4 +1,4 @@
-// A contact sheet: pictures in rows and columns, each with its label under it, wrapped, three lines at most. Small pictures are
+// A contact sheet: pictures in rows and columns, each with its label under it, wrapped, five lines at most. Small pictures are
 // enlarged by whole factors, so that the labels have room.
 #ifndef LV_IO_CONTACT_H
 #define LV_IO_CONTACT_H

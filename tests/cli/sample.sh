@@ -98,6 +98,9 @@ is broken_one_left_out "$(cut -d: -f1 out | paste -sd' ')" "pairs/p10.ppm pairs/
 caption torn.ppm; is broken_all "$status" 1
 caption nowhere.ppm; is no_such_picture "$status" 1
 caption pairs/p10.ppm --beams 9; succeeds wide_beam
+caption pairs pairs/p10.ppm --greedy --sheet said.png; succeeds caption_sheet
+holds caption_sheet_is_a_picture bash -c 'head -c 8 said.png | grep -q PNG'
+caption pairs/p10.ppm --sheet nowhere/said.png; is caption_sheet_nowhere "$status" 1
 
 # Companions: the checkpoint's own, or named
 weights=("$root/models/biart.lv" --weights $best --n-layer 2 --n-head 2 --n-embd 64 --text-len 20 --text-vocab 110 --image-vocab 32
