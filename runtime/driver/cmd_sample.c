@@ -15,8 +15,7 @@
 #include "pictures.h"
 #include "prompts.h"
 
-enum { MAX_COUNT = 1 << 20, SHEET_COLUMNS = 8, SHEET_LIMIT = 256, VAE_BATCH = 8,
-       SCORE_BATCH = 4 };  // scoring has the logits of whole sequences in memory, drawing those of a token
+enum { MAX_COUNT = 1 << 20, SHEET_COLUMNS = 8, SHEET_LIMIT = 256, VAE_BATCH = 8 };
 
 static const OptionSpec specs[] = {
     {"prompt", OPTION_WORDS, "TEXT...", "what to draw; several texts, or the option several times"},
@@ -268,9 +267,8 @@ static bool prepare(Sampler *s, size_t at, LvError *error) {
 
 static bool make_programs(Sampler *s, LvError *error) {
     int64_t vae_batch = s->batch < VAE_BATCH ? s->batch : VAE_BATCH;
-    int64_t score_batch = s->batch < SCORE_BATCH ? s->batch : SCORE_BATCH;
     return lv_writer_create(&s->g.network, "draw", "text", s->batch, &s->writer, error) &&
-           (!options_has(&s->g.session->options, "rerank") || lv_scorer_create(&s->g.network, score_batch, &s->scorer, error)) &&
+           (!options_has(&s->g.session->options, "rerank") || lv_scorer_create(&s->g.network, s->batch, &s->scorer, error)) &&
            generator_painter(&s->g, vae_batch, &s->painter, error);
 }
 
