@@ -155,9 +155,21 @@ Value *graph_add_typed(Graph *graph, Op op, int input_count, Value *const *input
     return node->results;
 }
 
-void graph_remove(Graph *graph, Node *node) {
+static void unlink_node(Graph *graph, Node *node) {
     *(node->prev ? &node->prev->next : &graph->first) = node->next;
     *(node->next ? &node->next->prev : &graph->last) = node->prev;
+}
+
+void graph_move(Graph *graph, Node *node, Node *before) {
+    if (node == before || node->next == before) return;
+    unlink_node(graph, node);
+    node->prev = before->prev, node->next = before;
+    *(before->prev ? &before->prev->next : &graph->first) = node;
+    before->prev = node;
+}
+
+void graph_remove(Graph *graph, Node *node) {
+    unlink_node(graph, node);
     if (graph->insert_before == node) graph->insert_before = node->next;
     graph->node_count--;
 }

@@ -141,6 +141,7 @@ Value *graph_add(Graph *graph, Op op, int input_count, Value *const *inputs, con
 Value *graph_add_typed(Graph *graph, Op op, int input_count, Value *const *inputs, const Attrs *attrs, LvDType dtype,
                        LvShape shape);
 void graph_remove(Graph *graph, Node *node);                             // it must have no uses left
+void graph_move(Graph *graph, Node *node, Node *before);                 // to another place; what it reads must stand before that
 void graph_replace(Graph *graph, Value *old, Value *with);               // in every node and result. O(nodes)
 // Applies many replacements in one walk: `with[old->id]`, NULL for those that stay; chains are followed.
 void graph_replace_all(Graph *graph, Value **with);

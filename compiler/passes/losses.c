@@ -49,28 +49,13 @@ static bool is_gradient_of(const Node *grad, const Node *loss) {
     return (!a && !b) || (a && b && a->i == b->i);
 }
 
-static void unlink_node(Graph *graph, Node *node) {
-    if (node->prev) node->prev->next = node->next;
-    else graph->first = node->next;
-    if (node->next) node->next->prev = node->prev;
-    else graph->last = node->prev;
-}
-
-static void put_before(Graph *graph, Node *node, Node *place) {
-    node->prev = place->prev, node->next = place;
-    if (place->prev) place->prev->next = node;
-    else graph->first = node;
-    place->prev = node;
-}
-
 // Whatever `value` needs that stands behind `place` moves before it. `behind` marks the nodes that do, by result.
 static void bring_before(Graph *graph, Value *value, Node *place, bool *behind) {
     Node *node = value->node;
     if (!behind[node->results[0].id]) return;
     for (int i = 0; i < node->result_count; i++) behind[node->results[i].id] = false;
     for (int i = 0; i < node->input_count; i++) bring_before(graph, node->inputs[i], place, behind);
-    unlink_node(graph, node);
-    put_before(graph, node, place);
+    graph_move(graph, node, place);
 }
 
 static bool depends_on(const Node *loss, const Value *value, LvArena *arena, const Graph *graph) {

@@ -70,24 +70,9 @@ static void find_bias(const Graph *graph, Node *const *reader, Product *p) {
 
 static int64_t place_of(const Graph *graph, const Product *p) { return packed_param(graph, p->matmul->inputs[1])->pack_offset; }
 
-static void unlink_node(Graph *graph, Node *node) {
-    if (node->prev) node->prev->next = node->next;
-    else graph->first = node->next;
-    if (node->next) node->next->prev = node->prev;
-    else graph->last = node->prev;
-}
-
-// Reads of variables stand first: what is built may then use them wherever it goes.
-static void bring_to_front(Graph *graph, Node *node) {
-    if (graph->first == node) return;
-    unlink_node(graph, node);
-    node->prev = NULL, node->next = graph->first;
-    graph->first->prev = node;
-    graph->first = node;
-}
-
+// Reads of variables go first: what is built may then use them wherever it stands.
 static Value *joined(Graph *graph, Value **parts, int count) {
-    for (int i = 0; i < count; i++) bring_to_front(graph, parts[i]->node);
+    for (int i = 0; i < count; i++) graph_move(graph, parts[i]->node, graph->first);
     return build_concat(graph, count, parts, 0);
 }
 

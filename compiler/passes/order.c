@@ -26,19 +26,6 @@ static bool is_fixed(const Node *node) {
 
 static double *rank_of(const Node *node) { return node->note; }
 
-static void move_before(Graph *graph, Node *node, Node *at) {
-    if (node->next == at) return;
-    if (node->prev) node->prev->next = node->next;
-    else graph->first = node->next;
-    if (node->next) node->next->prev = node->prev;
-    else graph->last = node->prev;
-    node->next = at;
-    node->prev = at->prev;
-    if (at->prev) at->prev->next = node;
-    else graph->first = node;
-    at->prev = node;
-}
-
 static Node *find_first_user(const Order *o, const Node *node, double *rank) {
     Node *user = NULL;
     for (int i = 0; i < node->result_count; i++) {
@@ -96,7 +83,7 @@ bool pass_order(Graph *graph, PassContext *context) {
         if (user && user != node->next && is_smaller_later(&o, node, user_rank)) {
             double between = (*rank_of(user->prev) + user_rank) / 2;
             if (between > *rank_of(user->prev) && between < user_rank) {  // doubles may run out: then it stays
-                move_before(graph, node, user);
+                graph_move(graph, node, user);
                 *rank_of(node) = between;
             }
         }
