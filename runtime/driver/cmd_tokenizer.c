@@ -161,7 +161,10 @@ static bool read_ids(const Work *work, const char *text, size_t length, LvTokenI
         }
         errno = 0;
         long long id = strtoll(text + at, &end, 10);
-        if (end == text + at) return lv_error_set(error, LV_ERROR_USAGE, "ids are whole numbers, not '%.40s'", text + at);
+        if (end == text + at) {
+            int shown = (int)strcspn(text + at, " \t,]");
+            return lv_error_set(error, LV_ERROR_USAGE, "ids are whole numbers, not '%.*s'", shown < 40 ? shown : 40, text + at);
+        }
         if (errno || id < 0 || id > INT32_MAX || !lv_tokenizer_token(work->tokenizer, (int32_t)id, NULL)) {
             lv_error_set(error, LV_ERROR_USAGE, "no token has the id %.*s", (int)(end - text - (ptrdiff_t)at), text + at);
             return lv_error_hint(error, "the greatest is %" PRId32, lv_tokenizer_vocabulary(work->tokenizer) - 1);

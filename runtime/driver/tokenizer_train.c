@@ -2,11 +2,13 @@
 #include "tokenizer_train.h"
 
 #include <inttypes.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <jansson.h>
 
@@ -121,13 +123,21 @@ static void report(const Options *options, const LvBpeResult *result, int64_t wa
            result->words, path, result->tokens, result->merges, result->tokens - 1);
 }
 
+// Said before the work, not after it.
+static bool can_write(const char *path, LvError *error) {
+    char *copy = lv_strdup(path);
+    bool good = access(dirname(copy), W_OK) == 0 || lv_error_system(error, "cannot write '%s'", path);
+    free(copy);
+    return good;
+}
+
 static bool train_on(const Options *options, const LvBpeOptions *wanted, const char *captions, LvError *error) {
     const char *path = options_get(options, "output", "tokenizer.json");
     LvBpeTrainer *trainer = NULL;
     LvBpeResult result = {0};
     LvText json = {0};
     bool plain = !strcmp(captions, "-") || is_plain_text(captions);
-    bool good = lv_bpe_create(&trainer, wanted, error);
+    bool good = can_write(path, error) && lv_bpe_create(&trainer, wanted, error);
     good = good && (plain ? add_text_file(trainer, captions, error) : add_data_set(trainer, captions, error));
     if (good && !lv_bpe_train(trainer, &json, &result, error)) good = lv_error_prefix(error, "%s", captions);
     good = good && lv_file_write(path, json.data, json.length, error);

@@ -55,7 +55,7 @@ static void grow(Pairs *p) {
     for (size_t i = 0; i < p->pairs.count; i++) *pair_slot(p, p->pairs.data[i].left, p->pairs.data[i].right) = (uint32_t)i + 1;
 }
 
-static void raise(Pairs *p, int32_t left, int32_t right, uint64_t count, uint32_t place) {
+static void gain(Pairs *p, int32_t left, int32_t right, uint64_t count, uint32_t place) {
     if (p->pairs.count * 2 >= p->slot_count) grow(p);
     uint32_t *slot = pair_slot(p, left, right);
     if (!*slot) {
@@ -70,7 +70,7 @@ static void raise(Pairs *p, int32_t left, int32_t right, uint64_t count, uint32_
     lv_vec_push(&p->risen, *slot - 1);
 }
 
-static void lower(Pairs *p, int32_t left, int32_t right, uint64_t count) {
+static void lose(Pairs *p, int32_t left, int32_t right, uint64_t count) {
     uint32_t number = *pair_slot(p, left, right);
     if (number) p->pairs.data[number - 1].count -= count;
 }
@@ -121,7 +121,7 @@ Pairs *pairs_create(int32_t *symbols, const uint32_t *words, size_t length, cons
     for (size_t i = 0; i < length; i++) {
         p->previous[i] = i && words[i - 1] == words[i] ? (uint32_t)i - 1 : NOWHERE;
         p->next[i] = i + 1 < length && words[i + 1] == words[i] ? (uint32_t)i + 1 : NOWHERE;
-        if (p->previous[i] != NOWHERE) raise(p, symbols[i - 1], symbols[i], counts[words[i]], (uint32_t)i - 1);
+        if (p->previous[i] != NOWHERE) gain(p, symbols[i - 1], symbols[i], counts[words[i]], (uint32_t)i - 1);
     }
     push_risen(p);
     return p;
@@ -169,12 +169,12 @@ static void merge_at(Pairs *p, uint32_t at, int32_t left, int32_t right, int32_t
     uint32_t second = p->next[at], before_it = p->previous[at], after = p->next[second];
     uint64_t count = p->counts[p->words[at]];
     if (before_it != NOWHERE) {
-        lower(p, p->symbols[before_it], left, count);
-        raise(p, p->symbols[before_it], id, count, before_it);
+        lose(p, p->symbols[before_it], left, count);
+        gain(p, p->symbols[before_it], id, count, before_it);
     }
     if (after != NOWHERE) {
-        lower(p, right, p->symbols[after], count);
-        raise(p, id, p->symbols[after], count, at);
+        lose(p, right, p->symbols[after], count);
+        gain(p, id, p->symbols[after], count, at);
         p->previous[after] = at;
     }
     p->symbols[at] = id;

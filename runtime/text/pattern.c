@@ -168,9 +168,17 @@ static bool match_regex(PatternSearch *search, bool *found, size_t *begin, size_
 
 static void match_literal(const PatternSearch *search, bool *found, size_t *begin, size_t *end) {
     const Pattern *p = search->pattern;
-    const char *at = memmem(search->text + search->at, search->length - search->at, p->text, p->length);
-    *found = at != NULL;
-    if (at) *begin = (size_t)(at - search->text), *end = *begin + p->length;
+    if (p->length > search->length) return;
+    const char *at = search->text + search->at, *last = search->text + search->length - p->length;
+    while (at <= last && (at = memchr(at, p->text[0], (size_t)(last - at) + 1))) {
+        if (!memcmp(at, p->text, p->length)) {
+            *found = true;
+            *begin = (size_t)(at - search->text);
+            *end = *begin + p->length;
+            return;
+        }
+        at++;
+    }
 }
 
 bool pattern_next(PatternSearch *search, bool *found, size_t *begin, size_t *end, LvError *error) {

@@ -13,7 +13,8 @@
 typedef struct Pattern Pattern;
 
 bool pattern_regex(Pattern **pattern, const char *regex, size_t length, LvError *error);
-Pattern *pattern_literal(const char *text, size_t length);  // not empty
+enum { MAX_LITERAL = 1024 };
+Pattern *pattern_literal(const char *text, size_t length);  // 1 to MAX_LITERAL bytes
 void pattern_free(Pattern *pattern);
 
 // What all searches on behalf of one text may take together.

@@ -34,6 +34,10 @@ static bool read_sequence(LvTokenizer *t, const json_t *json, const char *name, 
 static bool read_pattern(const json_t *json, Pattern **pattern, LvError *error) {
     const json_t *object = json_object_get(json, "pattern"), *text = json_object_get(object, "String"),
                  *regex = text ? NULL : json_object_get(object, "Regex");
+    if (json_is_string(text) && json_string_length(text) > MAX_LITERAL) {
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "a pattern of %zu bytes; the longest taken is %d",
+                            json_string_length(text), MAX_LITERAL);
+    }
     if (json_is_string(text) && json_string_length(text)) {
         *pattern = pattern_literal(json_string_value(text), json_string_length(text));
         return true;
