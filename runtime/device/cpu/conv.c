@@ -210,7 +210,6 @@ bool conv_build(LvLibrary *library, LvCall *call, bool winograd) {
 
 bool conv_has_winograd(LvLibrary *library, const LvStep *step) {
     LvCall *call = call_create(step);
-    call->sizes_only = true;
     bool has = conv_build(library, call, true);
     call_destroy(call);
     return has;

@@ -28,10 +28,11 @@ bool cpu_library_open(LvCpu *cpu, LvError *error) {
 void cpu_library_close(LvCpu *cpu) {
     LvLibrary *library = cpu->library;
     if (!library) return;
+    for (size_t i = 0; i < library->calls.count; i++) call_destroy(library->calls.entries[i].value);
+    lv_map_free(&library->calls);
+    lv_map_free(&library->choices);
     if (library->stream) dnnl_stream_destroy(library->stream);
     if (library->engine) dnnl_engine_destroy(library->engine);
-    lv_map_free(&library->choices);
-    lv_map_free(&library->calls);
     free(library->scratch);
     free(library->wide);
     free(library);
@@ -62,6 +63,7 @@ LvCall *call_create(const LvStep *step) {
 void call_clear(LvCall *call) {
     for (size_t i = 0; i < call->stages.count; i++) {
         if (call->stages.data[i].primitive) dnnl_primitive_destroy(call->stages.data[i].primitive);
+        dnnl_primitive_desc_destroy(call->stages.data[i].description);
     }
     for (size_t i = 0; i < call->memories.count; i++) dnnl_memory_destroy(call->memories.data[i].memory);
     lv_vec_free(&call->stages);
@@ -69,8 +71,7 @@ void call_clear(LvCall *call) {
     dnn_pool_free(&call->pool);
     linear_loss_destroy(call->linear_loss);
     LvCall kept = *call;
-    *call = (LvCall){.step = call->step, .key = call->key, .users = call->users, .sizes_only = call->sizes_only};
-    call->wide_bytes = kept.wide_bytes;
+    *call = (LvCall){.step = call->step, .key = call->key, .users = call->users, .wide_bytes = kept.wide_bytes};
     memcpy(call->wide, kept.wide, sizeof call->wide);
 }
 
@@ -86,7 +87,7 @@ void call_destroy(LvCall *call) {
 
 void cpu_call_discard(LvCpu *cpu, LvCall *call) {
     if (!call || --call->users > 0) return;
-    if (call->key) lv_map_set(&cpu->library->calls, call->key, NULL);
+    lv_map_set(&cpu->library->calls, call->key, NULL);
     call_destroy(call);
 }
 
@@ -149,7 +150,7 @@ static bool add_scratchpad(LvLibrary *library, LvCall *call, CallStage *stage, c
 
 bool call_stage(LvLibrary *library, LvCall *call, dnnl_primitive_desc_t primitive, ...) {
     if (!primitive) return false;
-    CallStage stage = {0};
+    CallStage stage = {.description = primitive};
     va_list args;
     va_start(args, primitive);
     bool good = true;
@@ -160,9 +161,8 @@ bool call_stage(LvLibrary *library, LvCall *call, dnnl_primitive_desc_t primitiv
     }
     va_end(args);
     good = good && add_scratchpad(library, call, &stage, primitive);
-    good = good && (call->sizes_only || dnnl_primitive_create(&stage.primitive, primitive) == dnnl_success);
-    dnnl_primitive_desc_destroy(primitive);
     if (good) lv_vec_push(&call->stages, stage);
+    else dnnl_primitive_desc_destroy(primitive);
     return good;
 }
 
@@ -175,6 +175,14 @@ dnnl_memory_t call_read(LvLibrary *library, LvCall *call, int operand, DnnDesc g
     if (dnn_desc_equal(given, wanted)) return memory;
     dnnl_memory_t other = call_temporary(library, call, wanted);
     return call_reorder(library, call, given, memory, wanted, other) ? other : NULL;
+}
+
+bool call_make(LvCall *call) {
+    for (size_t i = 0; i < call->stages.count; i++) {
+        CallStage *stage = &call->stages.data[i];
+        if (!stage->primitive && dnnl_primitive_create(&stage->primitive, stage->description) != dnnl_success) return false;
+    }
+    return true;
 }
 
 size_t call_scratch(const LvCall *call) {
@@ -212,6 +220,12 @@ static bool has_work(const LvStep *step) {
     return !is_empty(&step->operands[0]) && !is_empty(&step->operands[1]) && !is_empty(&step->operands[2]);
 }
 
+static void use_plain_loops(LvCall *call) {
+    call_clear(call);
+    call->form = CALL_PLAIN;
+    snprintf(call->implementation, sizeof call->implementation, "plain loops");
+}
+
 // Fills an empty call.
 static void build(LvLibrary *library, LvCall *call, bool winograd) {
     const LvStep *step = call->step;
@@ -229,27 +243,18 @@ static void build(LvLibrary *library, LvCall *call, bool winograd) {
         build(library, call, winograd);
         return;
     }
-    if (built) return;
-    call_clear(call);
-    call->form = CALL_PLAIN;
-    snprintf(call->implementation, sizeof call->implementation, "plain loops");
+    if (!built) use_plain_loops(call);
 }
 
-static bool prepare(LvCpu *cpu, const LvStep *step, const char *key, LvCall **out, LvError *error) {
-    LvLibrary *library = cpu->library;
-    bool winograd = step->kind == LV_STEP_CONV && has_work(step) &&
-                    (step->conv.algorithm == LV_CONV_WINOGRAD ||
-                     (step->conv.algorithm == LV_CONV_AUTO && tune_wants_winograd(cpu, step, key)));
-    LvCall *call = call_create(step);
+// A step's call by its key: the one there is, or a new one with its primitives described.
+static LvCall *describe(LvLibrary *library, const LvStep *step, const char *key, bool winograd) {
+    LvCall *call = lv_map_get(&library->calls, key);
+    if (call) return call;
+    call = call_create(step);
     build(library, call, winograd);
-    if ((call->form == CALL_STAGES && !call_finish(library, call, error)) || !widen_room(library, call, error)) {
-        call_destroy(call);
-        return false;
-    }
     call->key = lv_strdup(key);
     lv_map_set(&library->calls, key, call);
-    *out = call;
-    return true;
+    return call;
 }
 
 static bool prepare_linear_loss(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall **out, LvError *error) {
@@ -266,31 +271,41 @@ static bool prepare_linear_loss(LvCpu *cpu, LvModule *module, const LvStep *step
 }
 
 // Equal steps share a call: a model has a dozen times more of them than different ones, and primitives take long to make.
-bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall **call, LvError *error) {
+bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall **out, LvError *error) {
+    LvLibrary *library = cpu->library;
     LvText key = {0};
-    if (step->kind == LV_STEP_LINEAR_LOSS) return prepare_linear_loss(cpu, module, step, call, error);
+    if (step->kind == LV_STEP_LINEAR_LOSS) return prepare_linear_loss(cpu, module, step, out, error);
     omp_set_num_threads(cpu->threads);  // primitives are made for as many
     call_print_key(step, &key);
-    *call = lv_map_get(&cpu->library->calls, key.data);
-    bool good = *call || prepare(cpu, step, key.data, call, error);
-    if (good) (*call)->users++;
+    bool known = lv_map_get(&library->calls, key.data) != NULL;
+    bool winograd = !known && step->kind == LV_STEP_CONV && has_work(step) &&
+                    (step->conv.algorithm == LV_CONV_WINOGRAD ||
+                     (step->conv.algorithm == LV_CONV_AUTO && tune_wants_winograd(cpu, step, key.data)));
+    LvCall *call = *out = describe(library, step, key.data, winograd);
     lv_text_free(&key);
-    return good;
+    call->users++;
+    if (call->form == CALL_STAGES && !call_make(call)) use_plain_loops(call);
+    if ((call->form != CALL_STAGES || call_finish(library, call, error)) && widen_room(library, call, error)) return true;
+    cpu_call_discard(cpu, call);
+    return false;
 }
 
-// Scratch memory of one step's call, told by its descriptions alone; counts it where its algorithm is not known yet.
+// Scratch memory of one step's call, told by its descriptions alone. Where the algorithm is not known yet, that of the direct one,
+// and the call is not kept.
 static size_t step_workspace(LvCpu *cpu, const LvStep *step, const char *key, int *unmeasured) {
-    bool winograd = false;
-    if (step->kind == LV_STEP_CONV && has_work(step)) {
-        TuneAnswer answer = step->conv.algorithm == LV_CONV_AUTO ? tune_look_up(cpu, step, key) : TUNE_DIRECT;
-        winograd = answer == TUNE_WINOGRAD || step->conv.algorithm == LV_CONV_WINOGRAD;
+    bool winograd = step->kind == LV_STEP_CONV && step->conv.algorithm == LV_CONV_WINOGRAD;
+    TuneAnswer answer = TUNE_DIRECT;
+    if (step->kind == LV_STEP_CONV && step->conv.algorithm == LV_CONV_AUTO && has_work(step)) {
+        answer = tune_look_up(cpu, step, key);
+        winograd = answer == TUNE_WINOGRAD;
         *unmeasured += answer == TUNE_UNKNOWN;
     }
-    LvCall *call = call_create(step);
-    call->sizes_only = true;
-    build(cpu->library, call, winograd);
+    LvCall *call = describe(cpu->library, step, key, winograd);
     size_t bytes = call_scratch(call) + call->wide_bytes;
-    call_destroy(call);
+    if (answer == TUNE_UNKNOWN && call->users == 0) {
+        call->users = 1;
+        cpu_call_discard(cpu, call);
+    }
     return bytes;
 }
 
@@ -316,6 +331,7 @@ static void add_step(void *user, const LvStep *step) {
 LvWorkspace cpu_library_workspace(LvCpu *cpu, const LvPlan *plan) {
     Sizes sizes = {.cpu = cpu};
     size_t own = 0;
+    omp_set_num_threads(cpu->threads);
     for (int s = 0; s < plan->step_count; s++) {
         const LvStep *step = &plan->steps[s];
         if (step->kind == LV_STEP_CONV || step->kind == LV_STEP_MATMUL) add_step(&sizes, step);

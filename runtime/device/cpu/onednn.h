@@ -18,7 +18,7 @@ struct LvLibrary {
     size_t wide_bytes;
     size_t own_bytes;      // of calls that keep memory of their own
     LvMap choices;         // measured algorithms of this process, by key: (void *)(1 + LvConvAlgorithm)
-    LvMap calls;           // LvCall * in use, by key: equal steps share one
+    LvMap calls;           // LvCall *, by key: equal steps share one
 };
 
 enum { CALL_MAX_ARGS = 8, CALL_MAX_OPERANDS = 5 };
@@ -36,7 +36,8 @@ typedef struct {
 } CallMemory;
 
 typedef struct {
-    dnnl_primitive_t primitive;
+    dnnl_primitive_desc_t description;
+    dnnl_primitive_t primitive;  // NULL until the call is to run: making it compiles code
     int count;
     dnnl_exec_arg_t args[CALL_MAX_ARGS];
 } CallStage;
@@ -44,8 +45,7 @@ typedef struct {
 struct LvCall {
     const LvStep *step;   // a copy that the call owns
     char *key;            // in LvLibrary.calls; NULL: not there
-    int users;
-    bool sizes_only;      // primitives are described, not made: it can tell its scratch memory, and not run
+    int users;            // 0: described only, to tell its scratch memory
     enum { CALL_STAGES, CALL_PLAIN, CALL_NOTHING, CALL_LINEAR_LOSS } form;
     LvLinearLoss *linear_loss;
     DnnPool pool;
@@ -66,14 +66,15 @@ void call_clear(LvCall *call);  // back to no stages, for another try
 // Memory of an operand as it lies, or of a temporary. The descriptor is copied.
 dnnl_memory_t call_operand(LvLibrary *library, LvCall *call, int operand, DnnDesc desc);
 dnnl_memory_t call_temporary(LvLibrary *library, LvCall *call, DnnDesc desc);
-// Adds a stage and frees the primitive descriptor; false where it is NULL or the library refuses. `args` are pairs
+// Adds a stage, which takes the primitive descriptor; false where it is NULL or the library refuses. `args` are pairs
 // (argument number, memory), closed by 0.
 bool call_stage(LvLibrary *library, LvCall *call, dnnl_primitive_desc_t primitive, ...);
 bool call_reorder(LvLibrary *library, LvCall *call, DnnDesc from_desc, dnnl_memory_t from, DnnDesc to_desc, dnnl_memory_t to);
 // The operand in the form `wanted`: itself, or a temporary that a reorder fills.
 dnnl_memory_t call_read(LvLibrary *library, LvCall *call, int operand, DnnDesc given, DnnDesc wanted);
-// Bytes of scratch memory of a call that is whole, and room for them.
+// Bytes of scratch memory of a call that is whole; its primitives; room for the bytes.
 size_t call_scratch(const LvCall *call);
+bool call_make(LvCall *call);
 bool call_finish(LvLibrary *library, LvCall *call, LvError *error);
 bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error);
 

@@ -35,7 +35,7 @@ static double now(void) {
 static LvCall *make_form(LvCpu *cpu, const LvStep *step, bool winograd, char *const *buffers) {
     LvError error = {0};
     LvCall *call = call_create(step);
-    bool good = conv_build(cpu->library, call, winograd) && call_finish(cpu->library, call, &error) &&
+    bool good = conv_build(cpu->library, call, winograd) && call_make(call) && call_finish(cpu->library, call, &error) &&
                 call_execute(cpu->library, call, buffers, &error);
     lv_error_clear(&error);
     if (good) return call;
