@@ -40,6 +40,8 @@ void lv_model_destroy(LvModel *model);
 const char *lv_model_name(const LvModel *model);
 const LvModelParameter *lv_model_parameters(const LvModel *model, int *count);
 const LvModelEntry *lv_model_entries(const LvModel *model, int *count);
+// NULL if there is none of that name: the error says which there are.
+const LvModelEntry *lv_model_find_entry(const LvModel *model, const char *name, LvError *error);
 const char *const *lv_model_configs(const LvModel *model, int *count);
 const char *lv_model_config(const LvModel *model);  // the one applied, "" if none
 // The model's source [0] and every file it imports: what an artifact carries.

@@ -12,7 +12,7 @@
 #include "exec/program.h"
 #include "sema/sema.h"
 #include "syntax/ast.h"
-#include "../../runtime/driver/options.h"
+#include "../../runtime/driver/options_compile.h"
 
 static const OptionSpec specs[] = {
     {"config", OPTION_VALUE, "NAME|FILE.yaml", "a config block of the model, or a YAML file of its parameters"},
@@ -81,53 +81,25 @@ static void print_help(void) {
 
 // ---- what the options say
 
-static int choice(const char *text, const char *const *names, int count) {
-    for (int i = 0; i < count; i++) {
-        if (!strcmp(text, names[i])) return i;
-    }
-    return -1;
-}
-
-static bool compile_options(const Options *options, LvCompileOptions *out, LvError *error) {
-    static const char *const precisions[] = {"f32", "bf16"}, *const devices[] = {"cpu", "auto"};
-    static const char *const algorithms[] = {"auto", "direct", "winograd"};
-    const char *precision = options_get(options, "precision", "f32"), *device = options_get(options, "device", "cpu");
-    const char *conv = options_get(options, "conv", "auto");
-    int p = choice(precision, precisions, 2), c = choice(conv, algorithms, 3);
-    if (p < 0) return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32 or bf16, not '%s'", precision);
-    if (c < 0) return lv_error_set(error, LV_ERROR_USAGE, "--conv is direct, winograd or auto, not '%s'", conv);
-    if (choice(device, devices, 2) < 0) return lv_error_set(error, LV_ERROR_USAGE, "--device is cpu or auto, not '%s'", device);
-    if (!options_bytes(options, "memory-limit", &out->memory_limit, error)) return false;
-    out->device = "cpu";
-    out->precision = p ? LV_PRECISION_BF16 : LV_PRECISION_F32;
-    out->conv = c == 1 ? LV_CONV_DIRECT : c == 2 ? LV_CONV_WINOGRAD : LV_CONV_AUTO;
-    out->no_fuse = options_flag(options, "no-fuse", false);
-    out->no_optimize = options_flag(options, "no-optimize", false);
+static bool read_options(const Options *options, LvCompileOptions *out, LvError *error) {
     out->batch = 8;
     out->emit = options_get(options, "emit", NULL);
-    return options_integer(options, "batch", 1, 1 << 20, &out->batch, error);
+    return options_compile(options, out, error) && options_integer(options, "batch", 1, 1 << 20, &out->batch, error);
 }
 
 // The entry asked for, else the first that trains, else the first.
 static const char *choose_entry(const Command *command, LvError *error) {
     int count;
-    const LvModelEntry *entries = lv_model_entries(command->model, &count);
+    const LvModelEntry *entries = lv_model_entries(command->model, &count), *found = NULL;
     const char *wanted = options_get(&command->options, "entry", NULL);
-    const char **names = lv_calloc((size_t)count + 2, sizeof *names);
-    const char *found = wanted && !strcmp(wanted, "init") ? "init" : NULL;
-    for (int i = 0; i < count; i++) {
-        names[i] = entries[i].name;
-        if (!found && (wanted ? !strcmp(entries[i].name, wanted) : entries[i].trains)) found = entries[i].name;
+    if (wanted && !strcmp(wanted, "init")) return "init";
+    if (wanted) found = lv_model_find_entry(command->model, wanted, error);
+    for (int i = 0; i < count && !found && !wanted; i++) {
+        if (entries[i].trains) found = &entries[i];
     }
-    if (!found && !wanted && count) found = entries[0].name;
+    if (!found && !wanted && count) found = &entries[0];
     if (!found && !wanted) lv_error_set(error, LV_ERROR_USAGE, "model '%s' has no entry", lv_model_name(command->model));
-    if (!found && wanted) {
-        const char *near = lv_nearest_name(wanted, names, (size_t)count);
-        lv_error_set(error, LV_ERROR_USAGE, "model '%s' has no entry '%s'", lv_model_name(command->model), wanted);
-        if (near) lv_error_hint(error, "did you mean '%s'?", near);
-    }
-    free(names);
-    return found;
+    return found ? found->name : NULL;
 }
 
 // ---- what it costs
@@ -236,7 +208,7 @@ static int run_passes(Command *command, const char *names) {
     char *text = NULL;
     size_t length;
     Graph *graph = NULL;
-    bool good = compile_options(&command->options, &options, &error) && lv_file_read(command->path, 64 << 20, &text, &length, &error) &&
+    bool good = read_options(&command->options, &options, &error) && lv_file_read(command->path, 64 << 20, &text, &length, &error) &&
                 (graph = graph_parse(text, length, &error)) && lv_pass_run(names, graph, &options, &command->diagnostics, &error);
     LvText out = {0};
     if (good) graph_print(graph, &out);
@@ -292,8 +264,8 @@ static int64_t workspace_of(void *device, const LvPlan *plan) {
 }
 
 static bool compile(Command *command, LvCompileOptions *compile, LvText *emitted, LvText *explain, LvError *error) {
-    if (!compile_options(&command->options, compile, error) || !load(command, error) ||
-        !lv_device_open(compile->device, 0, &command->device, error)) {
+    if (!read_options(&command->options, compile, error) || !load(command, error) ||
+        !lv_device_open(options_get(&command->options, "device", "cpu"), 0, &command->device, error)) {
         return false;
     }
     compile->workspace = workspace_of;

@@ -348,6 +348,26 @@ const LvModelEntry *lv_model_entries(const LvModel *model, int *count) {
     return model->entries;
 }
 
+const LvModelEntry *lv_model_find_entry(const LvModel *model, const char *name, LvError *error) {
+    LV_VEC(const char *) names = {0};
+    LvText list = {0};
+    const LvModelEntry *found = NULL;
+    for (int i = 0; i < model->entry_count && !found; i++) {
+        if (!strcmp(model->entries[i].name, name)) found = &model->entries[i];
+        lv_vec_push(&names, model->entries[i].name);
+        lv_text_printf(&list, "%s%s", i ? ", " : "", model->entries[i].name);
+    }
+    if (!found) {
+        const char *near = lv_nearest_name(name, names.data, names.count);
+        lv_error_set(error, LV_ERROR_USAGE, "model '%s' has no entry '%s'", lv_model_name(model), name);
+        if (near) lv_error_hint(error, "did you mean '%s'?", near);
+        else if (list.length) lv_error_hint(error, "it has %s", list.data);
+    }
+    lv_vec_free(&names);
+    lv_text_free(&list);
+    return found;
+}
+
 const char *const *lv_model_configs(const LvModel *model, int *count) {
     *count = model->config_count;
     return model->configs;

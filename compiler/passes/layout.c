@@ -190,7 +190,7 @@ static void convert(Layouts *l) {
 }
 
 bool pass_layout(Graph *graph, PassContext *context) {
-    Layouts l = {.graph = graph, .count = graph->next_value, .channels_last = context->precision == LV_PRECISION_BF16,
+    Layouts l = {.graph = graph, .count = graph->next_value, .channels_last = context->precision == LV_PRECISION_BF16 && processor_has_bf16(),
                  .block = block_of_processor()};
     l.parent = LV_NEW_ARRAY(context->arena, int, l.count + 1);
     l.anchored = LV_NEW_ARRAY(context->arena, bool, l.count + 1);

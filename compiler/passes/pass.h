@@ -56,6 +56,7 @@ bool value_is_float(const Value *value);
 bool node_is_elementwise(const Node *node);                         // element i of the result from element i of the inputs
 bool node_is_leaf(const Node *node);
 bool graph_has_op(const Graph *graph, Op op);
+bool processor_has_bf16(void);                                      // products of bf16, by the library: precision.c
 // Element types and shapes agree, so that one may stand for the other.
 bool value_alike(const Value *a, const Value *b);
 Node *node_add_like(Graph *graph, const Node *node, Value *const *inputs);  // the same op and attributes over other inputs

@@ -5,9 +5,19 @@
 // Only what a matrix unit does is rounded: operands, and results that go on as activations. Parameters stay f32 and are cast
 // where they are used; gradients of parameters come out of the library in f32, and so do logits. Reductions, statistics,
 // softmax, the quantizer and the loss see f32. Kernels fuse the casts, so what lies in memory between a kernel and a
-// convolution is bf16.
+// convolution is bf16. Where the processor has no bf16 products (x86 before AVX-512: its library would fall back to plain loops)
+// only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32.
+#include "codegen/c/templates.h"
 #include "ops/op.h"
 #include "passes/pass.h"
+
+bool processor_has_bf16(void) {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#else
+    return true;
+#endif
+}
 
 // Values that become a packed gradient by no more than moving and adding.
 static bool *find_parameter_gradients(const Graph *graph, LvArena *arena) {
@@ -50,6 +60,7 @@ static bool is_f32_loss(const Node *node) {
 
 bool pass_precision(Graph *graph, PassContext *context) {
     if (context->precision != LV_PRECISION_BF16) return true;
+    bool has_products = processor_has_bf16();
     int count = graph->next_value;
     bool *wide = find_parameter_gradients(graph, context->arena);
     mark_logits(graph, wide);
@@ -59,11 +70,11 @@ bool pass_precision(Graph *graph, PassContext *context) {
             Value *input = node->inputs[i];
             if (input->id < count && with[input->id]) node->inputs[i] = with[input->id];
         }
-        if (is_f32_loss(node)) {
+        if (is_f32_loss(node) && has_products) {
             rewrite_at(graph, node);
             for (int i = 0; i < 2; i++) node->inputs[i] = build_cast(graph, node->inputs[i], LV_BF16);
         }
-        if (!is_f32_contraction(node) || node->input_count > 4) continue;
+        if (!is_f32_contraction(node) || node->input_count > 4 || !(has_products || template_takes(node))) continue;
         rewrite_at(graph, node);
         with[node->results[0].id] = in_bf16(graph, node, wide[node->results[0].id]);
     }

@@ -4,6 +4,7 @@
 //
 //   accumulate = k:  a <- (part = 0 ? 0 : a) + g / k      $part: number of the run, from 0; the optimizer sees a, and what
 //                    v <- (part = k - 1 ? v' : v)          it writes (parameters, moments) holds in the last run alone
+//                    random numbers of step k $step + $part, so that no two runs draw the same
 //   clip:            g min(1, $clip / (|g| + 1e-6))        after the sum; $clip 0 or less: no bound
 #include "ops/op.h"
 #include "passes/update.h"
@@ -79,17 +80,30 @@ static void hold_writes(Graph *g, Value *last, int sum) {
     }
 }
 
+static void number_draws(Graph *g, Value *part, int64_t runs) {
+    for GRAPH_EACH(g, node) {
+        if (node->op != OP_random_uniform && node->op != OP_random_normal) continue;
+        g->insert_before = node;
+        Value *first = build_binary(g, OP_mul, node->inputs[1], scalar(g, (double)runs, LV_I32));
+        node->inputs[1] = build_binary(g, OP_add, first, part);
+    }
+}
+
 void update_extend(Graph *g, int64_t accumulate, bool clip) {
     Node *pack = find_pack(g);
     if (!pack || (accumulate <= 1 && !clip)) return;
     Value *gradient = &pack->results[0], *now = gradient, *part = NULL, *sum_value = NULL;
     Node *before = pack->next;
     int sum = -1;
-    g->insert_before = before;
     g->span = pack->span;
     g->scope = pack->scope;
     if (accumulate > 1) {
+        g->insert_before = g->first;
         part = graph_add_input(g, "$part", LV_I32, lv_shape(0, NULL));
+        number_draws(g, part, accumulate);
+    }
+    g->insert_before = before;
+    if (accumulate > 1) {
         now = sum_value = add_sum(g, gradient, part, accumulate, &sum);
     }
     if (clip) now = add_bound(g, now);

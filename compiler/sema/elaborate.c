@@ -168,28 +168,13 @@ static bool source_error(LvError *error, const LvDiagnostics *diagnostics) {
     return lv_error_set(error, LV_ERROR_SOURCE, "the model has %zu error%s", n, n == 1 ? "" : "s");
 }
 
-static bool no_entry(const LvModel *model, const char *name, LvError *error) {
-    const char *names[64] = {"init"};
-    size_t count = 1;
-    LvText all = {0};
-    for (int i = 0; i < model->item->body.count && count < 64; i++)
-        if (model->item->body.data[i]->kind == STMT_ENTRY) names[count++] = model->item->body.data[i]->name.text;
-    for (size_t i = 0; i < count; i++) lv_text_printf(&all, "%s%s", i ? ", " : "", names[i]);
-    const char *near = lv_nearest_name(name, names, count);
-    lv_error_set(error, LV_ERROR_USAGE, "model %s has no entry '%s'", model->item->name.text, name);
-    if (near) lv_error_hint(error, "did you mean '%s'?", near);
-    else lv_error_hint(error, "its entries are %s", lv_text_get(&all));
-    lv_text_free(&all);
-    return false;
-}
-
 Graph *lv_model_elaborate(LvModel *model, const char *entry, int64_t batch, LvDiagnostics *diagnostics, LvError *error) {
     bool init = !strcmp(entry, "init");
     const Stmt *stmt = init ? NULL : find_entry(model, entry);
     size_t before = diagnostics->errors;
     Elaborator e;
     if (!init && !stmt) {
-        no_entry(model, entry, error);
+        lv_model_find_entry(model, entry, error);
         return NULL;
     }
     if (batch < 1) {

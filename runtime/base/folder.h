@@ -7,7 +7,8 @@
 
 // Makes the folder and those above it, where they are missing.
 bool lv_folder_make(const char *path, LvError *error);
-// $LV_CACHE_DIR, else $XDG_CACHE_HOME/lverse, else ~/.cache/lverse; false where none of these is set. Makes nothing.
+// $LV_CACHE_DIR, else $XDG_CACHE_HOME/lverse, else ~/.cache/lverse; false where none of these is
+// set. Makes nothing.
 bool lv_folder_cache(LvText *path);
 
 #endif

@@ -77,7 +77,7 @@ static bool fill_inputs(const LvPlan *plan, LvProgram *program, LvError *error) 
 static bool run_first(Bench *bench, LvError *error) {
     LvCompileOptions compile = bench->compile;
     compile.entry = options_get(&bench->options, "first", NULL);
-    return !compile.entry || (model_entry(&bench->open, compile.entry, error) && model_compile(&bench->open, &compile, &bench->first_plan, error) &&
+    return !compile.entry || (lv_model_find_entry(bench->open.model, compile.entry, error) && model_compile(&bench->open, &compile, &bench->first_plan, error) &&
                               lv_program_create(bench->device, bench->first_plan, bench->store, &bench->first, error) &&
                               fill_inputs(bench->first_plan, bench->first, error) && lv_program_run(bench->first, error));
 }
@@ -97,7 +97,7 @@ static void release_program(Bench *bench) {
 static bool build(Bench *bench, const char *path, double *seconds, LvError *error) {
     model_close(&bench->open);
     double start = now();
-    if (!model_open(&bench->open, path, &bench->options, error) || !model_entry(&bench->open, bench->compile.entry, error) ||
+    if (!model_open(&bench->open, path, &bench->options, error) || !lv_model_find_entry(bench->open.model, bench->compile.entry, error) ||
         !model_compile(&bench->open, &bench->compile, &bench->plan, error)) {
         return false;
     }
@@ -204,7 +204,7 @@ static bool read_options(Bench *bench, int argc, char **argv, LvError *error) {
            options_integer(&bench->options, "batch", 1, 1 << 20, &bench->batch, error) &&
            options_integer(&bench->options, "steps", 1, 1 << 20, &bench->steps, error) &&
            options_integer(&bench->options, "warmup", 0, 1 << 20, &bench->warmup, error) &&
-           model_compile_options(&bench->options, &bench->compile, error);
+           options_compile(&bench->options, &bench->compile, error);
 }
 
 static bool measure(Bench *bench, const char *path, const char *entry, LvError *error) {

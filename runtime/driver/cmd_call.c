@@ -134,12 +134,12 @@ static bool load_weights(Call *call, const LvCompileOptions *compile, LvError *e
 static bool prepare(Call *call, const char *path, const char *entry_name, LvError *error) {
     LvCompileOptions compile = {.entry = entry_name, .conv = LV_CONV_DIRECT};
     const char *input = options_get(&call->options, "input", NULL), *save = options_get(&call->options, "save-plan", NULL);
-    if (!model_compile_options(&call->options, &compile, error) ||
+    if (!options_compile(&call->options, &compile, error) ||
         !model_open_device(&call->options, &compile, &call->device, error) ||
         !model_open(&call->open, path, &call->options, error)) {
         return false;
     }
-    const LvModelEntry *entry = model_entry(&call->open, entry_name, error);
+    const LvModelEntry *entry = lv_model_find_entry(call->open.model, entry_name, error);
     if (!entry || (input && !lv_safetensors_read(input, &call->input, error)) || !find_batch(call, entry, error)) return false;
     if (!entry->trains && (options_has(&call->options, "grads") || options_has(&call->options, "lr"))) {
         return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' does not train: it takes no --grads and no --lr", entry_name);

@@ -156,6 +156,7 @@ static bool print_rest(const Generate *g, LvError *error) {
     const LvTokenizer *t = g->companions.tokenizer;
     bool good = !t || lv_tokenizer_decode(t, g->ids.data, g->ids.count, LV_DECODE_SKIP_SPECIALS, &text, error);
     if (good) printf("%s\n", lv_text_get(&text));
+    fflush(stdout);  // before what is said of it
     lv_text_free(&text);
     return good;
 }

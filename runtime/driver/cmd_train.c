@@ -109,7 +109,7 @@ static bool open_all(Options *options, OpenModel *open, Source *source, Pairing 
     int64_t threads = 0, batch = 8;
     return train_options_prepare(options, error) && options_integer(options, "threads", 1, 4096, &threads, error) &&
            options_integer(options, "batch-size", 1, 1 << 20, &batch, error) &&
-           model_compile_options(options, &source->compile, error) &&
+           options_compile(options, &source->compile, error) &&
            model_open_device(options, &source->compile, device, error) &&
            pairing_open(pairing, options, *device, batch, error) && model_open(open, options->words.data[0], options, error) &&
            train_options_read(options, open, t, error) && pairing_complete(pairing, open, "train", error) &&

@@ -25,14 +25,14 @@ static bool check_model(const OpenModel *open, LvError *error) {
                              open->path);
     }
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
-        if (!model_entry(open, needed[i], error)) return false;
+        if (!lv_model_find_entry(open->model, needed[i], error)) return false;
     }
     return true;
 }
 
 // n of the entry's input [B, n]; 0 if it is something else.
 static int64_t row_of(const OpenModel *open, const char *entry, const char *input) {
-    const LvModelEntry *e = model_entry(open, entry, &(LvError){0});
+    const LvModelEntry *e = lv_model_find_entry(open->model, entry, &(LvError){0});
     for (int i = 0; e && i < e->input_count; i++) {
         if (!strcmp(e->inputs[i].name, input) && e->inputs[i].shape.rank == 2) return e->inputs[i].shape.dim[1];
     }
@@ -90,7 +90,7 @@ static bool open_companions(Generator *g, LvError *error) {
         lv_error_set(error, LV_ERROR_USAGE, "--vae: '%s' holds no weights", g->companions.vae.path);
         return lv_error_hint(error, "name a checkpoint of it, runs/augvae/checkpoints/best.safetensors, say");
     }
-    return model_entry(&g->companions.vae, "encode", error) && model_entry(&g->companions.vae, "decode", error);
+    return lv_model_find_entry(g->companions.vae.model, "encode", error) && lv_model_find_entry(g->companions.vae.model, "decode", error);
 }
 
 // Plans of the picture tokenizer: in f32 whatever the model's precision, since a code is the nearest one or another.

@@ -160,29 +160,6 @@ void model_close(OpenModel *open) {
     *open = (OpenModel){0};
 }
 
-const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError *error) {
-    int count;
-    const LvModelEntry *entries = lv_model_entries(open->model, &count);
-    LV_VEC(const char *) names = {0};
-    LvText list = {0};
-    for (int i = 0; i < count; i++) {
-        if (!strcmp(entries[i].name, name)) {
-            lv_vec_free(&names);
-            lv_text_free(&list);
-            return &entries[i];
-        }
-        lv_vec_push(&names, entries[i].name);
-        lv_text_printf(&list, "%s%s", i ? ", " : "", entries[i].name);
-    }
-    const char *near = lv_nearest_name(name, names.data, names.count);
-    lv_error_set(error, LV_ERROR_USAGE, "model '%s' has no entry '%s'", lv_model_name(open->model), name);
-    if (near) lv_error_hint(error, "did you mean '%s'?", near);
-    else lv_error_hint(error, "it has %s", lv_text_get(&list));
-    lv_vec_free(&names);
-    lv_text_free(&list);
-    return NULL;
-}
-
 bool model_find_integer(const LvModel *model, const char *name, int64_t *value) {
     int count;
     const LvModelParameter *parameters = lv_model_parameters(model, &count);
@@ -208,24 +185,6 @@ bool model_entry_takes(const LvModelEntry *entry, const char *tokens) {
 
 bool model_entry_is_paired(const LvModelEntry *entry) {
     return model_entry_takes(entry, "text") || model_entry_takes(entry, "image") || model_entry_takes(entry, "tokens");
-}
-
-bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error) {
-    const char *precision = options_get(options, "precision", "f32"), *conv = options_get(options, "conv", NULL);
-    out->device = "cpu";
-    if (!strcmp(precision, "f32") || !strcmp(precision, "32")) out->precision = LV_PRECISION_F32;
-    else if (!strcmp(precision, "bf16") || !strcmp(precision, "16")) out->precision = LV_PRECISION_BF16;
-    else return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32 or bf16, not '%s'", precision);
-    if (conv) {
-        if (!strcmp(conv, "direct")) out->conv = LV_CONV_DIRECT;
-        else if (!strcmp(conv, "winograd")) out->conv = LV_CONV_WINOGRAD;
-        else if (!strcmp(conv, "auto")) out->conv = LV_CONV_AUTO;
-        else return lv_error_set(error, LV_ERROR_USAGE, "--conv is direct, winograd or auto, not '%s'", conv);
-    }
-    if (!options_bytes(options, "memory-limit", &out->memory_limit, error)) return false;
-    out->no_fuse = options_flag(options, "no-fuse", false);
-    out->no_optimize = options_flag(options, "no-optimize", false);
-    return true;
 }
 
 static int64_t workspace_of(void *device, const LvPlan *plan) {

@@ -5,7 +5,7 @@
 #include "../../compiler/driver/compiler.h"
 #include "exec/program.h"
 #include "io/safetensors.h"
-#include "options.h"
+#include "options_compile.h"
 
 typedef struct {
     LvSources sources;
@@ -24,8 +24,6 @@ bool model_open_described(OpenModel *open, const char *name, const char *descrip
 void model_close(OpenModel *open);
 // The weights of `checkpoint` into a store made for a plan of the model; refuses those that do not fit.
 bool model_load_weights(const OpenModel *open, LvStore *store, LvError *error);
-// NULL and an error that names the entries there are.
-const LvModelEntry *model_entry(const OpenModel *open, const char *name, LvError *error);
 // A parameter of the model that is an int.
 bool model_find_integer(const LvModel *model, const char *name, int64_t *value);
 // Whether it takes tokens under that name: `text`, `image` for pictures as codes, `tokens` for text alone.
@@ -33,8 +31,6 @@ bool model_entry_takes(const LvModelEntry *entry, const char *tokens);
 bool model_entry_is_paired(const LvModelEntry *entry);  // takes any of these
 // The input of that name, NULL if there is none.
 const LvPort *model_entry_input(const LvModelEntry *entry, const char *name);
-// `options` is filled from --precision, --device, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.
-bool model_compile_options(const Options *options, LvCompileOptions *out, LvError *error);
 // The device of --device and --threads; what its library takes on top of a plan then counts against --memory-limit.
 bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevice **device, LvError *error);
 // Takes the artifact's own plan where that is what was asked for, and compiles otherwise.

@@ -74,22 +74,36 @@ static void derive(const Pairing *p, Derived out[DERIVED]) {
     out[4] = (Derived){"image_len", "the picture tokenizer makes a picture into %" PRId64 " codes", codes};
 }
 
-static bool is_given(const Options *options, const char *name) {
-    for (size_t i = 0; i < options->settings.count; i++) {
-        if (!strcmp(options->settings.data[i].name, name)) return true;
-    }
-    return false;
+static bool refuse(const Derived *derived, int64_t has, bool trained, LvError *error) {
+    LvText what = {0};
+    lv_text_printf(&what, derived->what, derived->value);
+    lv_error_set(error, LV_ERROR_USAGE, "the model's %s is %" PRId64 ", and %s", derived->name, has, what.data);
+    lv_text_free(&what);
+    return trained ? lv_error_hint(error, "a trained model keeps the tokenizers that it was trained with")
+                   : lv_error_hint(error, "leave %s out, and it is set to what fits", derived->name);
 }
 
-static void set_derived(const Pairing *p, Options *options) {
+// What is given is checked here already: the model's own checks would tell of a consequence.
+static bool set_derived(const Pairing *p, Options *options, LvError *error) {
     Derived derived[DERIVED];
     derive(p, derived);
     for (int i = 0; i < DERIVED; i++) {
-        if (derived[i].value < 0 || is_given(options, derived[i].name)) continue;
+        const char *given = NULL;
+        char *end;
+        for (size_t k = 0; k < options->settings.count; k++) {
+            if (!strcmp(options->settings.data[k].name, derived[i].name)) given = options->settings.data[k].value;
+        }
+        if (derived[i].value < 0) continue;
+        if (given) {
+            int64_t has = strtoll(given, &end, 10);
+            if (end != given && !*end && has >= 0 && has != derived[i].value) return refuse(&derived[i], has, false, error);
+            continue;
+        }
         const char *value = lv_arena_printf(options->arena, "%" PRId64, derived[i].value);
         const char *origin = i < OF_TOKENIZER ? "--tokenizer" : "--vae";
         lv_vec_push(&options->settings, (OptionSetting){derived[i].name, value, origin, true});
     }
+    return true;
 }
 
 static bool check_derived(const Pairing *p, const OpenModel *open, LvError *error) {
@@ -100,13 +114,7 @@ static bool check_derived(const Pairing *p, const OpenModel *open, LvError *erro
         if (derived[i].value < 0 || !model_find_integer(open->model, derived[i].name, &has)) continue;
         bool last = !strcmp(derived[i].name, "end_id") && has < 0;
         if (last && model_find_integer(open->model, "text_vocab", &vocabulary)) has = vocabulary - 1;
-        if (has == derived[i].value) continue;
-        LvText what = {0};
-        lv_text_printf(&what, derived[i].what, derived[i].value);
-        lv_error_set(error, LV_ERROR_USAGE, "the model's %s is %" PRId64 ", and %s", derived[i].name, has, what.data);
-        lv_text_free(&what);
-        if (open->checkpoint) return lv_error_hint(error, "a trained model keeps the tokenizers that it was trained with");
-        return lv_error_hint(error, "leave %s out, and it is set to what fits", derived[i].name);
+        if (has != derived[i].value) return refuse(&derived[i], has, open->checkpoint != NULL, error);
     }
     return true;
 }
@@ -154,12 +162,11 @@ bool pairing_open(Pairing *p, Options *options, LvDevice *device, int64_t batch,
         return false;
     const char *path = options->words.count ? options->words.data[0] : "", *dot = strrchr(path, '.');
     bool settled = dot && (!strcmp(dot, ".safetensors") || !strcmp(dot, ".lvm"));  // its parameters are in it
-    if (!settled) set_derived(p, options);
-    return true;
+    return settled || set_derived(p, options, error);
 }
 
 bool pairing_complete(Pairing *p, const OpenModel *open, const char *entry, LvError *error) {
-    const LvModelEntry *taken = model_entry(open, entry, error);
+    const LvModelEntry *taken = lv_model_find_entry(open->model, entry, error);
     if (!taken || !companions_complete(&p->companions, open, error) || !open_coder(p, error) || !open_tokenizer(p, error) ||
         !check_needs(p, open, taken, error) || !check_derived(p, open, error)) {
         return false;

@@ -55,7 +55,7 @@ static bool open_store(Session *s, const LvPlan *plan, LvError *error) {
 
 bool session_store(Session *session, const char *entry, int64_t batch, LvError *error) {
     LvPlan *plan = NULL;
-    bool good = model_entry(&session->open, entry, error) && make_plan(session, entry, batch, &plan, error) &&
+    bool good = lv_model_find_entry(session->open.model, entry, error) && make_plan(session, entry, batch, &plan, error) &&
                 open_store(session, plan, error);
     lv_plan_destroy(plan);
     return good;
@@ -64,7 +64,7 @@ bool session_store(Session *session, const char *entry, int64_t batch, LvError *
 bool session_program(Session *session, const char *entry, int64_t batch, LvPlan **plan, LvProgram **program, LvError *error) {
     int64_t seed = 42;
     return options_integer(&session->options, "seed", INT64_MIN, INT64_MAX, &seed, error) &&
-           model_entry(&session->open, entry, error) && make_plan(session, entry, batch, plan, error) &&
+           lv_model_find_entry(session->open.model, entry, error) && make_plan(session, entry, batch, plan, error) &&
            open_store(session, *plan, error) && lv_program_create(session->device, *plan, session->store, program, error) &&
            lv_program_set_input(*program, "$seed", &seed, sizeof seed, error);
 }
@@ -77,7 +77,7 @@ bool session_folder(const char *path, LvError *error) {
 }
 
 static bool open_session(Session *s, LvError *error) {
-    return model_compile_options(&s->options, &s->compile, error) &&
+    return options_compile(&s->options, &s->compile, error) &&
            model_open(&s->open, s->options.words.data[0], &s->options, error) &&
            model_open_device(&s->options, &s->compile, &s->device, error);
 }

@@ -1,4 +1,5 @@
-// Files of codes: see code_file.h. Reading maps the file, so that a data set's codes need no memory of ours.
+// Files of codes: see code_file.h. Reading maps the file, so that a data set's codes need no memory
+// of ours.
 #include "io/code_file.h"
 
 #include <errno.h>
@@ -49,8 +50,12 @@ struct LvCodeWriter {
 };
 
 static Header make_header(const LvCodeShape *s) {
-    Header h = {.version = VERSION, .width = s->vocabulary <= 65536 ? 2 : 4, .records = (uint64_t)s->records,
-                .codes = (uint64_t)s->codes, .vocabulary = (uint64_t)s->vocabulary, .key = {s->key[0], s->key[1]}};
+    Header h = {.version = VERSION,
+                .width = s->vocabulary <= 65536 ? 2 : 4,
+                .records = (uint64_t)s->records,
+                .codes = (uint64_t)s->codes,
+                .vocabulary = (uint64_t)s->vocabulary,
+                .key = {s->key[0], s->key[1]}};
     memcpy(h.magic, magic, sizeof magic);
     h.hash = XXH3_64bits(&h, offsetof(Header, hash));
     return h;
@@ -65,7 +70,8 @@ static size_t record_bytes(const Header *h) {
 }
 
 static uint32_t hash_record(const Header *h, int64_t number, const char *record) {
-    return (uint32_t)XXH3_64bits_withSeed(record, codes_bytes(h) + sizeof(uint32_t), h->hash ^ (uint64_t)number);
+    return (uint32_t)XXH3_64bits_withSeed(record, codes_bytes(h) + sizeof(uint32_t),
+                                          h->hash ^ (uint64_t)number);
 }
 
 static bool record_is_whole(const Header *h, int64_t number, const char *record) {
@@ -77,11 +83,16 @@ static bool record_is_whole(const Header *h, int64_t number, const char *record)
 // ---- reading
 
 static bool say_foreign(const Header *got, const Header *want, LvError *error) {
-    if (memcmp(got->magic, magic, sizeof magic)) return lv_error_set(error, LV_ERROR_FORMAT, "it is no file of codes");
-    if (got->hash != XXH3_64bits(got, offsetof(Header, hash))) return lv_error_set(error, LV_ERROR_FORMAT, "its header is damaged");
+    if (memcmp(got->magic, magic, sizeof magic))
+        return lv_error_set(error, LV_ERROR_FORMAT, "it is no file of codes");
+    if (got->hash != XXH3_64bits(got, offsetof(Header, hash)))
+        return lv_error_set(error, LV_ERROR_FORMAT, "its header is damaged");
     if (got->version != want->version)
-        return lv_error_set(error, LV_ERROR_FORMAT, "it has version %u; this program reads version %d", got->version, VERSION);
-    return lv_error_set(error, LV_ERROR_FORMAT, "it was made from other pictures or by another picture tokenizer");
+        return lv_error_set(error, LV_ERROR_FORMAT,
+                            "it has version %u; this program reads version %d", got->version,
+                            VERSION);
+    return lv_error_set(error, LV_ERROR_FORMAT,
+                        "it was made from other pictures or by another picture tokenizer");
 }
 
 static bool check_file(const LvCodeFile *f, LvError *error) {
@@ -90,7 +101,8 @@ static bool check_file(const LvCodeFile *f, LvError *error) {
     if (f->bytes < sizeof got) return lv_error_set(error, LV_ERROR_FORMAT, "it is cut off");
     memcpy(&got, f->data, sizeof got);
     if (memcmp(&got, &f->header, sizeof got)) return say_foreign(&got, &f->header, error);
-    if (f->bytes != sizeof got + each * (size_t)f->shape.records) return lv_error_set(error, LV_ERROR_FORMAT, "it is cut off");
+    if (f->bytes != sizeof got + each * (size_t)f->shape.records)
+        return lv_error_set(error, LV_ERROR_FORMAT, "it is cut off");
     for (int64_t i = 0; i < f->shape.records; i++) {
         if (!record_is_whole(&f->header, i, f->data + sizeof got + (size_t)i * each))
             return lv_error_set(error, LV_ERROR_FORMAT, "record %lld is damaged", (long long)i);
@@ -98,7 +110,8 @@ static bool check_file(const LvCodeFile *f, LvError *error) {
     return true;
 }
 
-bool lv_code_file_open(const char *path, const LvCodeShape *shape, LvCodeFile **out, LvError *error) {
+bool lv_code_file_open(const char *path, const LvCodeShape *shape, LvCodeFile **out,
+                       LvError *error) {
     struct stat info;
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) return lv_error_system(error, "%s", path);
@@ -132,7 +145,8 @@ bool lv_code_file_get(const LvCodeFile *f, int64_t number, int32_t *codes) {
     const char *record = f->data + sizeof(Header) + (size_t)number * record_bytes(&f->header);
     Tail tail;
     memcpy(&tail, record + codes_bytes(&f->header), sizeof tail);
-    for (int64_t i = 0; f->header.width == 4 && i < f->shape.codes; i++) memcpy(&codes[i], record + 4 * i, 4);
+    for (int64_t i = 0; f->header.width == 4 && i < f->shape.codes; i++)
+        memcpy(&codes[i], record + 4 * i, 4);
     for (int64_t i = 0; f->header.width == 2 && i < f->shape.codes; i++) {
         uint16_t code;
         memcpy(&code, record + 2 * i, 2);
@@ -143,12 +157,17 @@ bool lv_code_file_get(const LvCodeFile *f, int64_t number, int32_t *codes) {
 
 // ---- writing
 
-// Of the makers of one file one holds the lock; another waits, and then goes on with it or finds that it has its own name now.
-static bool lock_part(const LvCodeWriter *w, int descriptor, const volatile sig_atomic_t *stop, LvError *error) {
+// Of the makers of one file one holds the lock; another waits, and then goes on with it or finds
+// that it has its own name now.
+static bool lock_part(const LvCodeWriter *w, int descriptor, const volatile sig_atomic_t *stop,
+                      LvError *error) {
     while (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EINTR) continue;
-        if (errno != EWOULDBLOCK) return true;  // a file system without locks: two makers write the same bytes
-        if (stop && *stop) return lv_error_set(error, LV_ERROR_INTERRUPTED, "stopped while another process makes %s", w->path);
+        if (errno != EWOULDBLOCK)
+            return true;  // a file system without locks: two makers write the same bytes
+        if (stop && *stop)
+            return lv_error_set(error, LV_ERROR_INTERRUPTED,
+                                "stopped while another process makes %s", w->path);
         nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
     }
     return true;
@@ -156,7 +175,9 @@ static bool lock_part(const LvCodeWriter *w, int descriptor, const volatile sig_
 
 static bool was_renamed(const LvCodeWriter *w, int descriptor) {
     struct stat ours, named;
-    return fstat(descriptor, &ours) == 0 && (stat(w->part, &named) != 0 || named.st_ino != ours.st_ino || named.st_dev != ours.st_dev);
+    return fstat(descriptor, &ours) == 0 &&
+           (stat(w->part, &named) != 0 || named.st_ino != ours.st_ino ||
+            named.st_dev != ours.st_dev);
 }
 
 // The whole records of an unfinished file stay; all else of it goes.
@@ -168,17 +189,20 @@ static bool take_up(LvCodeWriter *w, int descriptor, LvError *error) {
     w->file = file;
     setvbuf(file, NULL, _IOFBF, BUFFERED);
     if (fread(&got, sizeof got, 1, file) == 1 && !memcmp(&got, &w->header, sizeof got)) {
-        while (w->done < w->shape.records && fread(w->record, each, 1, file) == 1 && record_is_whole(&w->header, w->done, w->record))
+        while (w->done < w->shape.records && fread(w->record, each, 1, file) == 1 &&
+               record_is_whole(&w->header, w->done, w->record))
             w->done++;
     }
     off_t end = w->done ? (off_t)(sizeof got + (size_t)w->done * each) : 0;
-    if (fseeko(file, end, SEEK_SET) != 0 || ftruncate(descriptor, end) != 0) return lv_error_system(error, "%s", w->part);
-    if (end == 0 && fwrite(&w->header, sizeof w->header, 1, file) != 1) return lv_error_system(error, "%s", w->part);
+    if (fseeko(file, end, SEEK_SET) != 0 || ftruncate(descriptor, end) != 0)
+        return lv_error_system(error, "%s", w->part);
+    if (end == 0 && fwrite(&w->header, sizeof w->header, 1, file) != 1)
+        return lv_error_system(error, "%s", w->part);
     return true;
 }
 
-bool lv_code_writer_open(const char *path, const LvCodeShape *shape, const volatile sig_atomic_t *stop, LvCodeWriter **out,
-                         LvError *error) {
+bool lv_code_writer_open(const char *path, const LvCodeShape *shape,
+                         const volatile sig_atomic_t *stop, LvCodeWriter **out, LvError *error) {
     LvCodeWriter *w = lv_calloc(1, sizeof *w);
     LvText part = {0};
     lv_text_printf(&part, "%s.part", path);
@@ -209,20 +233,25 @@ bool lv_code_writer_add(LvCodeWriter *w, const int32_t *codes, LvError *error) {
     for (int64_t i = 0; codes && i < w->shape.codes; i++) {
         uint16_t narrow = (uint16_t)codes[i];
         if (codes[i] < 0 || codes[i] >= w->shape.vocabulary)
-            return lv_error_set(error, LV_ERROR_FORMAT, "code %d is not below %lld", codes[i], (long long)w->shape.vocabulary);
-        if (w->header.width == 2) memcpy(w->record + 2 * i, &narrow, 2);
-        else memcpy(w->record + 4 * i, &codes[i], 4);
+            return lv_error_set(error, LV_ERROR_FORMAT, "code %d is not below %lld", codes[i],
+                                (long long)w->shape.vocabulary);
+        if (w->header.width == 2)
+            memcpy(w->record + 2 * i, &narrow, 2);
+        else
+            memcpy(w->record + 4 * i, &codes[i], 4);
     }
     memcpy(w->record + bytes, &tail, sizeof tail);
     tail.hash = hash_record(&w->header, w->done, w->record);
     memcpy(w->record + bytes, &tail, sizeof tail);
-    if (fwrite(w->record, record_bytes(&w->header), 1, w->file) != 1) return lv_error_system(error, "cannot write '%s'", w->part);
+    if (fwrite(w->record, record_bytes(&w->header), 1, w->file) != 1)
+        return lv_error_system(error, "cannot write '%s'", w->part);
     w->done++;
     return true;
 }
 
 bool lv_code_writer_finish(LvCodeWriter *w, LvError *error) {
-    if (fflush(w->file) == 0 && fsync(fileno(w->file)) == 0 && rename(w->part, w->path) == 0) return true;
+    if (fflush(w->file) == 0 && fsync(fileno(w->file)) == 0 && rename(w->part, w->path) == 0)
+        return true;
     return lv_error_system(error, "cannot write '%s'", w->path);
 }
 

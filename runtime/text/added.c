@@ -58,6 +58,8 @@ static void finish_set(AddedSet *set) {
 
 bool added_finish(AddedTokens *added, const Normalizer *steps, size_t step_count, LvError *error) {
     size_t count = added->tokens.count;
+    PatternBudget budget;
+    pattern_budget(&budget, 0);
     added->raw.patterns = lv_malloc((count + 1) * sizeof *added->raw.patterns);
     added->normalized.patterns = lv_malloc((count + 1) * sizeof *added->raw.patterns);
     for (size_t i = 0; i < count; i++) {
@@ -67,7 +69,7 @@ bool added_finish(AddedTokens *added, const Normalizer *steps, size_t step_count
         if (token->normalized) {
             LvText text = {0};
             lv_text_append(&text, token->text, token->length);
-            bool good = normalize(steps, step_count, &text, error);
+            bool good = normalize(steps, step_count, &text, &budget, error);
             if (good && text.length > MAX_ADDED_LENGTH) {
                 good = lv_error_set(error, LV_ERROR_UNSUPPORTED, "an added token grows over %d bytes when it is normalized",
                                     MAX_ADDED_LENGTH);
@@ -127,12 +129,13 @@ void added_walk(AddedWalk *walk, const AddedSet *set, const char *text, size_t l
     *walk = (AddedWalk){.set = set, .text = text, .length = length};
 }
 
-// A token found at [begin, end): takes the spaces that it may take.
+// A token found at [begin, end): takes the spaces that it may take, and that the token before it left.
 static void widen(const AddedWalk *walk, const AddedToken *token, size_t *begin, size_t *end) {
     while (token->left_strip && *begin > walk->kept && utf8_is_space(code_before(walk->text, *begin))) {
         do --*begin;
         while (!utf8_is_start(walk->text[*begin]));
     }
+    if (token->left_strip && *begin < walk->kept) *begin = walk->kept;
     for (size_t at = *end; token->right_strip && at < walk->length && utf8_is_space(utf8_next(walk->text, &at));) *end = at;
 }
 
@@ -153,6 +156,10 @@ bool added_next(AddedWalk *walk, const AddedToken **token, size_t *begin, size_t
         walk->at = to;
         if (found->token->single_word && !stands_alone(walk->text, walk->length, from, to)) continue;
         widen(walk, found->token, &from, &to);
+        if (from >= to) {  // nothing is left of it
+            walk->kept = to;
+            continue;
+        }
         *begin = walk->kept, *end = from;
         if (*begin < *end) {
             walk->waiting = found->token;

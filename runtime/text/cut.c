@@ -9,6 +9,7 @@ typedef struct {
     const Cut *cuts;
     size_t count;
     LvText *rooms;
+    PatternBudget *budget;
     WordTaker taker;
     LvError *error;
 } Cutter;
@@ -54,7 +55,7 @@ static bool split(const Cutter *cutter, size_t step, const char *text, size_t le
     Pending pending = {0};
     size_t told = 0, begin, end;
     bool found, good;
-    pattern_search(&search, cut->pattern, text, length);
+    pattern_search(&search, cut->pattern, text, length, cutter->budget);
     while ((good = pattern_next(&search, &found, &begin, &end, cutter->error)) && found) {
         if (told < begin) good = add_part(cutter, step, text, &pending, cut->invert, told, begin);
         good = good && add_part(cutter, step, text, &pending, !cut->invert, begin, end);
@@ -82,7 +83,8 @@ static bool run(const Cutter *cutter, size_t step, const char *text, size_t leng
     return run(cutter, step + 1, room->data, room->length);
 }
 
-bool cut_text(const Cut *cuts, size_t count, LvText *rooms, const char *text, size_t length, WordTaker taker, LvError *error) {
-    Cutter cutter = {cuts, count, rooms, taker, error};
+bool cut_text(const Cut *cuts, size_t count, LvText *rooms, const char *text, size_t length, PatternBudget *budget,
+              WordTaker taker, LvError *error) {
+    Cutter cutter = {cuts, count, rooms, budget, taker, error};
     return run(&cutter, 0, text, length);
 }

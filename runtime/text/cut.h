@@ -10,6 +10,7 @@ typedef struct {
 } WordTaker;
 
 // Room that steps need, one text a step; lv_text_free each.
-bool cut_text(const Cut *cuts, size_t count, LvText *rooms, const char *text, size_t length, WordTaker taker, LvError *error);
+bool cut_text(const Cut *cuts, size_t count, LvText *rooms, const char *text, size_t length, PatternBudget *budget,
+              WordTaker taker, LvError *error);
 
 #endif

@@ -113,20 +113,20 @@ static void join_fallback(const Texts *in, Texts *out) {
     lv_text_free(&bytes);
 }
 
-static bool join_each(const Join *join, const Texts *in, Texts *out, LvError *error) {
+static bool join_each(const Join *join, const Texts *in, Texts *out, PatternBudget *budget, LvError *error) {
     bool good = true;
     for (size_t i = 0; i < in->ends.count && good; i++) {
         size_t length;
         const char *token = texts_at(in, i, &length);
         if (join->kind == JOIN_STRIP) join_strip(join, token, length, &out->bytes);
         else if (join->kind == JOIN_SUFFIX) join_suffix(join, token, length, i + 1 == in->ends.count, &out->bytes);
-        else good = replace_all(join->pattern, join->content, join->content_length, token, length, &out->bytes, error);
+        else good = replace_all(join->pattern, join->content, join->content_length, token, length, &out->bytes, budget, error);
         texts_end(out);
     }
     return good;
 }
 
-static bool join_texts(const Join *join, Texts *texts, LvError *error) {
+static bool join_texts(const Join *join, Texts *texts, PatternBudget *budget, LvError *error) {
     Texts out = {0};
     bool good = true;
     switch (join->kind) {
@@ -138,7 +138,7 @@ static bool join_texts(const Join *join, Texts *texts, LvError *error) {
             break;
         case JOIN_REPLACE:
         case JOIN_STRIP:
-        case JOIN_SUFFIX: good = join_each(join, texts, &out, error); break;
+        case JOIN_SUFFIX: good = join_each(join, texts, &out, budget, error); break;
     }
     texts_free(texts);
     *texts = out;
@@ -157,7 +157,10 @@ bool lv_tokenizer_decode(const LvTokenizer *tokenizer, const int32_t *ids, size_
         texts_end(&texts);
     }
     bool good = true;
-    for (size_t i = 0; i < tokenizer->joins.count && good; i++) good = join_texts(&tokenizer->joins.data[i], &texts, error);
+    PatternBudget budget;
+    pattern_budget(&budget, texts.bytes.length);
+    for (size_t i = 0; i < tokenizer->joins.count && good; i++)
+        good = join_texts(&tokenizer->joins.data[i], &texts, &budget, error);
     if (good) lv_text_append(text, lv_text_get(&texts.bytes), texts.bytes.length);
     texts_free(&texts);
     return good;

@@ -11,6 +11,7 @@ typedef struct {
     LvText normal;  // a piece in normal form
     LvText *rooms;  // [cuts]
     BpeScratch scratch;
+    PatternBudget budget;
     Symbols ids;
 } Encoder;
 
@@ -28,12 +29,12 @@ static bool encode_piece(Encoder *e, const char *text, size_t length, LvError *e
     size_t begin, end;
     e->normal.length = 0;
     lv_text_append(&e->normal, text, length);
-    if (!normalize(t->normalizers.data, t->normalizers.count, &e->normal, error)) return false;
+    if (!normalize(t->normalizers.data, t->normalizers.count, &e->normal, &e->budget, error)) return false;
     added_walk(&walk, &t->added.normalized, lv_text_get(&e->normal), e->normal.length);
     while (added_next(&walk, &token, &begin, &end)) {
         if (token) lv_vec_push(&e->ids, token->id);
-        else if (!cut_text(t->cuts.data, t->cuts.count, e->rooms, walk.text + begin, end - begin, (WordTaker){take_word, e},
-                           error)) {
+        else if (!cut_text(t->cuts.data, t->cuts.count, e->rooms, walk.text + begin, end - begin, &e->budget,
+                           (WordTaker){take_word, e}, error)) {
             return false;
         }
     }
@@ -62,6 +63,7 @@ bool lv_tokenizer_encode(const LvTokenizer *tokenizer, const char *text, size_t 
         utf8_append_lossy(&whole, text, length);
         text = whole.data, length = whole.length;
     }
+    pattern_budget(&e.budget, length);
     e.rooms = lv_calloc(tokenizer->cuts.count + 1, sizeof *e.rooms);
     bool good = encode_whole(&e, text, length, error), around = flags & LV_ENCODE_SPECIALS;
     if (good) {

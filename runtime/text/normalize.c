@@ -92,11 +92,11 @@ static void lowercase(LvText *text) {
 }
 
 bool replace_all(const Pattern *pattern, const char *content, size_t content_length, const char *in, size_t length, LvText *out,
-                 LvError *error) {
+                 PatternBudget *budget, LvError *error) {
     PatternSearch search;
     size_t kept = 0, begin, end;
     bool found, good;
-    pattern_search(&search, pattern, in, length);
+    pattern_search(&search, pattern, in, length, budget);
     while ((good = pattern_next(&search, &found, &begin, &end, error)) && found) {
         lv_text_append(out, in + kept, begin - kept);
         lv_text_append(out, content, content_length);
@@ -126,7 +126,7 @@ static void strip(LvText *text, bool left, bool right) {
     text->length = end - begin;
 }
 
-static bool normalize_one(const Normalizer *step, LvText *text, LvError *error) {
+static bool normalize_one(const Normalizer *step, LvText *text, PatternBudget *budget, LvError *error) {
     LvText out = {0};
     bool plain = is_ascii(text->data, text->length), good = true;
     switch (step->kind) {
@@ -141,7 +141,8 @@ static bool normalize_one(const Normalizer *step, LvText *text, LvError *error) 
             lv_text_append(&out, text->data, text->length);
             break;
         case NORMALIZE_REPLACE:
-            good = replace_all(step->pattern, step->content, step->content_length, text->data, text->length, &out, error);
+            good =
+                replace_all(step->pattern, step->content, step->content_length, text->data, text->length, &out, budget, error);
             break;
     }
     lv_text_free(text);
@@ -149,9 +150,9 @@ static bool normalize_one(const Normalizer *step, LvText *text, LvError *error) 
     return good;
 }
 
-bool normalize(const Normalizer *steps, size_t count, LvText *text, LvError *error) {
+bool normalize(const Normalizer *steps, size_t count, LvText *text, PatternBudget *budget, LvError *error) {
     for (size_t i = 0; i < count && text->length; i++) {
-        if (!normalize_one(&steps[i], text, error)) return false;
+        if (!normalize_one(&steps[i], text, budget, error)) return false;
     }
     return true;
 }

@@ -27,9 +27,9 @@ typedef struct {
 } Normalizer;
 
 // `text`, whole UTF-8, becomes its normal form.
-bool normalize(const Normalizer *steps, size_t count, LvText *text, LvError *error);
+bool normalize(const Normalizer *steps, size_t count, LvText *text, PatternBudget *budget, LvError *error);
 // Adds `in` with every match replaced.
 bool replace_all(const Pattern *pattern, const char *content, size_t content_length, const char *in, size_t length, LvText *out,
-                 LvError *error);
+                 PatternBudget *budget, LvError *error);
 
 #endif

@@ -1,7 +1,8 @@
 // Searching with PCRE2, and its bounds:
-// - PCRE2 counts the steps of one start position; a start that needs more than FIRST_STEPS is tried again with more, and what
-//   it may use is taken from the search's budget. So the whole takes at most length * FIRST_STEPS + budget steps.
-// - Running along a text costs no steps: on long texts the clock is looked at between windows of start positions.
+// - PCRE2 counts steps of one start position, though compiled code counts few of them. A start that needs more than FIRST_STEPS
+//   is tried again with more, and what it may use is taken from the text's budget.
+// - A call tries a window of starts; between calls the time is looked at, first the wall's, which costs nothing, then this
+//   thread's own, so that a busy machine does no harm.
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "text/pattern.h"
 
@@ -16,12 +17,11 @@
 enum {
     MAX_REGEX = 16384,  // longer ones are no tokenizer's; bounds the time of compiling
     FIRST_STEPS = 10000,
-    MAX_STEPS = 40960000,  // FIRST_STEPS * 16^3
+    MOST_STEPS = 2560000,  // FIRST_STEPS * 16^2, and 4 more per byte of text
     BUDGET = 64000000,     // steps, and 64 more per byte of text
     HEAP_KIB = 65536,
-    LONG_TEXT = 65536,  // bytes from which the clock is watched
-    WINDOW = 8192,      // start positions between two looks at it
-    MAX_SECONDS = 20,
+    WINDOW = 64,   // start positions
+    SECONDS = 10,  // and 1 more per million bytes of text
 };
 
 struct Pattern {
@@ -79,19 +79,31 @@ void pattern_free(Pattern *pattern) {
 
 // ---- searching
 
-static int64_t now(void) {
+static int64_t now(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-void pattern_search(PatternSearch *search, const Pattern *pattern, const char *text, size_t length) {
-    *search = (PatternSearch){.pattern = pattern, .text = text, .length = length, .budget = BUDGET + 64 * (uint64_t)length};
-    if (pattern->code) {
+void pattern_budget(PatternBudget *budget, size_t length) {
+    *budget = (PatternBudget){
+        .steps = BUDGET + 64 * (uint64_t)length, .length = length, .seconds = SECONDS + (int64_t)(length / 1000000)};
+    budget->wall = now(CLOCK_MONOTONIC_COARSE);
+    budget->cpu = now(CLOCK_THREAD_CPUTIME_ID);
+}
+
+static bool is_spent(const PatternBudget *budget) {
+    return now(CLOCK_MONOTONIC_COARSE) - budget->wall > (int64_t)2000000000 &&
+           now(CLOCK_THREAD_CPUTIME_ID) - budget->cpu > budget->seconds * 1000000000;
+}
+
+void pattern_search(PatternSearch *search, const Pattern *pattern, const char *text, size_t length, PatternBudget *budget) {
+    *search = (PatternSearch){.pattern = pattern, .text = text, .length = length, .budget = budget};
+    if (!length) search->at = 1;  // nothing is found in nothing, not even by an expression that matches it
+    if (pattern->code && length) {
         search->data = pcre2_match_data_create(1, NULL);
         search->context = pcre2_match_context_create(NULL);
         if (search->context) pcre2_set_heap_limit(search->context, HEAP_KIB);
-        if (length > LONG_TEXT) search->started = now();
     }
 }
 
@@ -103,14 +115,16 @@ void pattern_done(PatternSearch *search) {
 static bool takes_too_long(const PatternSearch *search, LvError *error) {
     const Pattern *p = search->pattern;
     int shown = p->length > 200 ? 200 : (int)p->length;
+    while (shown && !utf8_is_start(p->text[shown])) shown--;  // the closing zero is one
     lv_error_set(error, LV_ERROR_FORMAT, "the tokenizer's pattern %.*s%s takes too long on a text of %zu bytes", shown, p->text,
-                 p->length > 200 ? "…" : "", search->length);
+                 p->length > 200 ? "…" : "", search->budget->length);
     return lv_error_hint(error, "it tries too many ways to match; a shorter text may do");
 }
 
 // PCRE2's answer for start positions from search->at to `last`, given more steps as long as the budget holds.
 static bool match_within(PatternSearch *search, size_t last, int *answer, LvError *error) {
     uint32_t options = PCRE2_NO_UTF_CHECK;
+    uint32_t most = MOST_STEPS + 4 * (uint32_t)search->length;  // a length is at most MAX_TEXT, 2^28
     pcre2_set_offset_limit(search->context, last);
     for (uint32_t steps = FIRST_STEPS;;) {
         pcre2_set_match_limit(search->context, steps);
@@ -119,9 +133,9 @@ static bool match_within(PatternSearch *search, size_t last, int *answer, LvErro
         if (*answer == PCRE2_ERROR_JIT_STACKLIMIT) {
             options |= PCRE2_NO_JIT;  // the interpreter has the heap
         } else if (*answer == PCRE2_ERROR_MATCHLIMIT) {
-            steps *= 16;
-            if (steps > MAX_STEPS || search->budget < steps) return takes_too_long(search, error);
-            search->budget -= steps;
+            if (steps >= most || search->budget->steps < steps) return takes_too_long(search, error);
+            search->budget->steps -= steps;
+            steps = steps * 16 < most ? steps * 16 : most;
         } else if (*answer == PCRE2_ERROR_HEAPLIMIT || *answer == PCRE2_ERROR_DEPTHLIMIT) {
             return takes_too_long(search, error);
         } else if (*answer < 0 && *answer != PCRE2_ERROR_NOMATCH) {
@@ -135,12 +149,11 @@ static bool match_within(PatternSearch *search, size_t last, int *answer, LvErro
 static bool match_regex(PatternSearch *search, bool *found, size_t *begin, size_t *end, LvError *error) {
     if (!search->data || !search->context) return lv_error_set(error, LV_ERROR_MEMORY, "no memory for a regular expression");
     for (;;) {
-        size_t last = search->started && search->length - search->at > WINDOW ? search->at + WINDOW : search->length;
+        size_t last = search->length - search->at > WINDOW ? search->at + WINDOW : search->length;
         while (last < search->length && !utf8_is_start(search->text[last])) last++;
         int answer;
         if (!match_within(search, last, &answer, error)) return false;
-        if (search->started && now() - search->started > (int64_t)MAX_SECONDS * 1000000000)
-            return takes_too_long(search, error);
+        if (is_spent(search->budget)) return takes_too_long(search, error);
         if (answer >= 0) {
             const size_t *pair = pcre2_get_ovector_pointer(search->data);
             *found = true;

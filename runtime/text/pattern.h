@@ -16,6 +16,16 @@ bool pattern_regex(Pattern **pattern, const char *regex, size_t length, LvError 
 Pattern *pattern_literal(const char *text, size_t length);  // not empty
 void pattern_free(Pattern *pattern);
 
+// What all searches on behalf of one text may take together.
+typedef struct {
+    uint64_t steps;     // that costly starts may still take
+    size_t length;      // of the text
+    int64_t wall, cpu;  // when it began, ns
+    int64_t seconds;    // of this thread's time
+} PatternBudget;
+
+void pattern_budget(PatternBudget *budget, size_t length);
+
 // All matches in a text of whole UTF-8, from left to right.
 typedef struct {
     const Pattern *pattern;
@@ -23,11 +33,10 @@ typedef struct {
     size_t length, at, last_end;  // search from `at`; the last match ended at `last_end`
     bool any;                     // there was one
     void *data, *context;         // PCRE2's
-    uint64_t budget;              // steps that costly starts may still take
-    int64_t started;              // ns; 0: the clock is not watched
+    PatternBudget *budget;
 } PatternSearch;
 
-void pattern_search(PatternSearch *search, const Pattern *pattern, const char *text, size_t length);
+void pattern_search(PatternSearch *search, const Pattern *pattern, const char *text, size_t length, PatternBudget *budget);
 // *found: the next match is text[*begin … *end), which may be empty, but not right after the match before it.
 bool pattern_next(PatternSearch *search, bool *found, size_t *begin, size_t *end, LvError *error);
 void pattern_done(PatternSearch *search);

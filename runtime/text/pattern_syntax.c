@@ -16,8 +16,8 @@
 #define NOT_SPACE                                                                                   \
     "\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}" \
     "\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-// Oniguruma's \w: letters and what else is Alphabetic, marks, connectors, digits; outside brackets, by a table of its own, also the
-// other numbers of Latin-1.
+// Oniguruma's \w: letters and what else is Alphabetic, marks, connectors, digits; outside brackets, by a table of its own, also
+// the other numbers of Latin-1.
 #define WORD_IN_BRACKETS                                                                             \
     "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}" \
     "\\x{1f170}-\\x{1f189}"

@@ -135,7 +135,9 @@ static bool read_one_pre_tokenizer(LvTokenizer *t, const json_t *json, LvError *
     const char *type = json_kind(json);
     if (!strcmp(type, "ByteLevel")) return read_byte_level(t, json, error);
     if (!strcmp(type, "Split")) return read_split(t, json, error);
-    if (!strcmp(type, "Whitespace")) return push_split(t, "\\w+|[^\\w\\s]+", SPLIT_REMOVED, true, error);
+    if (!strcmp(type, "Whitespace")) {  // this one by Rust's \w, which has the joiners
+        return push_split(t, "[\\w\\u200C\\u200D]+|[^\\w\\s\\u200C\\u200D]+", SPLIT_REMOVED, true, error);
+    }
     if (!strcmp(type, "WhitespaceSplit")) return push_split(t, "\\s", SPLIT_REMOVED, false, error);
     if (!strcmp(type, "Digits")) {
         bool each = false;

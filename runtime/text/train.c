@@ -127,11 +127,13 @@ bool lv_bpe_add(LvBpeTrainer *trainer, const char *text, size_t length, LvError 
     LvBpeTrainer *t = trainer;
     if (length > MAX_TEXT)
         return lv_error_set(error, LV_ERROR_FORMAT, "a text of %zu bytes; the longest taken is %d", length, MAX_TEXT);
+    PatternBudget budget;
+    pattern_budget(&budget, length);
     t->texts++;
     t->text.length = 0;
     utf8_append_lossy(&t->text, text, length);
-    return normalize(t->normalizers, t->options.lowercase ? 2 : 1, &t->text, error) &&
-           cut_text(&t->cut, 1, &t->room, lv_text_get(&t->text), t->text.length, (WordTaker){count_word, t}, error);
+    return normalize(t->normalizers, t->options.lowercase ? 2 : 1, &t->text, &budget, error) &&
+           cut_text(&t->cut, 1, &t->room, lv_text_get(&t->text), t->text.length, &budget, (WordTaker){count_word, t}, error);
 }
 
 // ---- merging

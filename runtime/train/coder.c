@@ -19,38 +19,48 @@ struct LvCoder {
     const LvPort *picture, *tokens;
     int64_t batch, codes;
     int resolution;
-    float *pictures;     // [batch, 3, R, R], for a last run that is not full
-    void *results;       // [batch, codes] as the plan gives them
+    float *pictures;  // [batch, 3, R, R], for a last run that is not full
+    void *results;    // [batch, codes] as the plan gives them
 };
 
 static bool say_no_tokenizer(const LvCoder *c, const char *why, LvError *error) {
     lv_error_set(error, LV_ERROR_USAGE, "%s is no picture tokenizer: %s", c->options.name, why);
-    return lv_error_hint(error, "a checkpoint of a model with an entry encode(image: f32[B, 3, R, R]) -> {tokens: i32[B, N]} is needed");
+    return lv_error_hint(error,
+                         "a checkpoint of a model with an entry encode(image: f32[B, 3, R, R]) -> "
+                         "{tokens: i32[B, N]} is needed");
 }
 
 static bool bind(LvCoder *c, LvError *error) {
     for (int i = 0; i < c->plan->input_count; i++) {
         const LvPort *p = &c->plan->inputs[i];
         if (p->name[0] == '$') continue;
-        bool pictures = p->dtype == LV_F32 && p->shape.rank == 4 && p->shape.dim[1] == 3 && p->shape.dim[2] == p->shape.dim[3];
-        if (!pictures || c->picture) return say_no_tokenizer(c, "its entry 'encode' takes something else than pictures", error);
+        bool pictures = p->dtype == LV_F32 && p->shape.rank == 4 && p->shape.dim[1] == 3 &&
+                        p->shape.dim[2] == p->shape.dim[3];
+        if (!pictures || c->picture)
+            return say_no_tokenizer(c, "its entry 'encode' takes something else than pictures",
+                                    error);
         c->picture = p;
     }
     for (int i = 0; i < c->plan->result_count; i++) {
         const LvPort *p = &c->plan->results[i];
-        if (!strcmp(p->name, "tokens") && lv_dtype_is_int(p->dtype) && p->shape.rank == 2) c->tokens = p;
+        if (!strcmp(p->name, "tokens") && lv_dtype_is_int(p->dtype) && p->shape.rank == 2)
+            c->tokens = p;
     }
-    if (!c->picture || !c->tokens) return say_no_tokenizer(c, "its entry 'encode' gives no tokens", error);
+    if (!c->picture || !c->tokens)
+        return say_no_tokenizer(c, "its entry 'encode' gives no tokens", error);
     c->batch = c->picture->shape.dim[0];
     c->resolution = (int)c->picture->shape.dim[2];
     c->codes = c->tokens->shape.dim[1];
-    if (c->tokens->shape.dim[0] != c->batch) return say_no_tokenizer(c, "its tokens are not a row a picture", error);
-    c->pictures = lv_calloc((size_t)c->batch * 3 * (size_t)c->resolution * (size_t)c->resolution, sizeof *c->pictures);
+    if (c->tokens->shape.dim[0] != c->batch)
+        return say_no_tokenizer(c, "its tokens are not a row a picture", error);
+    c->pictures = lv_calloc((size_t)c->batch * 3 * (size_t)c->resolution * (size_t)c->resolution,
+                            sizeof *c->pictures);
     c->results = lv_calloc((size_t)(c->batch * c->codes), lv_dtype_size(c->tokens->dtype));
     return true;
 }
 
-bool lv_coder_create(LvDevice *device, const LvCoderOptions *options, LvCoder **out, LvError *error) {
+bool lv_coder_create(LvDevice *device, const LvCoderOptions *options, LvCoder **out,
+                     LvError *error) {
     LvCoder *c = lv_calloc(1, sizeof *c);
     c->device = device;
     c->options = *options;
@@ -60,8 +70,10 @@ bool lv_coder_create(LvDevice *device, const LvCoderOptions *options, LvCoder **
            ((lv_weights_check(c->store, options->weights, false, error) &&
              lv_store_load(c->store, options->weights, NULL, NULL, error)) ||
             lv_error_prefix(error, "%s", options->name));
-    if (good) *out = c;
-    else lv_coder_destroy(c);
+    if (good)
+        *out = c;
+    else
+        lv_coder_destroy(c);
     return good;
 }
 
@@ -77,6 +89,10 @@ void lv_coder_destroy(LvCoder *c) {
 
 int lv_coder_resolution(const LvCoder *c) {
     return c->resolution;
+}
+
+int64_t lv_coder_bytes(const LvCoder *c) {
+    return lv_plan_bytes(c->plan);
 }
 
 LvNetwork lv_coder_network(const LvCoder *c) {
@@ -120,16 +136,19 @@ static bool run(LvCoder *c, const float *pictures, int64_t count, int32_t *codes
         memcpy(c->pictures, pictures, (size_t)count * each * sizeof *pictures);
         pictures = c->pictures;
     }
-    if (!lv_program_set_input(c->program, c->picture->name, pictures, (size_t)c->batch * each * sizeof *pictures, error) ||
+    if (!lv_program_set_input(c->program, c->picture->name, pictures,
+                              (size_t)c->batch * each * sizeof *pictures, error) ||
         !lv_program_run(c->program, error) ||
-        !lv_program_get_result(c->program, "tokens", c->results, (size_t)(c->batch * c->codes) * lv_dtype_size(c->tokens->dtype),
+        !lv_program_get_result(c->program, "tokens", c->results,
+                               (size_t)(c->batch * c->codes) * lv_dtype_size(c->tokens->dtype),
                                error)) {
         return false;
     }
     return lv_elements_convert(codes, LV_I32, c->results, c->tokens->dtype, count * c->codes);
 }
 
-bool lv_coder_encode(LvCoder *c, const float *pictures, int64_t count, int32_t *codes, LvError *error) {
+bool lv_coder_encode(LvCoder *c, const float *pictures, int64_t count, int32_t *codes,
+                     LvError *error) {
     size_t each = (size_t)3 * (size_t)c->resolution * (size_t)c->resolution;
     if (!c->program && !lv_program_create(c->device, c->plan, c->store, &c->program, error))
         return lv_error_prefix(error, "the picture tokenizer's entry 'encode'");

@@ -70,6 +70,7 @@ static bool open_folder(Run *run, LvError *error) {
     static bool (*const ours[])(const char *) = {our_file, our_checkpoint, our_picture};
     LvText path = {0};
     bool good = true;
+    run->new_folder = access(run->options->out, F_OK) != 0;
     for (int i = 0; good && i < 3; i++) {
         path.length = 0;
         lv_text_printf(&path, "%s%s", run->options->out, parts[i]);
@@ -81,6 +82,18 @@ static bool open_folder(Run *run, LvError *error) {
     }
     lv_text_free(&path);
     return good;
+}
+
+// A run that could not begin leaves no empty folder behind.
+static void leave_folder(const Run *run) {
+    static const char *const parts[] = {"/checkpoints", "/images", ""};
+    LvText path = {0};
+    for (int i = 0; run->new_folder && i < 3; i++) {
+        path.length = 0;
+        lv_text_printf(&path, "%s%s", run->options->out, parts[i]);
+        rmdir(path.data);
+    }
+    lv_text_free(&path);
 }
 
 // ---- data
@@ -309,6 +322,7 @@ static void tell_memory(Run *run) {
         lv_text_printf(&line, " (%d convolutions are not measured yet: counted as direct)", workspace.unmeasured);
     }
     print_bytes(&line, "; beside it the program itself", run->program_bytes);
+    if (run->feed.codes) print_bytes(&line, ", the picture tokenizer", lv_coder_bytes(run->options->sources->coder));
     run_note(run, "%s", line.data);
     lv_text_free(&line);
 }
@@ -356,9 +370,15 @@ static int64_t resident_bytes(void) {
 
 bool run_open(Run *run, LvError *error) {
     run->program_bytes = resident_bytes();
-    if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !plan_steps(run, error)) return false;
+    if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !plan_steps(run, error)) {
+        leave_folder(run);
+        return false;
+    }
     tell_memory(run);
-    if (!open_variables(run, error) || !write_config(run, error)) return false;
+    if (!open_variables(run, error) || !write_config(run, error)) {
+        leave_folder(run);
+        return false;
+    }
     run->epoch = run->state.position.epoch;
     if (run->state.step >= run->steps && !run->state.pending) return true;
     if (!open_loader(run, error)) return false;

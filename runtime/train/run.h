@@ -37,6 +37,7 @@ typedef struct {
     double speed, psnr, val_loss;  // pictures or tokens a second; of the last validation
     int64_t bytes, workspace;      // all that training takes, the library's part of it
     int64_t program_bytes;         // resident before anything was made
+    bool new_folder;               // this run made it
     int lock;                // descriptor of the folder's lock, 0: none
 } Run;
 

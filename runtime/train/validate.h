@@ -1,11 +1,11 @@
 // Validation: the model's own entries over a data set, as many of these as the model has.
 //   validate(image) -> {image, tokens: int, …}   each scalar result, mean over pictures, as val_NAME, and all that follows
-// A result NAME_weight says what NAME weighs in its mean, where that is not the number of pictures: tokens that a loss counts, say.
-// An entry with an input `direction` sees each picture in both directions.
 // or, where there is none or it gives no pictures:
 //   eval(image)                        the scalar results
 //   encode(image) -> {tokens: int}, decode(tokens) -> {image}, or else reconstruct(image) -> {image}:
 //       val_psnr, mean over pictures of 10 log10(4 / mse), outputs clamped to [-1, 1]; with encode: val_codes_used
+// A result NAME_weight says what NAME weighs in its mean, where that is not the number of pictures: tokens that a loss counts,
+// say. An entry with an input `direction` sees each picture in both directions.
 #ifndef LV_TRAIN_VALIDATE_H
 #define LV_TRAIN_VALIDATE_H
 

@@ -26,7 +26,7 @@ holds only_draws_no_text grep -q '"text_loss": 0, ' draws/log.jsonl
 
 # The checkpoint alone suffices
 mkdir alone && cp $last alone/it.safetensors
-(cd alone && lvrun eval it.safetensors --val-dir ../val; echo $status >code); status=$(cat alone/code); succeeds eval
+(cd alone && lvrun eval it.safetensors --val-dir ../val --threads 1; echo $status >code); status=$(cat alone/code); succeeds eval
 scores() { grep -oE '"val_[a-z_]*loss": [0-9.]+' "$1" | tail -3; }
 is eval_as_logged "$(scores alone/out)" "$(scores run/log.jsonl)"
 lvrun info $last; succeeds info

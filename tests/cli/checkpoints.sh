@@ -49,6 +49,7 @@ train "${quick[@]}" --init $last --out init; succeeds init
 train "${quick[@]}" --hidden 16 --init $last --out init_other; succeeds init_other
 holds init_report grep -qE 'last.safetensors: ' out
 train "${quick[@]}" --init nowhere.safetensors --out init_none; said init_missing
+holds init_none_left test ! -e init_none
 
 # A full disk: one line, exit 1, nothing lost
 cp -r run full

@@ -22,6 +22,22 @@ train --steps 3 --batch-size 2 --accumulate 2 --lr 1e-3 --crop center --num-work
 losses() { sed -nE 's/.*"rec_loss": ([0-9.e+-]+).*/\1/p' "$1/log.jsonl"; }
 holds accumulated_alike awk 'NR == FNR { a[FNR] = $1; next } { d = a[FNR] - $1; if (d < 0) d = -d; if (d > 0.02 * a[FNR]) bad = 1; n++ } END { exit bad || n < 3 }' \
     <(losses one) <(losses two)
+# and draw other numbers: were the two the same, the mean of the squares would be the square of the mean
+cat >draws.lv <<'END'
+import optim
+model Draws(resolution: int = 8) {
+    param scale: [1] = 1.0
+    entry train(image: f32[B, 3, 8, 8]) {
+        draw = mean(random_uniform([1]))
+        loss = mean(image) * mean(scale) + draw
+        minimize(loss, optim.SGD())
+        return {loss, draw, square: draw * draw}
+    }
+}
+END
+lvrun train draws.lv --train-dir train --steps 3 --batch-size 2 --accumulate 2 --lr 1e-3 --out draws; succeeds draws
+holds parts_draw_apart awk -F'[:,]' '/"draw"/ { for (i = 1; i < NF; i += 2) { if ($i ~ /draw/) m = $(i + 1); if ($i ~ /square/) s = $(i + 1) }
+    if (s - m * m < 1e-6) bad = 1; n++ } END { exit bad || n < 3 }' draws/log.jsonl
 train --steps 3 --batch-size 4 --lr 1e-3 --clip 1e-3 --num-workers 1 --threads 1 --out clip; succeeds clipped
 train --steps 3 --batch-size 4 --lr 1e-3 --precision bf16 --num-workers 1 --threads 1 --out bf16; succeeds bf16
 

@@ -1,4 +1,5 @@
-// Files of codes: what is written comes back; torn, altered and foreign files are refused; an unfinished one is gone on from.
+// Files of codes: what is written comes back; torn, altered and foreign files are refused; an
+// unfinished one is gone on from.
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +37,8 @@ static int tear_down(void **state) {
 }
 
 static LvCodeShape shape_of(int64_t vocabulary) {
-    return (LvCodeShape){.key = {11, 22}, .records = RECORDS, .codes = CODES, .vocabulary = vocabulary};
+    return (LvCodeShape){
+        .key = {11, 22}, .records = RECORDS, .codes = CODES, .vocabulary = vocabulary};
 }
 
 static int32_t code_at(const LvCodeShape *shape, int record, int i) {
@@ -47,8 +49,10 @@ static int32_t code_at(const LvCodeShape *shape, int record, int i) {
 static void add(LvCodeWriter *writer, const LvCodeShape *shape, int record) {
     int32_t codes[CODES];
     LvError error = {0};
-    for (int i = 0; i < CODES; i++) codes[i] = code_at(shape, record, i);
-    if (!lv_code_writer_add(writer, record == 3 ? NULL : codes, &error)) fail_msg("%s", error.message);
+    for (int i = 0; i < CODES; i++)
+        codes[i] = code_at(shape, record, i);
+    if (!lv_code_writer_add(writer, record == 3 ? NULL : codes, &error))
+        fail_msg("%s", error.message);
 }
 
 static void write_file(const LvCodeShape *shape, int from) {
@@ -56,7 +60,8 @@ static void write_file(const LvCodeShape *shape, int from) {
     LvError error = {0};
     if (!lv_code_writer_open(path, shape, NULL, &writer, &error)) fail_msg("%s", error.message);
     assert_int_equal(lv_code_writer_done(writer), from);
-    for (int i = from; i < RECORDS; i++) add(writer, shape, i);
+    for (int i = from; i < RECORDS; i++)
+        add(writer, shape, i);
     assert_true(lv_code_writer_finish(writer, &error));
     lv_code_writer_close(writer);
 }
@@ -68,7 +73,8 @@ static void check_file(const LvCodeShape *shape) {
     if (!lv_code_file_open(path, shape, &file, &error)) fail_msg("%s", error.message);
     for (int r = 0; r < RECORDS; r++) {
         assert_int_equal(lv_code_file_get(file, r, codes), r != 3);
-        for (int i = 0; i < CODES; i++) assert_int_equal(codes[i], r == 3 ? 0 : code_at(shape, r, i));
+        for (int i = 0; i < CODES; i++)
+            assert_int_equal(codes[i], r == 3 ? 0 : code_at(shape, r, i));
     }
     lv_code_file_close(file);
 }
@@ -137,13 +143,16 @@ static void test_foreign(void **state) {
     expect_refused(&other, LV_ERROR_FORMAT, "from other pictures");
     other = shape, other.vocabulary = 511;
     expect_refused(&other, LV_ERROR_FORMAT, "from other pictures");
-    static const char text[] = "no codes at all, but longer than a header has to be, and so read as one by those who do not look";
+    static const char text[] =
+        "no codes at all, but longer than a header has to be, and so read as one by those who do "
+        "not look";
     assert_true(lv_file_write(path, text, sizeof text, NULL));
     expect_refused(&shape, LV_ERROR_FORMAT, "it is no file of codes");
     unlink(path);
 }
 
-// A killed maker leaves some records, the last of them torn; the next one goes on with the whole ones. Of another shape: none.
+// A killed maker leaves some records, the last of them torn; the next one goes on with the whole
+// ones. Of another shape: none.
 static void test_going_on(void **state) {
     (void)state;
     LvCodeShape shape = shape_of(512), other = shape;
@@ -152,7 +161,8 @@ static void test_going_on(void **state) {
     size_t record = CODES * 2 + 8;
     for (int cut = 0; cut < 2; cut++) {
         assert_true(lv_code_writer_open(path, &shape, NULL, &writer, &error));
-        for (int i = 0; i < 5; i++) add(writer, &shape, i);
+        for (int i = 0; i < 5; i++)
+            add(writer, &shape, i);
         lv_code_writer_close(writer);
         assert_int_not_equal(access(path, F_OK), 0);
         if (cut) assert_int_equal(truncate(part, (off_t)(64 + 5 * record - 3)), 0);
@@ -193,7 +203,8 @@ static void test_two_makers(void **state) {
     bool was_made = false;
     assert_int_equal(pthread_create(&other, NULL, make_second, &was_made), 0);
     usleep(50000);
-    for (int i = 0; i < RECORDS; i++) add(writer, &shape, i);
+    for (int i = 0; i < RECORDS; i++)
+        add(writer, &shape, i);
     assert_true(lv_code_writer_finish(writer, &error));
     lv_code_writer_close(writer);
     pthread_join(other, NULL);
@@ -203,8 +214,9 @@ static void test_two_makers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage), cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_going_on), cmocka_unit_test(test_two_makers),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_foreign),    cmocka_unit_test(test_going_on),
+        cmocka_unit_test(test_two_makers),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

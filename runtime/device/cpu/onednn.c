@@ -33,11 +33,12 @@ void cpu_library_close(LvCpu *cpu) {
     lv_map_free(&library->choices);
     lv_map_free(&library->calls);
     free(library->scratch);
+    free(library->wide);
     free(library);
 }
 
 size_t cpu_library_scratch(const LvCpu *cpu) {
-    return cpu->library->scratch_bytes + cpu->library->own_bytes;
+    return cpu->library->scratch_bytes + cpu->library->wide_bytes + cpu->library->own_bytes;
 }
 
 void cpu_library_version(int version[3]) {
@@ -67,7 +68,10 @@ void call_clear(LvCall *call) {
     lv_vec_free(&call->memories);
     dnn_pool_free(&call->pool);
     linear_loss_destroy(call->linear_loss);
+    LvCall kept = *call;
     *call = (LvCall){.step = call->step, .key = call->key, .users = call->users, .sizes_only = call->sizes_only};
+    call->wide_bytes = kept.wide_bytes;
+    memcpy(call->wide, kept.wide, sizeof call->wide);
 }
 
 void call_destroy(LvCall *call) {
@@ -221,6 +225,10 @@ static void build(LvLibrary *library, LvCall *call, bool winograd) {
         if (step->kind == LV_STEP_CONV) built = (winograd && conv_build(library, call, true)) || conv_build(library, call, false);
         else built = matmul_build(library, call);
     }
+    if ((!built || call->reference) && has_work(step) && widen_step(call)) {
+        build(library, call, winograd);
+        return;
+    }
     if (built) return;
     call_clear(call);
     call->form = CALL_PLAIN;
@@ -234,7 +242,7 @@ static bool prepare(LvCpu *cpu, const LvStep *step, const char *key, LvCall **ou
                      (step->conv.algorithm == LV_CONV_AUTO && tune_wants_winograd(cpu, step, key)));
     LvCall *call = call_create(step);
     build(library, call, winograd);
-    if (call->form == CALL_STAGES && !call_finish(library, call, error)) {
+    if ((call->form == CALL_STAGES && !call_finish(library, call, error)) || !widen_room(library, call, error)) {
         call_destroy(call);
         return false;
     }
@@ -281,7 +289,7 @@ static size_t step_workspace(LvCpu *cpu, const LvStep *step, const char *key, in
     LvCall *call = call_create(step);
     call->sizes_only = true;
     build(cpu->library, call, winograd);
-    size_t bytes = call_scratch(call);
+    size_t bytes = call_scratch(call) + call->wide_bytes;
     call_destroy(call);
     return bytes;
 }
@@ -333,7 +341,7 @@ bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvErro
     return dnnl_stream_wait(library->stream) == dnnl_success || lv_error_set(error, LV_ERROR_DEVICE, "oneDNN failed");
 }
 
-bool cpu_call_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
+bool call_run_form(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
     switch (call->form) {
         case CALL_NOTHING: return true;
         case CALL_LINEAR_LOSS: return linear_loss_run(cpu, call->linear_loss, call->step, buffers, error);
@@ -343,6 +351,10 @@ bool cpu_call_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error
             else cpu_plain_matmul(call->step, buffers);
     }
     return true;
+}
+
+bool cpu_call_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
+    return call->wide_bytes ? widen_run(cpu, call, buffers, error) : call_run_form(cpu, call, buffers, error);
 }
 
 const char *cpu_call_describe(const LvCall *call) {

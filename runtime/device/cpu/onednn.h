@@ -14,12 +14,20 @@ struct LvLibrary {
     dnnl_stream_t stream;
     char *scratch;         // shared by all calls: they run one after another
     size_t scratch_bytes;
+    char *wide;            // widened operands, shared as scratch is
+    size_t wide_bytes;
     size_t own_bytes;      // of calls that keep memory of their own
     LvMap choices;         // measured algorithms of this process, by key: (void *)(1 + LvConvAlgorithm)
     LvMap calls;           // LvCall * in use, by key: equal steps share one
 };
 
-enum { CALL_MAX_ARGS = 8 };
+enum { CALL_MAX_ARGS = 8, CALL_MAX_OPERANDS = 5 };
+
+// An operand that is bf16 in the plan and f32 in the call.
+typedef struct {
+    int64_t elements;  // 0: it is not
+    size_t offset;     // in LvLibrary.wide
+} WideOperand;
 
 typedef struct {
     dnnl_memory_t memory;
@@ -46,6 +54,8 @@ struct LvCall {
     size_t temporaries;   // bytes of scratch taken by values between stages
     size_t pad;           // bytes of the largest scratchpad of a stage, behind the temporaries
     char implementation[96];
+    WideOperand wide[CALL_MAX_OPERANDS];
+    size_t wide_bytes;    // 0: nothing is widened
     bool reference;       // the library's slow form, or something that begins with it
 };
 
@@ -71,6 +81,13 @@ bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvErro
 bool conv_build(LvLibrary *library, LvCall *call, bool winograd);
 bool matmul_build(LvLibrary *library, LvCall *call);
 bool conv_has_winograd(LvLibrary *library, const LvStep *step);  // whether there is anything to measure
+
+// widen.c: the step that the call owns, with f32 for bf16; false where there is no bf16. Memory for it, and running it.
+bool widen_step(LvCall *call);
+bool widen_room(LvLibrary *library, const LvCall *call, LvError *error);
+bool widen_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error);
+// What the call does over operands as its own step has them.
+bool call_run_form(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error);
 
 // linear_loss.c: the parts of such a call; `create` leaves something to destroy also where it fails.
 bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLinearLoss **loss, LvError *error);

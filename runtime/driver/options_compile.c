@@ -1,0 +1,22 @@
+// The options of compiling: see options_compile.h.
+#include "options_compile.h"
+
+#include <string.h>
+
+bool options_compile(const Options *options, LvCompileOptions *out, LvError *error) {
+    const char *precision = options_get(options, "precision", "f32"), *conv = options_get(options, "conv", NULL);
+    out->device = "cpu";
+    if (!strcmp(precision, "f32") || !strcmp(precision, "32")) out->precision = LV_PRECISION_F32;
+    else if (!strcmp(precision, "bf16") || !strcmp(precision, "16")) out->precision = LV_PRECISION_BF16;
+    else return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32 or bf16, not '%s'", precision);
+    if (conv) {
+        if (!strcmp(conv, "direct")) out->conv = LV_CONV_DIRECT;
+        else if (!strcmp(conv, "winograd")) out->conv = LV_CONV_WINOGRAD;
+        else if (!strcmp(conv, "auto")) out->conv = LV_CONV_AUTO;
+        else return lv_error_set(error, LV_ERROR_USAGE, "--conv is direct, winograd or auto, not '%s'", conv);
+    }
+    if (!options_bytes(options, "memory-limit", &out->memory_limit, error)) return false;
+    out->no_fuse = options_flag(options, "no-fuse", false);
+    out->no_optimize = options_flag(options, "no-optimize", false);
+    return true;
+}

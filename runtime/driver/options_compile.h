@@ -1,0 +1,11 @@
+// The options of compiling, as lvc and every command of lvrun have them.
+#ifndef LV_DRIVER_OPTIONS_COMPILE_H
+#define LV_DRIVER_OPTIONS_COMPILE_H
+
+#include "../../compiler/driver/compiler.h"
+#include "options.h"
+
+// `out` is filled from --precision, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.
+bool options_compile(const Options *options, LvCompileOptions *out, LvError *error);
+
+#endif
