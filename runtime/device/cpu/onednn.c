@@ -87,7 +87,7 @@ void call_destroy(LvCall *call) {
 
 void cpu_call_discard(LvCpu *cpu, LvCall *call) {
     if (!call || --call->users > 0) return;
-    lv_map_set(&cpu->library->calls, call->key, NULL);
+    if (call->key) lv_map_set(&cpu->library->calls, call->key, NULL);
     call_destroy(call);
 }
 
