@@ -1,8 +1,8 @@
-// Which values are prepared: computed once from variables that the plan itself does not write (weights in bf16, folded constants),
-// and again only when somebody else has changed the variables. Not in plans that train: there every weight is new in each run.
+// Which values are prepared: computed once from variables that the plan itself does not write (weights in bf16, products of
+// weights), and again only when somebody else has changed the variables. Not in plans that train: there every weight is new.
 //
-// A prepared value stays in memory, so it may not be much larger than what it is made of; and what a result or a variable must hold
-// is put there anew by each run.
+// A prepared value stays in memory, so it may not be much larger than what it is made of; and what a result or a variable must
+// hold is put there anew by each run.
 #include <string.h>
 
 #include "schedule/internal.h"

@@ -161,8 +161,8 @@ bool store_share_caches(LvStore *store, const LvPlan *plan, LvError *error) {
         const LvVariable *want = &plan->variables[i];
         if (want->kind != LV_VARIABLE_CACHE || want->place.offset < 0) continue;
         const LvVariable *have = find_cache(store, want->name);
-        if (!have || have->dtype != want->dtype || !lv_shape_equal(have->shape, want->shape) || have->place.offset != want->place.offset)
-            return refuse_cache(plan, want, have, error);
+        bool same = have && have->dtype == want->dtype && lv_shape_equal(have->shape, want->shape);
+        if (!same || have->place.offset != want->place.offset) return refuse_cache(plan, want, have, error);
     }
     if (plan->arena_bytes[LV_ARENA_CACHE] > store->cache_bytes)
         return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' has other caches than the programs before it", plan->entry);

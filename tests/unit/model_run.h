@@ -9,6 +9,7 @@
 #include "exec/weights.h"
 
 enum { MODEL_PROGRAMS = 8 };
+#define MODEL_SETTING(name_, value_) {.name = name_, .value = value_, .origin = "--set"}
 
 typedef struct {
     LvSources sources;

@@ -38,8 +38,8 @@ static void test_shared(void **state) {
 
     // another batch is refused while these live, and starts anew when they are gone
     assert_null(model_run_program(&run, "next", 1, LV_PRECISION_F32));
-    assert_string_equal(run.error.message, "entry 'next': the cache 'memory.rows' is f32[1, 3, 2] here, f32[2, 3, 2] in a program "
-                                           "that shares it");
+    assert_string_equal(run.error.message, "entry 'next': the cache 'memory.rows' is f32[1, 3, 2] here, f32[2, 3, 2] in a "
+                                           "program that shares it");
     lv_error_clear(&run.error);
     model_run_end_programs(&run);
     LvProgram *single = model_run_program(&run, "next", 1, LV_PRECISION_F32);

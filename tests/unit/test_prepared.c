@@ -16,7 +16,8 @@ static float a[OUT][2], b[OUT][2];
 static const float x[2] = {1, 2};
 
 static void set_variable(ModelRun *run, const char *name, const void *data, size_t bytes) {
-    if (!lv_store_write(run->store, lv_store_find(run->store, name), data, bytes, &run->error)) fail_msg("%s", run->error.message);
+    bool good = lv_store_write(run->store, lv_store_find(run->store, name), data, bytes, &run->error);
+    if (!good) fail_msg("%s", run->error.message);
 }
 
 static void get_variable(ModelRun *run, const char *name, void *data, size_t bytes) {
@@ -50,7 +51,8 @@ static void check_precision(LvPrecision precision, double tolerance) {
     for (int n = 0; n < OUT; n++)
         for (int k = 0; k < 2; k++) a[n][k] = 0.1f * (float)(n % 7) - (float)k, b[n][k] = 1 + 0.01f * (float)n;
     model_run_open(&run, "tests/lang/prepared.lv", settings, 1);
-    LvProgram *train = model_run_program(&run, "train", 1, precision), *program = model_run_program(&run, "run", 1, precision);
+    LvProgram *train = model_run_program(&run, "train", 1, precision);
+    LvProgram *program = model_run_program(&run, "run", 1, precision);
     const LvPlan *plan = run.plans[1];
     assert_int_equal(run.plans[0]->prepare_count, 0);
     assert_true(plan->prepare_count > 0 && plan->arena_bytes[LV_ARENA_PREPARED] > 0);

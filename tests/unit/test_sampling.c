@@ -1,5 +1,5 @@
-// Sampling token by token, with the golden weights of models/biart.lv: what is chosen with caches is what the whole sequence's logits
-// say, in both directions; a row's tokens do not depend on its batch; beams; scores; and the caches are written in place.
+// Sampling token by token, with the golden weights of models/biart.lv: what is chosen with caches is what the whole sequence's
+// logits say, in both directions; a row's tokens do not depend on its batch; beams; scores; the caches are written in place.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,11 +10,16 @@
 
 #include "model_run.h"
 
-enum { TEXT = 8, IMAGE = 16, LENGTH = TEXT + IMAGE, TEXT_VOCAB = 40, IMAGE_VOCAB = 24, VOCAB = TEXT_VOCAB + IMAGE_VOCAB, BATCH = 3, BEST = 8, END = 3 };
+enum {
+    TEXT = 8, IMAGE = 16, LENGTH = TEXT + IMAGE, TEXT_VOCAB = 40, IMAGE_VOCAB = 24, VOCAB = TEXT_VOCAB + IMAGE_VOCAB,
+    BATCH = 3, BEST = 8, END = 3,
+};
 
-static const LvSetting settings[] = {{"n_layer", "2", "--set", false},      {"n_head", "2", "--set", false},      {"n_embd", "32", "--set", false},
-                                     {"text_vocab", "40", "--set", false},  {"image_vocab", "24", "--set", false}, {"text_len", "8", "--set", false},
-                                     {"image_len", "16", "--set", false},   {"end_id", "3", "--set", false}};
+static const LvSetting settings[] = {
+    MODEL_SETTING("n_layer", "2"),     MODEL_SETTING("n_head", "2"),       MODEL_SETTING("n_embd", "32"),
+    MODEL_SETTING("text_vocab", "40"), MODEL_SETTING("image_vocab", "24"), MODEL_SETTING("text_len", "8"),
+    MODEL_SETTING("image_len", "16"),  MODEL_SETTING("end_id", "3"),
+};
 
 static void start(ModelRun *run) {
     model_run_open(run, "models/biart.lv", settings, (int)(sizeof settings / sizeof *settings));
@@ -46,12 +51,14 @@ static void set_rules(LvProgram *program, const Rules *rules, int first, int bat
 }
 
 // Rows `first` … of the reference given, `count` tokens each: token[i][row], logprob[i][row].
-static void sample(ModelRun *run, const char *input, const int32_t *reference, int reference_length, const Rules *rules, int first, int batch,
-                   int count, int32_t token[][BATCH], float logprob[][BATCH]) {
-    const char *begin = strcmp(input, "text") == 0 ? "draw_begin" : "describe_begin", *next = strcmp(input, "text") == 0 ? "draw_next" : "describe_next";
-    LvProgram *programs[2] = {model_run_program(run, begin, batch, LV_PRECISION_F32), model_run_program(run, next, batch, LV_PRECISION_F32)};
+static void sample(ModelRun *run, const char *input, const int32_t *reference, int reference_length, const Rules *rules,
+                   int first, int batch, int count, int32_t token[][BATCH], float logprob[][BATCH]) {
+    bool draws = strcmp(input, "text") == 0;
+    LvProgram *programs[2] = {model_run_program(run, draws ? "draw_begin" : "describe_begin", batch, LV_PRECISION_F32),
+                              model_run_program(run, draws ? "draw_next" : "describe_next", batch, LV_PRECISION_F32)};
     if (!programs[0] || !programs[1]) fail_msg("%s", run->error.message);
-    model_run_set(programs[0], input, reference + first * reference_length, (size_t)(batch * reference_length) * sizeof *reference);
+    size_t bytes = (size_t)(batch * reference_length) * sizeof *reference;
+    model_run_set(programs[0], input, reference + first * reference_length, bytes);
     for (int32_t i = 0; i < count; i++) {
         LvProgram *program = programs[i > 0];
         int32_t step = i + 1;
@@ -104,7 +111,8 @@ static void check_greedy(bool draws) {
     int32_t text[BATCH * TEXT], image[BATCH * IMAGE], token[IMAGE][BATCH];
     float logprob[IMAGE][BATCH];
     ModelRun run;
-    int reference = draws ? TEXT : IMAGE, count = LENGTH - reference, first = draws ? TEXT_VOCAB : 0, width = draws ? IMAGE_VOCAB : TEXT_VOCAB;
+    int reference = draws ? TEXT : IMAGE, count = LENGTH - reference;
+    int first = draws ? TEXT_VOCAB : 0, width = draws ? IMAGE_VOCAB : TEXT_VOCAB;
     make_references(text, image);
     start(&run);
     sample(&run, draws ? "text" : "image", draws ? text : image, reference, &greedy, 0, BATCH, count, token, logprob);
@@ -167,7 +175,8 @@ static void beams_follow_their_parents(void **state) {
     ModelRun run;
     make_references(text, image);
     start(&run);
-    LvProgram *begin = model_run_program(&run, "beam_begin", BATCH, LV_PRECISION_F32), *next = model_run_program(&run, "beam_next", BATCH, LV_PRECISION_F32);
+    LvProgram *begin = model_run_program(&run, "beam_begin", BATCH, LV_PRECISION_F32);
+    LvProgram *next = model_run_program(&run, "beam_next", BATCH, LV_PRECISION_F32);
     model_run_set(begin, "image", image, sizeof image);
     for (int step = 0; step < 3; step++) {
         LvProgram *program = step ? next : begin;
@@ -261,8 +270,9 @@ static void caches_are_written_in_place(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(draws_what_the_logits_say), cmocka_unit_test(describes_what_the_logits_say), cmocka_unit_test(rows_are_independent),
-        cmocka_unit_test(beams_follow_their_parents), cmocka_unit_test(scores_are_sums),              cmocka_unit_test(caches_are_written_in_place),
+        cmocka_unit_test(draws_what_the_logits_say),    cmocka_unit_test(describes_what_the_logits_say),
+        cmocka_unit_test(rows_are_independent),         cmocka_unit_test(beams_follow_their_parents),
+        cmocka_unit_test(scores_are_sums),              cmocka_unit_test(caches_are_written_in_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,13 +38,17 @@ static const char scores_text[] =
     "      a2 += x * *(const $name_u *)(k2 + i * $name_LANES), a3 += x * *(const $name_u *)(k3 + i * $name_LANES);\n"
     "    }\n"
     "    float s0 = $name_sum(a0), s1 = $name_sum(a1), s2 = $name_sum(a2), s3 = $name_sum(a3);\n"
-    "    for (long i = whole * $name_LANES; i < $d; i++) s0 += q[i] * k0[i], s1 += q[i] * k1[i], s2 += q[i] * k2[i], s3 += q[i] * k3[i];\n"
+    "    for (long i = whole * $name_LANES; i < $d; i++) {\n"
+    "      s0 += q[i] * k0[i], s1 += q[i] * k1[i];\n"
+    "      s2 += q[i] * k2[i], s3 += q[i] * k3[i];\n"
+    "    }\n"
     "    s[j] = s0 * $scale, s[j + 1] = s1 * $scale, s[j + 2] = s2 * $scale, s[j + 3] = s3 * $scale;\n"
     "  }\n"
     "  for (; j < count; j++) {\n"
     "    const float *kj = k + j * $dL;\n"
     "    $name_v a = {0};\n"
-    "    for (long i = 0; i < whole; i++) a += *(const $name_u *)(q + i * $name_LANES) * *(const $name_u *)(kj + i * $name_LANES);\n"
+    "    for (long i = 0; i < whole; i++)\n"
+    "      a += *(const $name_u *)(q + i * $name_LANES) * *(const $name_u *)(kj + i * $name_LANES);\n"
     "    float one = $name_sum(a);\n"
     "    for (long i = whole * $name_LANES; i < $d; i++) one += q[i] * kj[i];\n"
     "    s[j] = one * $scale;\n"
@@ -120,15 +124,18 @@ static const char merge_text[] =
     "  const float *q = (const float *)buffers[0], *k = (const float *)buffers[1], *v = (const float *)buffers[2];\n"
     "  const long length = $length;\n"
     "  float *y = (float *)buffers[$y], *lse = (float *)buffers[$y + 1], partial[$room];\n"
-    "  const long keys = $name_reach(length, $t - 1), each = ((keys + $parts - 1) / $parts + $name_BLOCK - 1) / $name_BLOCK * $name_BLOCK;\n"
+    "  const long keys = $name_reach(length, $t - 1), part = (keys + $parts - 1) / $parts;\n"
+    "  const long each = (part + $name_BLOCK - 1) / $name_BLOCK * $name_BLOCK;\n"
     "  (void)scalars;\n"
     "#pragma omp parallel for schedule(static) if ($heads > 0 && $heads * keys * ($d + $e) >= 16384)\n"
     "  for (long task = 0; task < $heads * $parts; task++) {\n"
     "    const long head = task / $parts, first = task % $parts * each, last = first + each < keys ? first + each : keys;\n"
-    "    $name_task(q + head * $t * $dL, k + head * $s * $dL, v + head * $s * $eL, length, first, last, partial + task * $t * ($eL + 2));\n"
+    "    $name_task(q + head * $t * $dL, k + head * $s * $dL, v + head * $s * $eL, length, first, last,\n"
+    "               partial + task * $t * ($eL + 2));\n"
     "  }\n"
     "  for (long row = 0; row < $heads * $t; row++)\n"
-    "    $name_merge(partial + (row / $t * $parts * $t + row % $t) * ($eL + 2), $parts, $t * ($eL + 2), y + row * $eL, lse + row);\n"
+    "    $name_merge(partial + (row / $t * $parts * $t + row % $t) * ($eL + 2), $parts, $t * ($eL + 2), y + row * $eL,\n"
+    "                lse + row);\n"
     "}\n";
 
 enum { FEW = 8, MAX_ROOM = 1 << 18 };  // queries; floats of the partial results, which stand on the stack
@@ -167,8 +174,9 @@ bool print_attention_few(const Node *node, const char *name, LvText *out) {
     snprintf(fixed, sizeof fixed, "%lld", (long long)(causal ? t : s));
     static const char *const texts[] = {types_text, scores_text, values_text, task_text, merge_text};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        TEMPLATE_FILL(out, texts[i], {"name", name, 0}, {"heads", NULL, heads}, {"t", NULL, t}, {"s", NULL, s}, {"d", NULL, q.dim[3]},
-                      {"dL", NULL, q.dim[3]}, {"e", NULL, v.dim[3]}, {"eL", NULL, v.dim[3]}, {"scale", scale, 0}, {"causal", NULL, causal},
+        TEMPLATE_FILL(out, texts[i], {"name", name, 0}, {"heads", NULL, heads}, {"t", NULL, t}, {"s", NULL, s},
+                      {"d", NULL, q.dim[3]}, {"dL", NULL, q.dim[3]}, {"e", NULL, v.dim[3]}, {"eL", NULL, v.dim[3]},
+                      {"scale", scale, 0}, {"causal", NULL, causal},
                       {"parts", NULL, parts}, {"room", NULL, room ? room : 1}, {"y", NULL, 3 + has_length},
                       {"length", has_length ? "*(const int32_t *)buffers[3]" : fixed, 0});
     return true;
