@@ -273,7 +273,8 @@ LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCo
     plan->result_count = (int)graph->results.count;
     plan->results = emit_ports(&e, graph->results.data, graph->results.count, memory->result_places);
     emit_constants(&e);
-    plan->prelude = keep(&e, schedule->prelude);
+    static const char uncontracted[] = "#pragma GCC optimize(\"fp-contract=off\")\n";
+    plan->prelude = lv_arena_printf(plan->arena, "%s%s", options->uncontracted ? uncontracted : "", schedule->prelude);
     emit_steps(&e);
     plan->step_count = (int)e.steps.count;
     plan->steps = LV_NEW_ARRAY(plan->arena, LvStep, e.steps.count + 1);

@@ -132,7 +132,7 @@ static bool load_weights(Call *call, const LvCompileOptions *compile, LvError *e
 }
 
 static bool prepare(Call *call, const char *path, const char *entry_name, LvError *error) {
-    LvCompileOptions compile = {.entry = entry_name, .conv = LV_CONV_DIRECT};
+    LvCompileOptions compile = {.entry = entry_name, .conv = LV_CONV_DIRECT, .uncontracted = true};
     const char *input = options_get(&call->options, "input", NULL), *save = options_get(&call->options, "save-plan", NULL);
     if (!options_compile(&call->options, &compile, error) ||
         !model_open_device(&call->options, &compile, &call->device, error) ||

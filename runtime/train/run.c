@@ -65,6 +65,14 @@ static bool lock_folder(Run *run, const char *path, LvError *error) {
     return true;
 }
 
+// What a killed run was writing: NAME.tmp.PID, NAME.png.tmp.
+static bool our_temporary(const char *name) {
+    const char *at = strstr(name, ".tmp");
+    if (!at) return false;
+    bool whole = !at[4] && at - name >= 4 && !memcmp(at - 4, ".png", 4);
+    return whole || (at[4] == '.' && at[5] && strspn(at + 5, "0123456789") == strlen(at + 5));
+}
+
 static bool open_folder(Run *run, LvError *error) {
     static const char *const parts[] = {"", "/checkpoints", "/images"};
     static bool (*const ours[])(const char *) = {our_file, our_checkpoint, our_picture};
@@ -78,6 +86,7 @@ static bool open_folder(Run *run, LvError *error) {
         if (good && i == 0) {
             good = lock_folder(run, path.data, error);
         }
+        if (good) clear_folder(path.data, our_temporary);
         if (good && run->options->fresh) clear_folder(path.data, ours[i]);
     }
     lv_text_free(&path);
