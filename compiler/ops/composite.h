@@ -15,4 +15,7 @@ Value *composite_sum(Graph *g, Value *x, int axis);
 Value *composite_unreduce(Graph *g, Value *x, int axis, LvShape shape);    // x without dimension `axis`, repeated along it
 Value *composite_along(Graph *g, Value *x, int axis, LvShape shape);       // x [N] as dimension `axis` of `shape`
 
+// Whether a row of a cross-entropy counts: its target is a class, and not the one ignored.
+bool cross_entropy_counts(const Node *node, int64_t target, int64_t classes);
+
 #endif

@@ -52,17 +52,12 @@ static double softmax_row(const double *x, const double *weight, int64_t classes
     return log(sum) - own;
 }
 
-static bool row_counts(const Node *node, int64_t target, int64_t classes) {
-    const Attr *ignore = node_attr(node, ATTR_ignore);
-    return target >= 0 && target < classes && !(ignore && ignore->i == target);
-}
-
 void evaluate_linear_cross_entropy(const Evaluation *evaluation, const Node *node, const Tensor *const *inputs, Tensor *results) {
     int64_t n = inputs[0]->shape.dim[0], width = inputs[0]->shape.dim[1], classes = inputs[1]->shape.dim[0];
     double *p = LV_NEW_ARRAY(evaluation->arena, double, classes);
     for (int64_t row = 0; row < n; row++) {
         int64_t target = inputs[2]->i[row];
-        if (row_counts(node, target, classes))
+        if (cross_entropy_counts(node, target, classes))
             results[0].f[row] = softmax_row(inputs[0]->f + row * width, inputs[1]->f, classes, width, target, p);
     }
 }
@@ -74,7 +69,7 @@ void evaluate_linear_cross_entropy_grad(const Evaluation *evaluation, const Node
     double *p = LV_NEW_ARRAY(evaluation->arena, double, classes);
     for (int64_t row = 0; row < n; row++) {
         int64_t target = inputs[2]->i[row];
-        if (!row_counts(node, target, classes)) continue;
+        if (!cross_entropy_counts(node, target, classes)) continue;
         const double *x = inputs[0]->f + row * width;
         results[2].f[row] = softmax_row(x, inputs[1]->f, classes, width, target, p);
         p[target] -= 1;

@@ -17,7 +17,7 @@ const char *shape_cross_entropy(Graph *graph, Node *node) {
     return NULL;
 }
 
-static bool row_counts(const Node *node, int64_t target, int64_t classes) {
+bool cross_entropy_counts(const Node *node, int64_t target, int64_t classes) {
     const Attr *ignore = node_attr(node, ATTR_ignore);
     return target >= 0 && target < classes && !(ignore && ignore->i == target);
 }
@@ -29,7 +29,7 @@ void evaluate_cross_entropy(const Evaluation *evaluation, const Node *node, cons
         const double *x = inputs[0]->f + row * classes;
         double top = -INFINITY, sum = 0;
         int64_t target = inputs[1]->i[row];
-        if (!row_counts(node, target, classes)) continue;
+        if (!cross_entropy_counts(node, target, classes)) continue;
         for (int64_t i = 0; i < classes; i++) top = fmax(top, x[i]);
         for (int64_t i = 0; i < classes; i++) sum += exp(x[i] - top);
         results[0].f[row] = top + log(sum) - x[target];

@@ -31,6 +31,8 @@ typedef struct {
     int64_t offset;  // bytes from the arena's start, a multiple of 64; -1: nowhere
 } LvPlace;
 
+static inline bool lv_place_equal(LvPlace a, LvPlace b) { return a.arena == b.arena && a.offset == b.offset; }
+
 typedef enum {
     LV_VARIABLE_PARAM,      // trained
     LV_VARIABLE_FROZEN,     // a parameter without gradient (a loss network)

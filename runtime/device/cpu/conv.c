@@ -33,10 +33,6 @@ static void note_implementation(LvCall *call, const_dnnl_primitive_desc_t primit
              form->separate ? ", epilogue apart" : "");
 }
 
-static bool same_place(const LvOperand *a, const LvOperand *b) {
-    return a->place.arena == b->place.arena && a->place.offset == b->place.offset;
-}
-
 // y = activation(conv(x, w) + bias) + residual
 static bool build_forward(LvLibrary *library, LvCall *call, const Form *form) {
     const LvStep *step = call->step;
@@ -55,7 +51,7 @@ static bool build_forward(LvLibrary *library, LvCall *call, const Form *form) {
     DnnDesc x_desc = form->x_free ? free_desc(call, x, compute) : x_given;
 
     bool active = conv->activation != LV_ACTIVATION_NONE;
-    bool in_place = conv->has_residual && same_place(&step->operands[residual_at], y) && !form->y_free;
+    bool in_place = conv->has_residual && lv_place_equal(step->operands[residual_at].place, y->place) && !form->y_free;
     bool sum = conv->has_residual && (in_place || form->residual_by_copy);
     DnnPost posts[DNN_MAX_POSTS];
     int count = 0;

@@ -91,10 +91,6 @@ void cpu_call_discard(LvCpu *cpu, LvCall *call) {
     call_destroy(call);
 }
 
-static bool same_place(LvPlace a, LvPlace b) {
-    return a.arena == b.arena && a.offset == b.offset;
-}
-
 void call_print_key(const LvStep *step, LvText *out) {
     if (step->kind == LV_STEP_CONV) {
         const LvConvStep *c = &step->conv;
@@ -110,7 +106,7 @@ void call_print_key(const LvStep *step, LvText *out) {
     for (int i = 0; i < step->operand_count; i++) {
         const LvOperand *o = &step->operands[i];
         int first = 0;
-        while (!same_place(step->operands[first].place, o->place)) first++;
+        while (!lv_place_equal(step->operands[first].place, o->place)) first++;
         lv_text_printf(out, " %s", lv_dtype_name(o->dtype));
         lv_shape_print(out, o->shape);
         lv_layout_print(out, o->layout, o->shape.rank);

@@ -7,12 +7,8 @@
 #include "base/arena.h"
 #include "device/cpu/onednn.h"
 
-static bool same_place(LvPlace a, LvPlace b) {
-    return a.arena == b.arena && a.offset == b.offset;
-}
-
 static bool is_residual_in_place(const LvOperand *operands, int i) {
-    return i >= 3 && same_place(operands[0].place, operands[i].place) && lv_shape_equal(operands[0].shape, operands[i].shape);
+    return i >= 3 && lv_place_equal(operands[0].place, operands[i].place) && lv_shape_equal(operands[0].shape, operands[i].shape);
 }
 
 bool widen_step(LvCall *call) {
