@@ -84,6 +84,33 @@ static Value *reduce_of_transpose(Graph *g, Node *node, const Reduced *r) {
     return moves ? build_transpose(g, y, order) : y;
 }
 
+// reduce(reshape(x)) where dimensions that the reshape joins or cuts are all reduced or all kept: a reduction of x itself, so that
+// it may ride on the pass that writes x. What no kernel writes stays: there the reshape may be what others read beside it.
+static Value *reduce_of_reshape(Graph *g, Node *node, const Reduced *r) {
+    Value *x = node->inputs[0]->node->inputs[0];
+    if (!node_is_elementwise(x->node) && node->results[0].shape.rank > 0) return NULL;
+    LvShape to = node->inputs[0]->shape, from = x->shape;
+    int64_t axes[LV_MAX_RANK];
+    int count = 0;
+    for (int i = 0, k = 0; i < from.rank || k < to.rank;) {
+        int first = i, first_to = k;
+        int64_t inside = i < from.rank ? from.dim[i++] : 1, outside = k < to.rank ? to.dim[k++] : 1;
+        while (inside < outside) inside *= from.dim[i++];
+        while (outside < inside) {
+            outside *= to.dim[k++];
+            while (inside < outside) inside *= from.dim[i++];
+        }
+        bool reduced = false, kept = false;
+        for (int j = first_to; j < k; j++) {
+            if (to.dim[j] != 1) reduced |= r->reduced[j], kept |= !r->reduced[j];
+        }
+        if (reduced && kept) return NULL;
+        for (int j = first; reduced && j < i; j++) axes[count++] = j;
+    }
+    if (count == 0) return NULL;
+    return build_reshape(g, build_reduce(g, node->op, x, count, axes), node->results[0].shape);
+}
+
 // sum(x * a) where a is the same along all that is summed: sum(x) * a.
 static Value *sum_of_product(Graph *g, Node *node, const Reduced *r) {
     const Node *product = node->inputs[0]->node;
@@ -114,11 +141,8 @@ Value *algebra_reduction(Graph *graph, Node *node, const Algebra *algebra) {
     if (node->op != OP_reduce_sum && node->op != OP_reduce_max && node->op != OP_reduce_min) return NULL;
     Value *x = node->inputs[0];
     Reduced r = reduced_of(node);
-    bool ones = true, all = true;
-    for (int i = 0; i < r.rank; i++) {
-        if (r.reduced[i]) ones &= x->shape.dim[i] == 1;
-        else all = false;
-    }
+    bool ones = true;
+    for (int i = 0; i < r.rank; i++) ones &= !r.reduced[i] || x->shape.dim[i] == 1;
     if (ones) return build_reshape(graph, x, node->results[0].shape);
     if (lv_shape_elements(x->shape) == 0) return NULL;
     Op made = x->node->op;
@@ -131,12 +155,7 @@ Value *algebra_reduction(Graph *graph, Node *node, const Algebra *algebra) {
     if (made == OP_expand) return reduce_of_expand(graph, node, &r);
     if (made == node->op && algebra_single_use(algebra, x)) return reduce_of_reduce(graph, node, &r);
     if (made == OP_transpose) return reduce_of_transpose(graph, node, &r);
-    if (made == OP_reshape && all) {
-        int64_t axes[LV_MAX_RANK];
-        Value *inner = x->node->inputs[0];
-        for (int i = 0; i < inner->shape.rank; i++) axes[i] = i;
-        return build_reduce(graph, node->op, inner, inner->shape.rank, axes);
-    }
+    if (made == OP_reshape) return reduce_of_reshape(graph, node, &r);
     if (node->op == OP_reduce_sum && made == OP_mul && algebra_single_use(algebra, x)) return sum_of_product(graph, node, &r);
     if (node->op == OP_reduce_sum && made == OP_neg && algebra_single_use(algebra, x)) {
         int count;
