@@ -161,6 +161,17 @@ bool lv_file_write(const char *path, const void *data, size_t length, LvError *e
     return good;
 }
 
+bool lv_text_bytes(const char *text, int64_t *bytes) {
+    char *end;
+    double number = strtod(text, &end);
+    double unit = *end == 'k' || *end == 'K' ? 1e3 : *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : 1;
+    if (unit > 1) end++;
+    if (*end == 'B') end++;
+    if (end == text || *end || !(number >= 0) || number * unit > 9e18) return false;
+    *bytes = (int64_t)(number * unit);
+    return true;
+}
+
 // Levenshtein distance in one row; words longer than 63 bytes are not compared.
 static size_t edit_distance(const char *a, const char *b) {
     size_t row[64], n = strlen(a), m = strlen(b);

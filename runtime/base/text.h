@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/error.h"
 
@@ -27,6 +28,9 @@ bool lv_file_is_special(const char *path);  // there, and neither a file nor a f
 // Written under a temporary name beside `path`, synced, renamed: the old file or the new one, never a torn one. What is special
 // is written to in its place.
 bool lv_file_write(const char *path, const void *data, size_t length, LvError *error);
+
+// "1024", "512M", "8G", "8GB" in bytes (k, M, G: 1000, 1000², 1000³); false: no such text, `bytes` stays.
+bool lv_text_bytes(const char *text, int64_t *bytes);
 
 // Nearest of `names` by edit distance (at most a third of the word wrong), NULL if none is near.
 const char *lv_nearest_name(const char *word, const char *const *names, size_t count);

@@ -11,6 +11,7 @@
 #include "base/folder.h"
 #include "command.h"
 #include "exec/program.h"
+#include "io/cache.h"
 #include "options.h"
 
 static const OptionSpec specs[] = {{"threads", OPTION_VALUE, "N", "threads of the CPU (default: all)"},
@@ -87,7 +88,11 @@ static void report_cache(void) {
     if (!lv_folder_cache(&path)) printf("cache       none: neither LV_CACHE_DIR nor HOME is set\n");
     else if (access(path.data, W_OK) != 0) printf("cache       %s cannot be written: kernels are compiled at every start\n", path.data);
     else if (statvfs(path.data, &space) == 0) {
-        printf("cache       %s, %.1f GB free\n", path.data, (double)space.f_bavail * (double)space.f_frsize / 1e9);
+        const char *limit = getenv("LV_CACHE_SIZE");
+        int64_t bytes;
+        printf("cache       %s, %.1f MB of at most %.0f MB, %.1f GB free\n", path.data, (double)lv_cache_size(path.data) / 1e6,
+               (double)lv_cache_limit() / 1e6, (double)space.f_bavail * (double)space.f_frsize / 1e9);
+        if (limit && !lv_text_bytes(limit, &bytes)) printf("            LV_CACHE_SIZE is no number of bytes (512M, 2G): '%s'\n", limit);
     }
     lv_text_free(&path);
 }

@@ -41,7 +41,8 @@ static void print_usage(FILE *file) {
     fprintf(
         file,
         "\nMODEL is a .lv file, an artifact (.lvm) or a checkpoint (.safetensors). Exit codes: 0 done, 1 the work failed,\n"
-        "2 bad usage. Kernels are compiled by the system's cc and kept in $LV_CACHE_DIR (default ~/.cache/lverse).\n");
+        "2 bad usage. Kernels are compiled by the system's cc and kept in $LV_CACHE_DIR (default ~/.cache/lverse),\n"
+        "at most $LV_CACHE_SIZE bytes of them (default 2G).\n");
 }
 
 int main(int argc, char **argv) {

@@ -186,15 +186,7 @@ bool options_number(const Options *options, const char *name, double *value, LvE
 bool options_bytes(const Options *options, const char *name, int64_t *value, LvError *error) {
     const char *text = options_get(options, name, NULL);
     if (!text) return true;
-    char *end;
-    double number = strtod(text, &end);
-    double unit = *end == 'k' || *end == 'K' ? 1e3 : *end == 'M' ? 1e6 : *end == 'G' ? 1e9 : 1;
-    if (unit > 1) end++;
-    if (*end == 'B') end++;
-    if (end == text || *end || !(number >= 0) || number * unit > 9e18)
-        return lv_error_set(error, LV_ERROR_USAGE, "--%s takes bytes (8G), not '%s'", name, text);
-    *value = (int64_t)(number * unit);
-    return true;
+    return lv_text_bytes(text, value) || lv_error_set(error, LV_ERROR_USAGE, "--%s takes bytes (8G), not '%s'", name, text);
 }
 
 void options_print_help(const OptionSpec *specs, LvText *out) {

@@ -1,5 +1,6 @@
 // A plan run end to end on the CPU, and the cache of compiled kernels when the world is unkind.
 #include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,11 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "exec/weights.h"
+#include "io/cache.h"
 #include "small_plan.h"
 
 typedef struct {
@@ -194,6 +197,61 @@ static void test_failing_compiler(void **state) {
     assert_string_equal(path, script);
 }
 
+// A file of the cache as old as so many hours.
+static void make_old(const char *name, int64_t bytes, int hours) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+    assert_int_equal(truncate(path, bytes), 0);
+    struct timespec times[2] = {{.tv_sec = time(NULL) - 3600 * hours}, {.tv_sec = time(NULL) - 3600 * hours}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static bool is_there(const char *name) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return access(path, F_OK) == 0;
+}
+
+static void remove_file(const char *name) {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    assert_int_equal(unlink(path), 0);
+}
+
+// What was used longest ago makes room; what is not the cache's own stays; a use counts.
+static void test_bounded(void **state) {
+    (void)state;
+    static const char *const names[] = {"00112233445566778899aabbccddeeff.so", "10112233445566778899aabbccddeeff.plan",
+                                        "20112233445566778899aabbccddeeff.so.tmp.1", "notes.txt"};
+    char used[512];
+    setenv("LV_CACHE_SIZE", "1M", 1);
+    for (int i = 0; i < 4; i++) make_old(names[i], 600000, 9 - i);
+    assert_int_equal(lv_cache_size(folder), 1800000);
+    assert_int_equal(run_once(), 1);  // adds some 20 kB
+    assert_false(is_there(names[0]) || is_there(names[1]));
+    assert_true(is_there(names[2]) && is_there(names[3]));
+    assert_int_equal(run_once(), 0);
+    remove_file(names[2]), remove_file(names[3]);
+    find_object(used);
+    make_old(names[0], 990000, 5);
+    struct timespec old[2] = {{.tv_sec = time(NULL) - 7200 * 5}, {.tv_sec = time(NULL) - 7200 * 5}};
+    assert_int_equal(utimensat(AT_FDCWD, used, old, 0), 0);
+    assert_int_equal(run_once(), 0);  // found, and thereby new again
+    lv_cache_trim(folder);
+    assert_false(is_there(names[0]));
+    assert_int_equal(run_once(), 0);
+    setenv("LV_CACHE_SIZE", "1", 1);
+    lv_cache_trim(folder);
+    assert_int_equal(lv_cache_size(folder), 0);
+    assert_int_equal(run_once(), 1);
+    setenv("LV_CACHE_SIZE", "many", 1);
+    assert_int_equal(lv_cache_limit(), 2000000000);
+    unsetenv("LV_CACHE_SIZE");
+}
+
 static void test_no_cache(void **state) {
     (void)state;
     char path[512];
@@ -251,7 +309,8 @@ static void test_other_store(void **state) {
 
 int main(void) {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, make_folder, remove_folder)
-    const struct CMUnitTest tests[] = {CASE(test_cached),   CASE(test_torn), CASE(test_added), CASE(test_no_compiler), CASE(test_failing_compiler),
-                                       CASE(test_no_cache), CASE(test_store_files), CASE(test_other_store)};
+    const struct CMUnitTest tests[] = {CASE(test_cached),      CASE(test_torn),       CASE(test_added),
+                                       CASE(test_no_compiler), CASE(test_failing_compiler), CASE(test_no_cache),
+                                       CASE(test_bounded),     CASE(test_store_files), CASE(test_other_store)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

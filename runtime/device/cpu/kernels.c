@@ -393,6 +393,7 @@ static bool build(Load *load, LvLoadInfo *info, LvError *error) {
     bool good = compile_units(load, error) && load_units(load, error);
     if (work) rmdir(work);
     free(work);
+    if (load->cache) lv_cache_trim(load->folder);
     return good;
 }
 
