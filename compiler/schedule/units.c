@@ -53,7 +53,7 @@ static int64_t kernel_bytes(const Kernel *kernel) {
     return bytes;
 }
 
-static int64_t call_flops(const Node *node) {
+static int64_t product_flops(const Node *node) {
     // Every product of a contraction is counted through its largest operands: 2 * results * (elements of the summed dimensions).
     const LvShape a = node->inputs[0]->shape, y = node->results[0].shape;
     if (node->op == OP_matmul)
@@ -61,6 +61,14 @@ static int64_t call_flops(const Node *node) {
     if (node->op == OP_linear_cross_entropy || node->op == OP_linear_cross_entropy_grad) {  // if every row counts
         int products = node->op == OP_linear_cross_entropy ? 1 : 3;
         return 2 * products * lv_shape_elements(a) * node->inputs[1]->shape.dim[0];
+    }
+    if (node->op == OP_nearest_code) return 2 * lv_shape_elements(a) * node->inputs[1]->shape.dim[0];
+    if (node->op == OP_attention || node->op == OP_attention_grad) {  // over all S keys where a length says how many there are
+        const LvShape v = node->inputs[2]->shape;
+        int64_t queries = a.dim[2], keys = v.dim[2], pairs = queries * keys;
+        if (node_bool(node, ATTR_causal, false) && keys >= queries) pairs -= queries * (queries - 1) / 2;
+        int64_t each = node->op == OP_attention ? a.dim[3] + v.dim[3] : 3 * a.dim[3] + 2 * v.dim[3];
+        return 2 * a.dim[0] * a.dim[1] * pairs * each;
     }
     if (node->op == OP_conv2d) {
         const LvShape w = node->inputs[1]->shape;
@@ -236,7 +244,7 @@ static void set_operand(Unit *unit, Value *value, bool written) {
 void unit_add_call(Building *b, Node *node) {
     Unit unit = {.kind = UNIT_CALL, .node = node};
     set_nodes(b, &unit, &node, 1);
-    unit.flops = call_flops(node);
+    unit.flops = product_flops(node);
     unit.operands = lv_arena_array(b->plan->arena, (size_t)(node->input_count + node->result_count), sizeof *unit.operands);
     for (int i = 0; i < node->result_count; i++) set_operand(&unit, &node->results[i], true);
     for (int i = 0; i < node->input_count; i++) set_operand(&unit, node->inputs[i], false);
@@ -255,7 +263,8 @@ void unit_add_template(Building *b, Node *node) {
     name_text(b, &unit, lv_text_get(&text));
     lv_text_free(&text);
     set_nodes(b, &unit, &node, 1);
-    if (op_info(node->op)->kind == OP_KIND_CONTRACTION) unit.flops = call_flops(node);
+    int64_t products = product_flops(node);
+    if (products) unit.flops = products;
     unit.operands = lv_arena_array(b->plan->arena, (size_t)(node->input_count + node->result_count), sizeof *unit.operands);
     for (int i = 0; i < node->input_count; i++) set_operand(&unit, node->inputs[i], false);
     for (int i = 0; i < node->result_count; i++) set_operand(&unit, &node->results[i], true);

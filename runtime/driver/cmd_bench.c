@@ -14,6 +14,8 @@
 #include "base/random.h"
 #include "command.h"
 #include "model.h"
+#include "peak.h"
+#include "profile.h"
 
 static const OptionSpec specs[] = {
     {"batch", OPTION_VALUE, "N", "batch size (default 1)"},
@@ -21,7 +23,8 @@ static const OptionSpec specs[] = {
     {"warmup", OPTION_VALUE, "N", "steps before (default 2)"},
     {"first", OPTION_VALUE, "ENTRY", "run this entry once before: what fills the caches that ENTRY reads"},
     {"user-cache", OPTION_FLAG, NULL, "use the user's cache of kernels; cold_compile_s is then null"},
-    {"profile", OPTION_FLAG, NULL, "a table of steps by time on stderr"},
+    {"profile", OPTION_FLAG, NULL, "a table of steps by time on stderr, and their part of what the machine does at best"},
+    {"trace", OPTION_VALUE, "FILE", "one run as a Chrome trace (for ui.perfetto.dev)"},
     MODEL_OPTIONS,
     {"help", OPTION_FLAG, NULL, "this text"},
     {0},
@@ -123,40 +126,20 @@ static int64_t peak_resident(void) {
     return kilobytes * 1024;
 }
 
-typedef struct {
-    double seconds;
-    int step;
-} StepTime;
-
-static int compare_steps(const void *a, const void *b) {
-    double x = ((const StepTime *)a)->seconds, y = ((const StepTime *)b)->seconds;
-    return (x < y) - (x > y);
-}
-
-static bool print_profile(Bench *bench, LvError *error) {
-    const LvPlan *plan = bench->plan;
-    StepTime *times = lv_calloc((size_t)plan->step_count + 1, sizeof *times);
+// One run more, step by step, on stderr and into --trace.
+static bool show_profile(Bench *bench, LvError *error) {
+    const char *trace = options_get(&bench->options, "trace", NULL);
+    bool table = options_flag(&bench->options, "profile", false);
+    if (!table && !trace) return true;
+    bool narrow = bench->plan->precision && !strcmp(bench->plan->precision, "bf16");
+    Profile profile = {.plan = bench->plan, .program = bench->program, .runs = 1};
+    profile.peak = table ? peak_of(bench->device, narrow ? LV_BF16 : LV_F32) : 0;
+    profile.copy = table ? peak_copy(bench->device) : 0;
     lv_program_profile(bench->program, true);
     if (!run_step(bench, (int32_t)(bench->warmup + bench->steps + 1), error)) return false;
-    double total = 0;
-    for (int s = 0; s < plan->step_count; s++) {
-        times[s] = (StepTime){lv_program_step_seconds(bench->program, s), s};
-        total += times[s].seconds;
-    }
     lv_program_profile(bench->program, false);
-    qsort(times, (size_t)plan->step_count, sizeof *times, compare_steps);
-    fprintf(stderr, "      ms      %%  GFLOP/s     GB/s  step  what\n");
-    for (int i = 0; i < plan->step_count; i++) {
-        const LvStep *step = &plan->steps[times[i].step];
-        double s = times[i].seconds;
-        const char *implementation = lv_program_step_implementation(bench->program, times[i].step);
-        fprintf(stderr, "%8.3f %6.2f %8.1f %8.2f %5d  %s%s%s%s  %s\n", s * 1e3, total > 0 ? 100 * s / total : 0,
-                s > 0 ? (double)step->flops / s * 1e-9 : 0, s > 0 ? (double)step->bytes / s * 1e-9 : 0, times[i].step,
-                step->label ? step->label : "", *implementation ? " [" : "", implementation, *implementation ? "]" : "",
-                step->sources ? step->sources : "");
-    }
-    free(times);
-    return true;
+    if (table) profile_print(&profile, stderr);
+    return !trace || profile_write_trace(&profile, trace, error);
 }
 
 static void print_report(const Bench *bench, const double *times, const char *entry) {
@@ -237,7 +220,7 @@ static bool measure(Bench *bench, const char *path, const char *entry, LvError *
     if (good) {
         qsort(times, (size_t)bench->steps, sizeof *times, compare_doubles);
         print_report(bench, times, entry);
-        if (options_flag(&bench->options, "profile", false)) good = print_profile(bench, error);
+        good = show_profile(bench, error);
     }
     free(times);
     return good;

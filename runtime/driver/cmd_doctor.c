@@ -13,6 +13,7 @@
 #include "exec/program.h"
 #include "io/cache.h"
 #include "options.h"
+#include "peak.h"
 
 static const OptionSpec specs[] = {{"threads", OPTION_VALUE, "N", "threads of the CPU (default: all)"},
                                    {"help", OPTION_FLAG, NULL, "this text"},
@@ -131,6 +132,8 @@ int cmd_doctor(int argc, char **argv) {
         report_cache();
         good = try_plan(device, &info, &error);
         if (good) printf("kernels     compiled and run in %.2f s%s\n", info.compile_seconds, info.kernels_cached ? " (cached)" : "");
+        if (good) printf("at best     %.0f GFLOP/s in f32, %.0f in bf16; %.1f GB/s read and written\n", peak_of(device, LV_F32) * 1e-9,
+                         peak_of(device, LV_BF16) * 1e-9, peak_copy(device) * 1e-9);
         static const char *const cuda[] = {"libcuda.so.1", NULL}, *const mpi[] = {"libmpi.so.40", "libmpi.so.12", "libmpi.so", NULL};
         report_library("CUDA", cuda, "no NVIDIA driver; the CPU does all the work");
         report_library("MPI", mpi, "several processes need it: apt install openmpi-bin");

@@ -133,11 +133,11 @@ static bool train(Options *options, OpenModel *open, LvDevice **opened, Pairing 
     t.stop = &stop_asked;
     t.sources = pairing->coder || pairing->companions.tokenizer || pairing->sources.window ? &pairing->sources : NULL;
     t.carried = &pairing->carried;
-    t.peak = t.sources ? peak_of(device) : 0;  // convolutions may take fewer operations than they are counted as
+    t.peak = t.sources ? peak_of(device, LV_F32) : 0;  // convolutions may take fewer operations than they are counted as
     listen_to_signals();
     source.compile.accumulate = t.accumulate;
     source.compile.clip = t.clip > 0;
-    LvTrainView shown = view_open(&view);
+    LvTrainView shown = view_open(&view, device);
     bool good = lv_train(device, &plans, &t, &shown, &summary, error);
     view_close(&view);
     if (good) print_summary(&t, &summary);

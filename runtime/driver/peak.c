@@ -1,4 +1,4 @@
-// Measuring the peak: see peak.h.
+// Measuring the peaks: see peak.h.
 #include "peak.h"
 
 #include <stdio.h>
@@ -10,8 +10,9 @@
 
 #include "base/folder.h"
 
-// Small, so that one of many tries is done in a moment when nobody else has the processor.
-enum { SIDE = 256, MOST = 4000 };
+// A product large enough to run as large ones do, small enough that one of many tries is done in a moment when nobody else has
+// the processor.
+enum { SIDE = 768, MOST = 4000, COPIED = 1 << 24 };
 
 static double now(void) {
     struct timespec t;
@@ -19,36 +20,36 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// y = x w, [SIDE, SIDE] each.
-static LvPlan *product(void) {
+// A plan of one step over `count` tensors of as many bytes each, the first one written.
+static LvPlan *one_step(LvStepKind kind, int count, LvShape shape, const LvDType *dtypes) {
     LvPlan *plan = lv_plan_create();
     plan->model = plan->entry = "peak";
     plan->device = "cpu";
     plan->precision = "f32";
-    plan->prelude = "";
+    plan->prelude = "typedef union { double f; long i; } LvScalar;\n";
     plan->batch = 1;
-    int64_t side[2] = {SIDE, SIDE}, bytes = (int64_t)SIDE * SIDE * 4;
-    plan->arena_bytes[LV_ARENA_IO] = 3 * bytes;
     plan->step_count = 1;
     plan->steps = LV_NEW_ARRAY(plan->arena, LvStep, 1);
-    plan->steps[0] = (LvStep){.kind = LV_STEP_MATMUL, .label = "peak", .sources = "", .operand_count = 3, .matmul = {.alpha = 1}};
-    plan->steps[0].operands = LV_NEW_ARRAY(plan->arena, LvOperand, 3);
-    for (int i = 0; i < 3; i++) {
-        LvPlace place = {LV_ARENA_IO, i * bytes};
-        plan->steps[0].operands[i] = (LvOperand){place, LV_F32, lv_shape(2, side), lv_layout_row_major()};
+    plan->steps[0] = (LvStep){.kind = kind, .label = "peak", .sources = "", .operand_count = count};
+    plan->steps[0].operands = LV_NEW_ARRAY(plan->arena, LvOperand, (size_t)count);
+    int64_t bytes = lv_shape_elements(shape) * 4;
+    for (int i = 0; i < count; i++) {
+        plan->steps[0].operands[i] = (LvOperand){{LV_ARENA_IO, i * bytes}, dtypes[i], shape, lv_layout_row_major()};
     }
+    plan->arena_bytes[LV_ARENA_IO] = count * bytes;
     return plan;
 }
 
-static double measure(LvDevice *device) {
-    LvPlan *plan = product();
+// Seconds of the plan's fastest run; 0 where it does not run.
+static double fastest(LvDevice *device, LvPlan *plan) {
     LvStore *store = NULL;
     LvProgram *program = NULL;
     LvError error = {0};
-    double best = 1e9, start = now();
+    double best = 1e9, start = 0;
     bool good = lv_store_create(device, plan, &store, &error) && lv_program_create(device, plan, store, &program, &error);
     for (int i = 0; good && i < MOST && (i < 3 || now() - start < 0.1); i++) {
         double begin = now();
+        if (i == 0) start = begin;
         good = lv_program_run(program, &error);
         double seconds = now() - begin;
         if (i > 0 && seconds < best) best = seconds;
@@ -57,16 +58,16 @@ static double measure(LvDevice *device) {
     lv_program_destroy(program);
     lv_store_destroy(store);
     lv_plan_destroy(plan);
-    return good ? 2.0 * SIDE * SIDE * SIDE / best : 0;
+    return good ? best : 0;
 }
 
-double peak_of(LvDevice *device) {
-    double peak = measure(device);
+// The best of what is measured now and what is kept under this name, which is kept from now on.
+static double best_known(LvDevice *device, const char *kind, double peak) {
     LvText path = {0};
     LvError error = {0};
     if (!lv_folder_cache(&path)) return peak;
     const char *name = lv_device_name(device);
-    lv_text_printf(&path, "/peak-%016llx", (unsigned long long)XXH3_64bits(name, strlen(name)));
+    lv_text_printf(&path, "/peak-%s-%016llx", kind, (unsigned long long)XXH3_64bits(name, strlen(name)));
     char *text = NULL, number[32];
     size_t length;
     double known = lv_file_read(path.data, 64, &text, &length, &error) ? strtod(text, NULL) : 0;
@@ -81,4 +82,25 @@ double peak_of(LvDevice *device) {
     }
     lv_text_free(&path);
     return peak;
+}
+
+double peak_of(LvDevice *device, LvDType dtype) {
+    LvDType dtypes[3] = {LV_F32, dtype, dtype};
+    LvPlan *plan = one_step(LV_STEP_MATMUL, 3, lv_shape(2, (int64_t[]){SIDE, SIDE}), dtypes);
+    plan->steps[0].matmul.alpha = 1;
+    double seconds = fastest(device, plan);
+    return best_known(device, lv_dtype_name(dtype), seconds > 0 ? 2.0 * SIDE * SIDE * SIDE / seconds : 0);
+}
+
+double peak_copy(LvDevice *device) {
+    LvPlan *plan = one_step(LV_STEP_KERNEL, 2, lv_shape(1, (int64_t[]){COPIED}), (LvDType[]){LV_F32, LV_F32});
+    plan->kernel_count = 1;
+    plan->kernels = LV_NEW_ARRAY(plan->arena, LvKernelText, 1);
+    plan->kernels[0] = (LvKernelText){"lv_copy",
+                                      "void lv_copy(char *const *buffers, const LvScalar *scalars) {\n"
+                                      "    float *restrict y = (float *)buffers[0]; const float *restrict x = (const float *)buffers[1];\n"
+                                      "#pragma omp parallel for\n"
+                                      "    for (int i = 0; i < 16777216; i++) y[i] = x[i] + 1;\n}\n"};
+    double seconds = fastest(device, plan);
+    return best_known(device, "copy", seconds > 0 ? 8.0 * COPIED / seconds : 0);
 }

@@ -177,6 +177,7 @@ static bool read_length(Options *options, LvTrainOptions *t, LvError *error) {
         return false;
     }
     t->keep = (int)keep;
+    if (!integer(options, "profile", 0, 1 << 20, 0, &t->profile, error)) return false;
     return integer(options, "seed", INT64_MIN, INT64_MAX, 42, &t->seed, error);
 }
 

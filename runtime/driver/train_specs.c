@@ -37,6 +37,7 @@ const OptionSpec train_option_specs[] = {
     {"cache-variants", OPTION_VALUE, "N", "the same with N random crops of each picture, which take turns"},
     {"cache-dir", OPTION_VALUE, "DIR", "where such files are (default $LV_CACHE_DIR/codes, else ~/.cache/lverse/codes)"},
     {"samples", OPTION_VALUE, "K", "pairs of --val-dir that are drawn and described at each validation (default 4; 0: none)"},
+    {"profile", OPTION_VALUE, "N", "after step N + 1 a table of where the time of N steps went, on stderr"},
     {"tensorboard", OPTION_FLAG, NULL, "write TensorBoard events (the default; --no-tensorboard)"},
     {"resume", OPTION_FLAG, NULL, "taken and needless: a run in --out always goes on"},
     {"log-dir", OPTION_VALUE, "DIR", "the original's name of --out"},

@@ -3,10 +3,13 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/text.h"
+#include "peak.h"
+#include "profile.h"
 
 static double now(void) {
     struct timespec t;
@@ -64,9 +67,20 @@ static void encoded(void *user, int64_t done, int64_t all) {
     fflush(stdout);
 }
 
-LvTrainView view_open(View *view) {
-    *view = (View){.terminal = isatty(1)};
-    return (LvTrainView){view, note, progress, encoded};
+static void profiled(void *user, const LvPlan *plan, const LvProgram *program, int runs) {
+    View *view = user;
+    bool narrow = plan->precision && !strcmp(plan->precision, "bf16");
+    Profile profile = {.plan = plan, .program = program, .runs = runs, .copy = peak_copy(view->device)};
+    profile.peak = peak_of(view->device, narrow ? LV_BF16 : LV_F32);
+    if (view->open) printf("\n");
+    view->open = false;
+    fflush(stdout);
+    profile_print(&profile, stderr);
+}
+
+LvTrainView view_open(View *view, LvDevice *device) {
+    *view = (View){.terminal = isatty(1), .device = device};
+    return (LvTrainView){view, note, progress, encoded, profiled};
 }
 
 void view_close(View *view) {

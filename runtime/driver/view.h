@@ -7,9 +7,10 @@
 typedef struct {
     bool terminal, open;  // `open`: a progress line stands there
     double shown;         // when
+    LvDevice *device;     // whose peaks a profile is measured by
 } View;
 
-LvTrainView view_open(View *view);
+LvTrainView view_open(View *view, LvDevice *device);
 void view_close(View *view);
 
 #endif

@@ -295,11 +295,22 @@ static bool finish_step(Run *run, LvError *error) {
     return !(best || last || resumed || due(run->options->save_every, run)) || save(run, best, error);
 }
 
+// The updates after the first one that this process makes are timed step by step, as many as are asked for.
+static void profile_step(Run *run, int64_t done) {
+    int64_t wanted = run->options->profile;
+    if (done == 1 && wanted > 0) lv_program_profile(run->program, true);
+    if (done != wanted + 1 || wanted == 0) return;
+    lv_program_profile(run->program, false);
+    run->view->profiled(run->view->user, run->plan, run->program, (int)(wanted * run->options->accumulate));
+}
+
 static bool loop(Run *run, LvError *error) {
     if (run->state.pending && !finish_step(run, error)) return false;
+    int64_t first = run->state.step;
     while (run->state.step < run->steps && !stop_asked(run)) {
         double start = now(), rate;
         if (!run_step(run, &rate, error) || !log_step(run, rate, now() - start, error)) return false;
+        profile_step(run, run->state.step - first);
         run->state.pending = run->options->val_data && (due(run->options->val_every, run) || run->state.step >= run->steps);
         if (!finish_step(run, error)) return false;
     }

@@ -32,6 +32,8 @@ typedef struct {
     void (*note)(void *user, const char *line);
     void (*progress)(void *user, const LvProgress *progress);
     void (*encoded)(void *user, int64_t done, int64_t all);  // while pictures are encoded into a file; may be NULL
+    // Times of the plan's steps over so many of its runs, where options ask for a profile.
+    void (*profiled)(void *user, const LvPlan *plan, const LvProgram *program, int runs);
 } LvTrainView;
 
 typedef struct {
@@ -64,6 +66,7 @@ typedef struct {
     const char *codes_folder;            // pictures are encoded once, into files there; NULL: as they come
     int codes_variants;                  // random crops of a picture that are encoded; 0: the centre crop alone
     const LvCarried *carried;            // what each checkpoint carries besides the model's own; may be NULL
+    int64_t profile;                     // updates, after the first, whose time is taken step by step; 0: none
     int samples;                         // pairs that the model draws and describes at each validation; 0: none
     double peak;                         // FLOP/s that this machine reaches at best, 0: unknown
     const char *title;                   // of the curve
