@@ -97,13 +97,10 @@ static bool attr_same(const Attr *a, const Attr *b, const Node *node) {
     return false;
 }
 
-bool node_same(const Node *a, const Node *b) {
+static bool same_but_inputs(const Node *a, const Node *b) {
     if (a->op != b->op || a->input_count != b->input_count || a->result_count != b->result_count ||
         a->attrs.count != b->attrs.count) {
         return false;
-    }
-    for (int i = 0; i < a->input_count; i++) {
-        if (a->inputs[i] != b->inputs[i]) return false;
     }
     for (int i = 0; i < a->result_count; i++) {
         const Value *x = &a->results[i], *y = &b->results[i];
@@ -111,6 +108,22 @@ bool node_same(const Node *a, const Node *b) {
     }
     for (int i = 0; i < a->attrs.count; i++) {
         if (!attr_same(&a->attrs.at[i], &b->attrs.at[i], a)) return false;
+    }
+    return true;
+}
+
+bool node_same(const Node *a, const Node *b) {
+    for (int i = 0; i < a->input_count && i < b->input_count; i++) {
+        if (a->inputs[i] != b->inputs[i]) return false;
+    }
+    return same_but_inputs(a, b);
+}
+
+bool value_same(const Value *a, const Value *b, int *budget) {
+    if (a == b) return true;
+    if (a->index != b->index || --*budget < 0 || !same_but_inputs(a->node, b->node)) return false;
+    for (int i = 0; i < a->node->input_count; i++) {
+        if (!value_same(a->node->inputs[i], b->node->inputs[i], budget)) return false;
     }
     return true;
 }

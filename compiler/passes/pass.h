@@ -61,6 +61,7 @@ bool processor_has_bf16(void);                                      // products 
 bool value_alike(const Value *a, const Value *b);
 Node *node_add_like(Graph *graph, const Node *node, Value *const *inputs);  // the same op and attributes over other inputs
 uint64_t node_hash(const Node *node);                               // op, inputs, attributes, types
-bool node_same(const Node *a, const Node *b);
+bool node_same(const Node *a, const Node *b);                       // op, inputs, attributes, types
+bool value_same(const Value *a, const Value *b, int *budget);       // the same expression, as far as `budget` nodes tell
 
 #endif

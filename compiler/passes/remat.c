@@ -36,6 +36,7 @@ typedef struct {
     int count, nodes;
     LV_VEC(Candidate) found;
     // the expression at hand
+    const Value *top;
     Value *cone[MAX_CONE], *copies[MAX_CONE];
     int cone_count;
     bool fits;
@@ -107,6 +108,12 @@ static void find_last_uses(Remat *r) {
     }
 }
 
+// Read by reductions or arithmetic of the backward pass itself: it will be in memory, so nothing need be kept to make it of.
+static bool waits(const Remat *r, const Value *value, int late) {
+    int uses = r->use_count[value->id];
+    return uses && use_position(r, value, uses - 1) >= late && bytes_of(value) >= LEAST_BYTES;
+}
+
 // Is all that `value` is made of still there at `late`? Collects the nodes to write out again.
 static void walk_cone(Remat *r, Value *value, int64_t bytes, int late) {
     for (int i = 0; i < r->cone_count; i++) {
@@ -122,6 +129,7 @@ static void walk_cone(Remat *r, Value *value, int64_t bytes, int late) {
         r->fits = false;
         return;
     }
+    if (value != r->top && waits(r, value, late)) return;
     for (int i = 0; i < value->node->input_count && r->fits; i++) walk_cone(r, value->node->inputs[i], bytes, late);
     if (r->cone_count == MAX_CONE) r->fits = false;
     else r->cone[r->cone_count++] = value;  // after what it needs
@@ -129,6 +137,7 @@ static void walk_cone(Remat *r, Value *value, int64_t bytes, int late) {
 
 static bool find_cone(Remat *r, Value *value, int late) {
     r->cone_count = 0;
+    r->top = value;
     r->fits = true;
     walk_cone(r, value, bytes_of(value), late);
     return r->fits;

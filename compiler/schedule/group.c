@@ -2,12 +2,13 @@
 //
 // Each stored value starts a group of its own. In graph order a value then joins an earlier group when
 //   legal       same domain; no reduction of the group feeds it; nothing outside stands between the group and it
-//   worthwhile  it reads what the group reads, or what the group computes
+//   worthwhile  it reads what the group reads, or what the group computes, and is not the group's own work made again for later
 // so that sums over one tensor share a pass, a sum rides on the pass that writes its operand, and one pass writes several
 // results. Whether something stands between is asked of the groups' transitive dependencies, kept as bit sets.
 #include <stdlib.h>
 #include <string.h>
 
+#include "passes/pass.h"
 #include "schedule/internal.h"
 
 typedef struct {
@@ -101,7 +102,7 @@ static bool contains(Value *const *list, size_t count, const Value *value) {
     return false;
 }
 
-enum { MAX_GROUP_READS = 40, MAX_GROUP_ROOTS = 16, MAX_GROUP_NODES = 400, GROUP_WINDOW = 48 };
+enum { MAX_COMPARED = 256, MAX_GROUP_READS = 40, MAX_GROUP_ROOTS = 16, MAX_GROUP_NODES = 400, GROUP_WINDOW = 48 };
 
 static bool may_join(Grouping *g, const Group *group, const Group *candidate) {
     if (group->role != ROLE_POINT || group->roots.count == 0) return false;
@@ -117,7 +118,8 @@ static bool may_join(Grouping *g, const Group *group, const Group *candidate) {
     for (size_t i = 0; i < group->roots.count; i++) {
         const Value *other = group->roots.data[i];
         bool other_reduces = node_role(other->node) == ROLE_REDUCTION;
-        if (other->node->op == OP_concat) return false;
+        int budget = MAX_COMPARED;
+        if (other->node->op == OP_concat || value_same(root, other, &budget)) return false;
         if (reduces && other_reduces && !same_reduction(root->node, other->node)) return false;
         if (contains(candidate->reads.data, candidate->reads.count, other)) {
             if (other_reduces) return false;
