@@ -61,25 +61,26 @@ static double plan_cost(const LvPlan *plan) {
 
 // Without a limit: recomputing all that is cheap is taken where it saves a tenth of the memory for a thirtieth of the time.
 static bool recompute_if_cheap(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
-                               LvError *error) {
+                               double *share, LvError *error) {
     LvPlan *other = NULL;
     if (!*plan || !(*plan)->arena_bytes[LV_ARENA_GRADIENTS] || options->no_optimize) return true;
     if (!compile_once(model, options, 1, diagnostics, &other, error)) return false;
     bool better = (double)lv_plan_bytes(other) <= 0.9 * (double)lv_plan_bytes(*plan) && plan_cost(other) <= 1.033 * plan_cost(*plan);
     lv_plan_destroy(better ? *plan : other);
-    if (better) *plan = other;
+    if (better) *plan = other, *share = 1;
     return true;
 }
 
-// Recomputes no more than the limit asks for: each share costs passes over memory.
+// Recomputes no more than the limit asks for: each share costs passes over memory. *share: that of the plan.
 static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
-                           LvError *error) {
+                           double *share, LvError *error) {
     static const double shares[] = {0, 0.125, 0.25, 0.5, 0.75, 1};
     int64_t least = INT64_MAX;
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
-        if (!compile_once(model, options, shares[i], diagnostics, plan, error)) return false;
+        *share = shares[i];
+        if (!compile_once(model, options, *share, diagnostics, plan, error)) return false;
         if (!*plan) return true;
-        if (options->memory_limit <= 0) return recompute_if_cheap(model, options, diagnostics, plan, error);
+        if (options->memory_limit <= 0) return recompute_if_cheap(model, options, diagnostics, plan, share, error);
         int64_t bytes = lv_plan_bytes(*plan) + (options->workspace ? options->workspace(options->workspace_user, *plan) : 0);
         if (bytes <= options->memory_limit) return true;
         if (bytes < least) least = bytes;
@@ -87,6 +88,25 @@ static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDi
         *plan = NULL;
     }
     return refuse_limit(options, least, error);
+}
+
+// Whether a stage shows what is recomputed. Its share is found first, by plans, so that what is shown is what runs.
+static bool follows_remat(const char *stage) {
+    static const char *const LATE[] = {"remat", "order", "fused", "loop", "c"};
+    for (size_t i = 0; stage && i < sizeof LATE / sizeof *LATE; i++) {
+        if (strcmp(stage, LATE[i]) == 0) return true;
+    }
+    return false;
+}
+
+static bool emit_late(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error) {
+    LvCompileOptions choosing = *options;
+    LvPlan *plan = NULL;
+    double share = 0;
+    choosing.emit = NULL;
+    if (!compile_within(model, &choosing, diagnostics, &plan, &share, error)) return false;
+    lv_plan_destroy(plan);
+    return compile_once(model, options, share, diagnostics, &plan, error);
 }
 
 bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
@@ -97,7 +117,9 @@ bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnos
         lv_error_set(error, LV_ERROR_USAGE, "there is no stage or pass '%s' to emit", options->emit);
         return dump_hint_stages(options->emit, error);
     }
-    if (!compile_within(model, options, diagnostics, &made, error)) return false;
+    if (follows_remat(options->emit)) return emit_late(model, options, diagnostics, error);
+    double share = 0;
+    if (!compile_within(model, options, diagnostics, &made, &share, error)) return false;
     if (!made) return true;
     describe_model(made, model);
     if (options->explain) dump_explain(made, options->explain);

@@ -55,3 +55,20 @@ holds sl_report grep -qE 'best.safetensors: [0-9]+ ' sl.report
 lvrun eval sl/checkpoints/last.safetensors --val-dir val; succeeds sl_eval
 lvrun reconstruct sl/checkpoints/last.safetensors val --out sl_pictures; succeeds sl_reconstruct
 cat sl.report | sed 's/^/# /'
+
+# What --emit shows is what runs, also where values are made again to save memory; and what is made again is not kept by whom
+# it was made again for: no loop writes one value to the same place of two buffers
+lvc() { "$bin/lvc" "$models/biart.lv" --config small --batch 8 "$@"; }
+lvc --emit c >kernels.c && lvc --emit plan >plan
+names() { grep -oE '\bk_[0-9a-f]{8,}' "$1" | sort -u; }
+holds emit_is_the_plan test "$(names plan | wc -l)" -gt 20 -a -z "$(comm -13 <(names kernels.c) <(names plan))"
+is nothing_written_twice "$(awk '
+    /^void / { kernel = $2 }
+    /for \(|}/ { delete at }
+    { rest = $0
+      while (match(rest, /b[0-9]+\[[^]]*\] = v[0-9]+;/)) {
+          store = substr(rest, RSTART, RLENGTH); rest = substr(rest, RSTART + RLENGTH)
+          place = store; sub(/^b[0-9]+/, "", place)
+          if (place in at) print kernel, at[place], store
+          at[place] = store; stores++ } }
+    END { print (stores > 50 ? "all read" : "few stores") }' kernels.c)" "all read"
