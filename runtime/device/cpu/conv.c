@@ -191,8 +191,19 @@ static bool build_best_epilogue(LvLibrary *library, LvCall *call, Form form) {
     return build(library, call, &form) || build(library, call, &separate);
 }
 
+static bool build_own(LvCpu *cpu, LvCall *call) {
+    if (!winograd_shape(call->step, cpu->threads, &call->winograd)) return false;
+    call->form = CALL_WINOGRAD;
+    call->temporaries = winograd_scratch(&call->winograd);
+    snprintf(call->implementation, sizeof call->implementation, "%s", winograd_describe(&call->winograd));
+    return true;
+}
+
 // As given if the library is fast there; else with the layouts that it likes best; else as slow as it has it.
-bool conv_build(LvLibrary *library, LvCall *call, bool winograd) {
+bool conv_build(LvCpu *cpu, LvCall *call, ConvForm wanted) {
+    LvLibrary *library = cpu->library;
+    bool winograd = wanted == CONV_LIBRARY_WINOGRAD;
+    if (wanted == CONV_WINOGRAD) return build_own(cpu, call);
     static const struct {
         bool x_free, y_free;
     } tries[] = {{false, false}, {true, false}, {false, true}, {true, true}};
@@ -204,9 +215,9 @@ bool conv_build(LvLibrary *library, LvCall *call, bool winograd) {
     return !winograd && build_best_epilogue(library, call, form);
 }
 
-bool conv_has_winograd(LvLibrary *library, const LvStep *step) {
+bool conv_has(LvCpu *cpu, const LvStep *step, ConvForm form) {
     LvCall *call = call_create(step);
-    bool has = conv_build(library, call, true);
+    bool has = conv_build(cpu, call, form);
     call_destroy(call);
     return has;
 }

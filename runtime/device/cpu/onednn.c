@@ -223,7 +223,7 @@ static void use_plain_loops(LvCall *call) {
 }
 
 // Fills an empty call.
-static void build(LvLibrary *library, LvCall *call, bool winograd) {
+static void build(LvCpu *cpu, LvCall *call, ConvForm form) {
     const LvStep *step = call->step;
     bool built = false;
     if (writes_nothing(step)) {
@@ -232,24 +232,24 @@ static void build(LvLibrary *library, LvCall *call, bool winograd) {
         return;
     }
     if (has_work(step)) {
-        if (step->kind == LV_STEP_CONV) built = (winograd && conv_build(library, call, true)) || conv_build(library, call, false);
-        else built = matmul_build(library, call);
+        if (step->kind == LV_STEP_CONV) built = (form != CONV_DIRECT && conv_build(cpu, call, form)) || conv_build(cpu, call, CONV_DIRECT);
+        else built = matmul_build(cpu->library, call);
     }
     if ((!built || call->reference) && has_work(step) && widen_step(call)) {
-        build(library, call, winograd);
+        build(cpu, call, form);
         return;
     }
     if (!built) use_plain_loops(call);
 }
 
 // A step's call by its key: the one there is, or a new one with its primitives described.
-static LvCall *describe(LvLibrary *library, const LvStep *step, const char *key, bool winograd) {
-    LvCall *call = lv_map_get(&library->calls, key);
+static LvCall *describe(LvCpu *cpu, const LvStep *step, const char *key, ConvForm form) {
+    LvCall *call = lv_map_get(&cpu->library->calls, key);
     if (call) return call;
     call = call_create(step);
-    build(library, call, winograd);
+    build(cpu, call, form);
     call->key = lv_strdup(key);
-    lv_map_set(&library->calls, key, call);
+    lv_map_set(&cpu->library->calls, key, call);
     return call;
 }
 
@@ -274,31 +274,25 @@ bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall *
     omp_set_num_threads(cpu->threads);  // primitives are made for as many
     call_print_key(step, &key);
     bool known = lv_map_get(&library->calls, key.data) != NULL;
-    bool winograd = !known && step->kind == LV_STEP_CONV && has_work(step) &&
-                    (step->conv.algorithm == LV_CONV_WINOGRAD ||
-                     (step->conv.algorithm == LV_CONV_AUTO && tune_wants_winograd(cpu, step, key.data)));
-    LvCall *call = *out = describe(library, step, key.data, winograd);
+    bool chosen = !known && step->kind == LV_STEP_CONV && has_work(step);
+    LvCall *call = *out = describe(cpu, step, key.data, chosen ? tune_choose(cpu, step, key.data) : CONV_DIRECT);
     lv_text_free(&key);
     call->users++;
     if (call->form == CALL_STAGES && !call_make(call)) use_plain_loops(call);
-    if ((call->form != CALL_STAGES || call_finish(library, call, error)) && widen_room(library, call, error)) return true;
+    if ((!call_scratch(call) || call_finish(library, call, error)) && widen_room(library, call, error)) return true;
     cpu_call_discard(cpu, call);
     return false;
 }
 
-// Scratch memory of one step's call, told by its descriptions alone. Where the algorithm is not known yet, that of the direct one,
-// and the call is not kept.
+// Scratch memory of one step's call, told by its descriptions alone. Where its form is not known yet, that of the direct one, and
+// the call is not kept.
 static size_t step_workspace(LvCpu *cpu, const LvStep *step, const char *key, int *unmeasured) {
-    bool winograd = step->kind == LV_STEP_CONV && step->conv.algorithm == LV_CONV_WINOGRAD;
-    TuneAnswer answer = TUNE_DIRECT;
-    if (step->kind == LV_STEP_CONV && step->conv.algorithm == LV_CONV_AUTO && has_work(step)) {
-        answer = tune_look_up(cpu, step, key);
-        winograd = answer == TUNE_WINOGRAD;
-        *unmeasured += answer == TUNE_UNKNOWN;
-    }
-    LvCall *call = describe(cpu->library, step, key, winograd);
+    ConvForm form = CONV_DIRECT;
+    bool known = step->kind != LV_STEP_CONV || !has_work(step) || tune_look_up(cpu, step, key, &form);
+    *unmeasured += !known;
+    LvCall *call = describe(cpu, step, key, form);
     size_t bytes = call_scratch(call) + call->wide_bytes;
-    if (answer == TUNE_UNKNOWN && call->users == 0) {
+    if (!known && call->users == 0) {
         call->users = 1;
         cpu_call_discard(cpu, call);
     }
@@ -337,7 +331,7 @@ LvWorkspace cpu_library_workspace(LvCpu *cpu, const LvPlan *plan) {
     return (LvWorkspace){sizes.shared + own, sizes.unmeasured};
 }
 
-bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error) {
+static bool run_stages(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error) {
     for (size_t i = 0; i < call->memories.count; i++) {
         const CallMemory *m = &call->memories.data[i];
         dnnl_memory_set_data_handle(m->memory, m->operand >= 0 ? buffers[m->operand] : library->scratch + m->offset);
@@ -353,14 +347,30 @@ bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvErro
     return dnnl_stream_wait(library->stream) == dnnl_success || lv_error_set(error, LV_ERROR_DEVICE, "oneDNN failed");
 }
 
+static void run_winograd(LvCpu *cpu, const LvCall *call, char *const *buffers) {
+    const LvConvStep *conv = &call->step->conv;
+    WinogradData data = {.x = (const float *)buffers[1], .scratch = cpu->library->scratch};
+    if (conv->direction == LV_CONV_WEIGHT_GRADIENT) {
+        data.w = (float *)buffers[0], data.y = (float *)buffers[2];
+        data.dbias = conv->has_bias ? (float *)buffers[3] : NULL;
+    } else {
+        data.y = (float *)buffers[0], data.w = (float *)buffers[2];
+        data.bias = conv->has_bias ? (const float *)buffers[3] : NULL;
+        data.residual = conv->has_residual ? (const float *)buffers[3 + conv->has_bias] : NULL;
+    }
+    winograd_run(&call->winograd, &data);
+}
+
 bool call_run_form(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
     switch (call->form) {
         case CALL_NOTHING: return true;
         case CALL_LINEAR_LOSS: return linear_loss_run(cpu, call->linear_loss, call->step, buffers, error);
-        case CALL_STAGES: return call_execute(cpu->library, call, buffers, error);
+        case CALL_STAGES: return run_stages(cpu->library, call, buffers, error);
+        case CALL_WINOGRAD: run_winograd(cpu, call, buffers); break;
         case CALL_PLAIN:
             if (call->step->kind == LV_STEP_CONV) cpu_plain_conv(call->step, buffers);
             else cpu_plain_matmul(call->step, buffers);
+            break;
     }
     return true;
 }

@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "device/cpu/api.h"
 #include "device/cpu/cpu.h"
+#include "device/cpu/winograd.h"
 
 typedef struct LvLinearLoss LvLinearLoss;
 
@@ -17,7 +18,7 @@ struct LvLibrary {
     char *wide;            // widened operands, shared as scratch is
     size_t wide_bytes;
     size_t own_bytes;      // of calls that keep memory of their own
-    LvMap choices;         // measured algorithms of this process, by key: (void *)(1 + LvConvAlgorithm)
+    LvMap choices;         // measured algorithms of this process, by key: (void *)(1 + ConvForm)
     LvMap calls;           // LvCall *, by key: equal steps share one
 };
 
@@ -46,8 +47,9 @@ struct LvCall {
     const LvStep *step;   // a copy that the call owns
     char *key;            // in LvLibrary.calls; NULL: not there
     int users;            // 0: described only, to tell its scratch memory
-    enum { CALL_STAGES, CALL_PLAIN, CALL_NOTHING, CALL_LINEAR_LOSS } form;
+    enum { CALL_STAGES, CALL_PLAIN, CALL_NOTHING, CALL_LINEAR_LOSS, CALL_WINOGRAD } form;
     LvLinearLoss *linear_loss;
+    WinogradShape winograd;
     DnnPool pool;
     LV_VEC(CallMemory) memories;
     LV_VEC(CallStage) stages;
@@ -76,12 +78,14 @@ dnnl_memory_t call_read(LvLibrary *library, LvCall *call, int operand, DnnDesc g
 size_t call_scratch(const LvCall *call);
 bool call_make(LvCall *call);
 bool call_finish(LvLibrary *library, LvCall *call, LvError *error);
-bool call_execute(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error);
 
-// conv.c, matmul.c: fill an empty call; false: the library has no such form.
-bool conv_build(LvLibrary *library, LvCall *call, bool winograd);
+// How a convolution is computed: the library's direct one, the library's Winograd (version 2, AVX-512), or ours.
+typedef enum { CONV_DIRECT, CONV_LIBRARY_WINOGRAD, CONV_WINOGRAD, CONV_FORM_COUNT } ConvForm;
+
+// conv.c, matmul.c: fill an empty call; false: there is no such form.
+bool conv_build(LvCpu *cpu, LvCall *call, ConvForm form);
 bool matmul_build(LvLibrary *library, LvCall *call);
-bool conv_has_winograd(LvLibrary *library, const LvStep *step);  // whether there is anything to measure
+bool conv_has(LvCpu *cpu, const LvStep *step, ConvForm form);
 
 // widen.c: the step that the call owns, with f32 for bf16; false where there is no bf16. Memory for it, and running it.
 bool widen_step(LvCall *call);
@@ -101,10 +105,9 @@ const char *linear_loss_describe(const LvLinearLoss *loss);
 // All that decides what a step's call is: kind, sizes, types, layouts, which operands are one.
 void call_print_key(const LvStep *step, LvText *out);
 
-// tune.c: the algorithm of an LV_CONV_AUTO step by measurement, remembered in the cache. `step_key` is call_print_key's.
-bool tune_wants_winograd(LvCpu *cpu, const LvStep *step, const char *step_key);
-// The same without measuring. TUNE_UNKNOWN: it would have to be measured.
-typedef enum { TUNE_DIRECT, TUNE_WINOGRAD, TUNE_UNKNOWN } TuneAnswer;
-TuneAnswer tune_look_up(LvCpu *cpu, const LvStep *step, const char *step_key);
+// tune.c: the form of a convolution. LV_CONV_AUTO: by measurement, remembered in the cache. `step_key` is call_print_key's.
+ConvForm tune_choose(LvCpu *cpu, const LvStep *step, const char *step_key);
+// The same without measuring; false: it would have to be measured.
+bool tune_look_up(LvCpu *cpu, const LvStep *step, const char *step_key, ConvForm *form);
 
 #endif

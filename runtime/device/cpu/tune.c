@@ -1,5 +1,6 @@
-// Which algorithm a convolution takes under LV_CONV_AUTO: both are timed once, briefly, and the answer is kept in the cache
+// Which form a convolution takes under LV_CONV_AUTO: those there are are timed once, briefly, and the answer is kept in the cache
 // by library version, processor, thread count and shape. Bits then repeat from run to run on one machine.
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,18 +10,19 @@
 #include "device/cpu/onednn.h"
 #include "io/cache.h"
 
-// Winograd won by 1.3 to 3 on every processor seen, so on a busy machine a near draw goes to it. The two take turns; a clear
-// answer ends the measuring, against Winograd after two turns. 0.05 s in all bounds a model of 100
-// distinct convolutions to seconds.
+// Winograd won by 1.3 to 3 on every processor seen, so on a busy machine a near draw goes to it. The forms take turns; one that is
+// clearly slower is out. 0.05 s in all bounds a model of 100 distinct convolutions to seconds.
 static const double favour = 1.1, clear = 1.4, budget = 0.05;
 enum { LEAST_TURNS = 2, MOST_TURNS = 8 };
+
+static const char *const words[CONV_FORM_COUNT] = {"direct", "library winograd", "winograd"};
 
 static void print_key(const LvCpu *cpu, const char *step_key, char key[33]) {
     LvText text = {0};
     int version[3];
     cpu_library_version(version);
     lv_text_printf(&text, "oneDNN %d.%d.%d threads %d", version[0], version[1], version[2], cpu->threads);
-    const char *parts[] = {"convolution 3", cpu->processor, lv_text_get(&text), step_key};
+    const char *parts[] = {"convolution 4", cpu->processor, lv_text_get(&text), step_key};
     lv_cache_key(key, parts, 4);
     lv_text_free(&text);
 }
@@ -31,41 +33,52 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// A form ready to be timed; NULL if the library has none.
-static LvCall *make_form(LvCpu *cpu, const LvStep *step, bool winograd, char *const *buffers) {
-    LvError error = {0};
-    LvCall *call = call_create(step);
-    bool good = conv_build(cpu->library, call, winograd) && call_make(call) && call_finish(cpu->library, call, &error) &&
-                call_execute(cpu->library, call, buffers, &error);
-    lv_error_clear(&error);
-    if (good) return call;
-    call_destroy(call);
-    return NULL;
-}
-
 static double time_run(LvCpu *cpu, LvCall *call, char *const *buffers) {
     LvError error = {0};
     double begin = now();
-    bool good = call_execute(cpu->library, call, buffers, &error);
+    bool good = call_run_form(cpu, call, buffers, &error);
     lv_error_clear(&error);
     return good ? now() - begin : 1e9;
 }
 
-// Best times of both, in turns: whatever else the machine does falls on both.
-static bool winograd_wins(LvCpu *cpu, LvCall *winograd, LvCall *direct, char *const *buffers) {
-    double best[2] = {1e9, 1e9}, start = now();
-    for (int turn = 0; turn < MOST_TURNS; turn++) {
-        double w = time_run(cpu, winograd, buffers), d = time_run(cpu, direct, buffers);
-        if (w < best[0]) best[0] = w;
-        if (d < best[1]) best[1] = d;
-        if (best[0] * clear < best[1]) break;
-        bool decided = best[1] * clear < best[0];
-        if (turn + 1 >= LEAST_TURNS && (decided || now() - start > budget)) break;
-    }
-    return best[0] < best[1] * favour;
+// A form ready to be timed again, and the time of a first run; NULL if there is none.
+static LvCall *make_form(LvCpu *cpu, const LvStep *step, ConvForm form, char *const *buffers, double *first) {
+    LvError error = {0};
+    LvCall *call = call_create(step);
+    bool good = conv_build(cpu, call, form) && call_make(call) && call_finish(cpu->library, call, &error);
+    lv_error_clear(&error);
+    *first = good ? time_run(cpu, call, buffers) : 1e9;
+    if (*first < 1e9) return call;
+    call_destroy(call);
+    return NULL;
 }
 
-static bool measure(LvCpu *cpu, const LvStep *step) {
+// The form of the best time, in turns: whatever else the machine does falls on all of them. `best`: of their first runs.
+static ConvForm fastest(LvCpu *cpu, LvCall *const *forms, double *best, char *const *buffers) {
+    double start = now();
+    bool runs[CONV_FORM_COUNT];
+    ConvForm first = CONV_DIRECT;
+    for (int f = 0; f < CONV_FORM_COUNT; f++) runs[f] = forms[f] != NULL;
+    for (int turn = 1;; turn++) {
+        int left = 0;
+        first = CONV_DIRECT;
+        for (int f = 1; f < CONV_FORM_COUNT; f++) {
+            if (forms[f] && best[f] < best[first] * (first == CONV_DIRECT ? favour : 1)) first = (ConvForm)f;
+        }
+        // direct is out after one turn, Winograd after two: a first run may have been interrupted
+        for (int f = 0; f < CONV_FORM_COUNT; f++) {
+            if (turn >= LEAST_TURNS || f == CONV_DIRECT) runs[f] = runs[f] && best[f] <= best[first] * clear;
+            left += runs[f];
+        }
+        if (left < 2 || turn == MOST_TURNS || (turn >= LEAST_TURNS && now() - start > budget)) return first;
+        for (int f = CONV_FORM_COUNT - 1; f >= 0; f--) {
+            double time = runs[f] ? time_run(cpu, forms[f], buffers) : 1e9;
+            if (time < best[f]) best[f] = time;
+        }
+    }
+}
+
+static ConvForm measure(LvCpu *cpu, const LvStep *step) {
     char *buffers[8] = {0};
     bool good = step->operand_count <= 8;
     for (int i = 0; good && i < step->operand_count; i++) {
@@ -79,14 +92,15 @@ static bool measure(LvCpu *cpu, const LvStep *step) {
     char *scratch = cpu->library->scratch;
     size_t scratch_bytes = cpu->library->scratch_bytes;
     cpu->library->scratch = NULL, cpu->library->scratch_bytes = 0;
-    LvCall *winograd = good ? make_form(cpu, step, true, buffers) : NULL;
-    LvCall *direct = winograd ? make_form(cpu, step, false, buffers) : NULL;
-    bool answer = winograd && (!direct || winograd_wins(cpu, winograd, direct, buffers));
-    call_destroy(winograd);
-    call_destroy(direct);
+    LvCall *forms[CONV_FORM_COUNT];
+    double best[CONV_FORM_COUNT];
+    for (int f = 0; f < CONV_FORM_COUNT; f++) forms[f] = good ? make_form(cpu, step, (ConvForm)f, buffers, &best[f]) : NULL;
+    ConvForm answer = fastest(cpu, forms, best, buffers);
+    for (int f = 0; f < CONV_FORM_COUNT; f++) call_destroy(forms[f]);
     for (int i = 0; i < 8; i++) free(buffers[i]);
     free(cpu->library->scratch);
     cpu->library->scratch = scratch, cpu->library->scratch_bytes = scratch_bytes;
+    malloc_trim(0);  // a hundred measurements would leave as much in the heap as a small model takes
     return answer;
 }
 
@@ -97,11 +111,19 @@ static bool may_be_winograd(const LvStep *step) {
            step->operands[1].dtype == LV_F32;
 }
 
-static bool read_choice(const char *path, TuneAnswer *answer) {
+static bool has_winograd(LvCpu *cpu, const LvStep *step) {
+    return may_be_winograd(step) && (conv_has(cpu, step, CONV_WINOGRAD) || conv_has(cpu, step, CONV_LIBRARY_WINOGRAD));
+}
+
+static bool read_choice(const char *path, ConvForm *form) {
     char *text = NULL;
     size_t length;
-    bool good = lv_cache_read(path, &text, &length) && (!strcmp(text, "winograd") || !strcmp(text, "direct"));
-    if (good) *answer = *text == 'w' ? TUNE_WINOGRAD : TUNE_DIRECT;
+    bool good = false;
+    if (lv_cache_read(path, &text, &length)) {
+        for (int f = 0; f < CONV_FORM_COUNT; f++) {
+            if (strcmp(text, words[f]) == 0) *form = (ConvForm)f, good = true;
+        }
+    }
     free(text);
     return good;
 }
@@ -111,44 +133,46 @@ static void choice_path(const LvCpu *cpu, const char *key, LvText *path) {
     if (cpu->cache_dir) lv_text_printf(path, "%s/%s.choice", cpu->cache_dir, key);
 }
 
-static TuneAnswer look_up(LvCpu *cpu, const char *key) {
+static bool look_up(LvCpu *cpu, const char *key, ConvForm *form) {
     void *known = lv_map_get(&cpu->library->choices, key);
-    if (known) return (intptr_t)known == 1 + LV_CONV_WINOGRAD ? TUNE_WINOGRAD : TUNE_DIRECT;
+    if (known) *form = (ConvForm)((intptr_t)known - 1);
+    if (known) return true;
     LvText path = {0};
-    TuneAnswer answer = TUNE_UNKNOWN;
     choice_path(cpu, key, &path);
-    if (path.length) read_choice(path.data, &answer);
+    bool found = path.length && read_choice(path.data, form);
     lv_text_free(&path);
-    return answer;
+    return found;
 }
 
-static void remember(LvCpu *cpu, const char *key, TuneAnswer answer) {
-    int algorithm = answer == TUNE_WINOGRAD ? LV_CONV_WINOGRAD : LV_CONV_DIRECT;
-    lv_map_set(&cpu->library->choices, key, (void *)(intptr_t)(1 + algorithm));
+// What needs no measuring: an algorithm that was asked for, or the only one there is.
+static bool is_given(LvCpu *cpu, const LvStep *step, ConvForm *form) {
+    *form = CONV_DIRECT;
+    if (step->conv.algorithm == LV_CONV_DIRECT || !has_winograd(cpu, step)) return true;
+    if (step->conv.algorithm == LV_CONV_AUTO) return false;
+    *form = conv_has(cpu, step, CONV_WINOGRAD) ? CONV_WINOGRAD : CONV_LIBRARY_WINOGRAD;
+    return true;
 }
 
-TuneAnswer tune_look_up(LvCpu *cpu, const LvStep *step, const char *step_key) {
+bool tune_look_up(LvCpu *cpu, const LvStep *step, const char *step_key, ConvForm *form) {
     char key[33];
-    if (!may_be_winograd(step) || !conv_has_winograd(cpu->library, step)) return TUNE_DIRECT;
+    if (is_given(cpu, step, form)) return true;
     print_key(cpu, step_key, key);
-    return look_up(cpu, key);
+    return look_up(cpu, key, form);
 }
 
-bool tune_wants_winograd(LvCpu *cpu, const LvStep *step, const char *step_key) {
+ConvForm tune_choose(LvCpu *cpu, const LvStep *step, const char *step_key) {
     char key[33];
-    if (!may_be_winograd(step)) return false;
+    ConvForm form;
+    if (is_given(cpu, step, &form)) return form;
     print_key(cpu, step_key, key);
-    TuneAnswer answer = look_up(cpu, key);
-    if (answer == TUNE_UNKNOWN) {
+    if (!look_up(cpu, key, &form)) {
         LvText path = {0};
         choice_path(cpu, key, &path);
-        bool winograd = measure(cpu, step);
-        const char *word = winograd ? "winograd" : "direct";
-        answer = winograd ? TUNE_WINOGRAD : TUNE_DIRECT;
+        form = measure(cpu, step);
         // of two processes that measure at the same time, both take what the faster one wrote
-        if (path.length && !lv_cache_write_first(path.data, word, strlen(word))) read_choice(path.data, &answer);
+        if (path.length && !lv_cache_write_first(path.data, words[form], strlen(words[form]))) read_choice(path.data, &form);
         lv_text_free(&path);
     }
-    remember(cpu, key, answer);
-    return answer == TUNE_WINOGRAD;
+    lv_map_set(&cpu->library->choices, key, (void *)((intptr_t)form + 1));
+    return form;
 }
