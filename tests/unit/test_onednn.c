@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -23,8 +24,9 @@ typedef struct {
 } Case;
 
 static const LvLayout *layout_of(int which) {
-    static LvLayout layouts[3];
+    static LvLayout layouts[4];
     layouts[0] = lv_layout_row_major(), layouts[1] = lv_layout_nhwc(), layouts[2] = lv_layout_blocked(1, 16);
+    layouts[3] = lv_layout_blocked(1, 8);
     return &layouts[which];
 }
 
@@ -121,7 +123,7 @@ static void to_x(double *out, const double *y, const double *w, int64_t iy, int6
 static void to_w(double *out, const double *x, const double *y, int64_t iy, int64_t ix, int64_t iw) { out[iw] += x[ix] * y[iy]; }
 
 static bool layout_fits(int which, int64_t channels) {
-    return which != 2 || channels % 16 == 0;
+    return which < 2 || channels % (which == 2 ? 16 : 8) == 0;
 }
 
 static void conv_case(LvDevice *device, const Shape *s, int direction, int xl, int yl, bool bias, bool residual, bool in_place,
@@ -234,6 +236,59 @@ static void test_conv_algorithms(void **state) {
     }
 }
 
+// Our own Winograd: channels that fill no pair of vectors, maps that fill no tile, paddings of all kinds, few tiles and many weights
+// (threads share a block) and the reverse, several blocks; every epilogue.
+static const Shape winograd_shapes[] = {
+    {2, 24, 9, 13, 40, 3, 3, 1, {0, 2, 1, 0}}, {1, 8, 5, 5, 8, 3, 3, 1, {1, 1, 1, 1}},    {2, 16, 3, 3, 16, 3, 3, 1, {0, 0, 0, 0}},
+    {2, 16, 18, 14, 24, 3, 3, 1, {2, 2, 2, 2}}, {1, 128, 5, 8, 112, 3, 3, 1, {1, 1, 1, 1}}, {3, 16, 20, 20, 16, 3, 3, 1, {1, 1, 1, 1}},
+    {1, 16, 4, 70, 16, 3, 3, 1, {1, 0, 2, 1}},
+};
+
+static void test_conv_winograd(void **state) {
+    LvDevice *device = *state;
+    for (size_t i = 0; i < sizeof winograd_shapes / sizeof *winograd_shapes; i++) {
+        const Shape *s = &winograd_shapes[i];
+        for (int layout = 1; layout < 4; layout++) {
+            conv_case(device, s, LV_CONV_DATA_GRADIENT, layout, layout, false, false, false, LV_ACTIVATION_NONE, LV_F32, LV_CONV_WINOGRAD);
+            conv_case(device, s, LV_CONV_WEIGHT_GRADIENT, layout, layout, i % 2, false, false, LV_ACTIVATION_NONE, LV_F32, LV_CONV_WINOGRAD);
+            conv_case(device, s, LV_CONV_FORWARD, layout, layout, i % 2, true, i % 3 == 0, (LvActivation)((int)i % 4), LV_F32, LV_CONV_WINOGRAD);
+        }
+        conv_case(device, s, LV_CONV_FORWARD, 1, 3, true, false, false, LV_ACTIVATION_NONE, LV_F32, LV_CONV_WINOGRAD);
+        conv_case(device, s, LV_CONV_WEIGHT_GRADIENT, 3, 1, true, false, false, LV_ACTIVATION_NONE, LV_F32, LV_CONV_WINOGRAD);
+    }
+}
+
+// Its bits do not depend on how many threads there are.
+static void test_winograd_threads(void **state) {
+    (void)state;
+    static const int64_t sizes[][3] = {{16, 40, 16}, {128, 8, 96}};  // channels, side, results
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        for (int direction = 0; direction < 3; direction++) {
+            int64_t c = sizes[i][0], side = sizes[i][1], o = sizes[i][2], x[4] = {2, c, side, side}, y[4] = {2, o, side, side}, w[4] = {o, c, 3, 3};
+            Case made = {.step = {.kind = LV_STEP_CONV, .label = "conv"}};
+            made.step.conv = (LvConvStep){.direction = (LvConvDirection)direction, .stride = {1, 1}, .pad = {1, 1, 1, 1}, .algorithm = LV_CONV_WINOGRAD};
+            LvLayout blocked = lv_layout_blocked(1, 16), row = lv_layout_row_major();
+            add_operand(&made, LV_F32, direction == 2 ? row : blocked, 4, direction == 0 ? y : direction == 1 ? x : w);
+            add_operand(&made, LV_F32, blocked, 4, direction == 1 ? y : x);
+            add_operand(&made, LV_F32, direction == 2 ? blocked : row, 4, direction == 2 ? y : w);
+            size_t bytes = (size_t)lv_shape_elements(made.operands[0].shape) * sizeof(float);
+            char *first = malloc(bytes);
+            for (int threads = 1; threads <= 5; threads += 2) {
+                LvDevice *device;
+                LvError error = {0};
+                const char *name;
+                if (!lv_device_open("cpu", threads, &device, &error)) fail_msg("%s", error.message);
+                run(device, &made, &name);
+                if (threads == 1) memcpy(first, made.buffers[0], bytes);
+                else if (strncmp(name, "winograd", 8) == 0) assert_memory_equal(first, made.buffers[0], bytes);
+                lv_device_close(device);
+            }
+            free(first);
+            free_case(&made);
+        }
+    }
+}
+
 static void test_conv_bf16(void **state) {
     LvDevice *device = *state;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
@@ -329,6 +384,7 @@ static int close_device(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_conv),      cmocka_unit_test(test_conv_epilogue), cmocka_unit_test(test_conv_algorithms),
+                                       cmocka_unit_test(test_conv_winograd), cmocka_unit_test(test_winograd_threads),
                                        cmocka_unit_test(test_conv_bf16), cmocka_unit_test(test_conv_f64),      cmocka_unit_test(test_matmul)};
     return cmocka_run_group_tests(tests, open_device, close_device);
 }
