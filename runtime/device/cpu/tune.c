@@ -111,6 +111,16 @@ static bool may_be_winograd(const LvStep *step) {
            step->operands[1].dtype == LV_F32;
 }
 
+// Smaller ones take less than a fraction of a millisecond either way; direct sums are more exact and need no measuring.
+static const double least_flops = 3e7;
+
+static double flops(const LvStep *step) {
+    const LvConvStep *c = &step->conv;
+    const LvOperand *y = &step->operands[c->direction == LV_CONV_FORWARD ? 0 : c->direction == LV_CONV_DATA_GRADIENT ? 1 : 2];
+    const LvOperand *w = &step->operands[c->direction == LV_CONV_WEIGHT_GRADIENT ? 0 : 2];
+    return 18.0 * (double)lv_shape_elements(y->shape) * (double)w->shape.dim[1];
+}
+
 static bool has_winograd(LvCpu *cpu, const LvStep *step) {
     return may_be_winograd(step) && (conv_has(cpu, step, CONV_WINOGRAD) || conv_has(cpu, step, CONV_LIBRARY_WINOGRAD));
 }
@@ -147,8 +157,9 @@ static bool look_up(LvCpu *cpu, const char *key, ConvForm *form) {
 // What needs no measuring: an algorithm that was asked for, or the only one there is.
 static bool is_given(LvCpu *cpu, const LvStep *step, ConvForm *form) {
     *form = CONV_DIRECT;
-    if (step->conv.algorithm == LV_CONV_DIRECT || !has_winograd(cpu, step)) return true;
-    if (step->conv.algorithm == LV_CONV_AUTO) return false;
+    bool automatic = step->conv.algorithm == LV_CONV_AUTO;
+    if (step->conv.algorithm == LV_CONV_DIRECT || (automatic && flops(step) < least_flops) || !has_winograd(cpu, step)) return true;
+    if (automatic) return false;
     *form = conv_has(cpu, step, CONV_WINOGRAD) ? CONV_WINOGRAD : CONV_LIBRARY_WINOGRAD;
     return true;
 }
