@@ -118,7 +118,7 @@ typedef struct {
     Compiler compiler;
     const char *folder;  // the cache, or a private one
     const char *work;    // the compiler's own files; in memory where that can be had: a busy disk takes a second to delete one
-    const char *level;   // -O…: an entry that runs once is not worth the compiler's time
+    bool once;  // an entry that runs once is not worth the compiler's time
     bool cache;
     Key *keys;           // [kernel]
     int *unit_of;        // [kernel], -1: found in the cache
@@ -128,7 +128,7 @@ typedef struct {
 
 static void kernel_key(const Load *load, const char *text, Key key) {
     const char *parts[6 + FLAG_COUNT] = {"kernels 3", load->plan->prelude ? load->plan->prelude : "", text, load->compiler.identity,
-                                         load->cpu->processor, load->level};
+                                         load->cpu->processor, load->once ? "-O2 -DLV_ONCE" : "-O3"};
     for (int i = 0; i < FLAG_COUNT; i++) parts[6 + i] = compile_flags[i];
     lv_cache_key(key, parts, 6 + FLAG_COUNT);
 }
@@ -206,11 +206,12 @@ static bool start_compiler(Unit *unit, const Load *load, LvError *error) {
     if (file && fclose(file) != 0) written = false;
     if (!written) return lv_error_system(error, "cannot write '%s'", unit->source);
 
-    char *argv[MAX_COMMAND + FLAG_COUNT + 7];
+    char *argv[MAX_COMMAND + FLAG_COUNT + 8];
     int n = 0;
     for (int i = 0; i < compiler->count; i++) argv[n++] = compiler->words[i];
     for (int i = 0; i < FLAG_COUNT; i++) argv[n++] = (char *)(uintptr_t)compile_flags[i];
-    argv[n++] = (char *)(uintptr_t)load->level;
+    argv[n++] = load->once ? "-O2" : "-O3";
+    if (load->once) argv[n++] = "-DLV_ONCE";
     argv[n++] = "-o";
     argv[n++] = unit->temporary;
     argv[n++] = unit->source;
@@ -407,7 +408,7 @@ bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **out, LvLoadInfo
     Load *load = lv_calloc(1, sizeof *load);
     char *made = NULL;
     *load = (Load){.cpu = cpu, .plan = plan, .module = module, .folder = cpu->cache_dir, .cache = cpu->cache_dir != NULL};
-    load->level = plan->entry && !strcmp(plan->entry, "init") ? "-O2" : "-O3";
+    load->once = plan->entry && strcmp(plan->entry, "init") == 0;
     load->keys = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->keys);
     load->unit_of = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->unit_of);
     bool good = plan->kernel_count == 0 || find_compiler(&load->compiler, error);
