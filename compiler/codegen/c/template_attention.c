@@ -45,7 +45,8 @@ static const char dropout_text[] =
 
 static const char forward_text[] =
     "static void $name_rows(const float *q, const float *k, const float *v, float *y, float *lse, long row, long rows$seeds) {\n"
-    "  $name_v qt[$name_WIDTH * $d1], yt[$name_WIDTH * $e1], s[$name_WIDTH * $name_BLOCK], top[$name_WIDTH], sum[$name_WIDTH];\n"
+    "  $name_v qt[$name_WIDTH * $d1], yt[$name_WIDTH * $e1], s[$name_WIDTH * $name_BLOCK];\n"
+    "  $name_v top[$name_WIDTH], sum[$name_WIDTH];\n"
     "  $name_transpose(q, $d, rows, $d, $scale, qt);\n"
     "  for (int i = 0; i < $name_WIDTH; i++) top[i] = -1e30f - ($name_v){0}, sum[i] = ($name_v){0};\n"
     "  for (long i = 0; i < $name_WIDTH * $e; i++) yt[i] = ($name_v){0};\n"
@@ -184,7 +185,8 @@ static const char key_text[] =
     "                       float *dq, float *dk, float *dv, long key, long keys$seeds) {\n"
     "  float delta[$name_BLOCK];\n"
     "  const float *own = k;\n"
-    "  $name_v kt[$name_WIDTH * $d1], vt[$name_WIDTH * $e1], dkt[$name_WIDTH * $d1], dvt[$name_WIDTH * $e1], p[$name_WIDTH * $name_BLOCK], ds[$name_WIDTH * $name_BLOCK];\n"
+    "  $name_v kt[$name_WIDTH * $d1], vt[$name_WIDTH * $e1], dkt[$name_WIDTH * $d1], dvt[$name_WIDTH * $e1];\n"
+    "  $name_v p[$name_WIDTH * $name_BLOCK], ds[$name_WIDTH * $name_BLOCK];\n"
     "  $name_transpose(k, $d, keys, $d, $scale, kt);\n"
     "  $name_transpose(v, $e, keys, $e, 1.f, vt);\n"
     "  for (long i = 0; i < $name_WIDTH * $d; i++) dkt[i] = ($name_v){0};\n"

@@ -26,6 +26,14 @@ static bool place_of(const LvOperand *operand, int lanes, WinogradPlace *place) 
     return true;
 }
 
+// Bias and residual as plain as the loops expect them.
+static bool extras_fit(const LvStep *step) {
+    const LvConvStep *conv = &step->conv;
+    const LvOperand *y = &step->operands[0], *bias = &step->operands[3], *residual = &step->operands[3 + conv->has_bias];
+    if (conv->has_bias && bias->dtype != LV_F32) return false;
+    return !conv->has_residual || (residual->dtype == LV_F32 && lv_layout_equal(residual->layout, y->layout, 4));
+}
+
 bool winograd_shape(const LvStep *step, int threads, WinogradShape *out) {
     const WinogradSet *set = best_set();
     const LvConvStep *conv = &step->conv;
@@ -33,7 +41,7 @@ bool winograd_shape(const LvStep *step, int threads, WinogradShape *out) {
     bool gradient = conv->direction == LV_CONV_WEIGHT_GRADIENT, data = conv->direction == LV_CONV_DATA_GRADIENT;
     const LvOperand *w = &step->operands[gradient ? 0 : 2], *x = &step->operands[1], *y = &step->operands[gradient ? 2 : 0];
     if (w->dtype != LV_F32 || !lv_layout_is_row_major(w->layout, 4) || w->shape.dim[2] != 3 || w->shape.dim[3] != 3) return false;
-    if (conv->stride[0] != 1 || conv->stride[1] != 1) return false;
+    if (conv->stride[0] != 1 || conv->stride[1] != 1 || !extras_fit(step)) return false;
     for (int i = 0; i < 4; i++) {
         if (conv->pad[i] < 0 || (data && conv->pad[i] > 2)) return false;
     }

@@ -67,7 +67,8 @@ INLINE void spread_weight(const Vec *g, int s, Vec *u, int t) {
 
 // G^T: 6 -> 3 taps
 INLINE void gather_weight(const Vec *u, int s, Vec *g, int t) {
-    const Vec e = PER_A * (u[s] + u[2 * s]), f = PER_A * (u[s] - u[2 * s]), h = PER_B * (u[3 * s] + u[4 * s]), i = PER_B * (u[3 * s] - u[4 * s]);
+    const Vec e = PER_A * (u[s] + u[2 * s]), f = PER_A * (u[s] - u[2 * s]);
+    const Vec h = PER_B * (u[3 * s] + u[4 * s]), i = PER_B * (u[3 * s] - u[4 * s]);
     g[0] = u[0] / PRODUCT + e + h;
     g[t] = A1 * f + B1 * i;
     g[2 * t] = A2 * e + B2 * h + u[5 * s];
@@ -94,7 +95,9 @@ INLINE void product_rows(const float *a, int64_t row, int64_t step, int64_t dept
 
 static void product(const float *a, int64_t row, int64_t step, int64_t depth, const Vec *b, Vec *c, bool add, int64_t rows) {
     int64_t r = 0;
-    for (; r + TILE_ROWS <= rows && (rows - r != 8 || TILE_ROWS > 8); r += TILE_ROWS) product_rows(a + r * row, row, step, depth, b, c + 2 * r, add, TILE_ROWS);
+    // 6 rows at a time leave 2 of 8: rather 4 and 4
+    for (; r + TILE_ROWS <= rows && (rows - r != 8 || TILE_ROWS > 8); r += TILE_ROWS)
+        product_rows(a + r * row, row, step, depth, b, c + 2 * r, add, TILE_ROWS);
     for (; r + 4 <= rows; r += 4) product_rows(a + r * row, row, step, depth, b, c + 2 * r, add, 4);
     for (; r < rows; r++) product_rows(a + r * row, row, step, depth, b, c + 2 * r, add, 1);
 }
@@ -120,7 +123,8 @@ INLINE int64_t vector_at(const WinogradPlace *p, int64_t image, int64_t channel)
 }
 
 // n x n vectors from (row, column) on; zero outside of the picture
-INLINE void read_square(const float *from, const WinogradPlace *p, int64_t row, int64_t column, int64_t height, int64_t width, int n, Vec *d) {
+INLINE void read_square(const float *from, const WinogradPlace *p, int64_t row, int64_t column, int64_t height, int64_t width,
+                        int n, Vec *d) {
     if (row >= 0 && column >= 0 && row + n <= height && column + n <= width) {
         from += row * p->row + column * p->column;
 #pragma GCC unroll 6
@@ -182,7 +186,8 @@ static Vec activate(LvActivation activation, Vec x) {
     return x;
 }
 
-static void transform_outputs(const WinogradShape *s, const WinogradData *data, int64_t first, int64_t count, const Vec *m, int64_t stride) {
+static void transform_outputs(const WinogradShape *s, const WinogradData *data, int64_t first, int64_t count, const Vec *m,
+                              int64_t stride) {
     for (int64_t t = 0; t < count; t++) {
         const Corner at = corner_of(s, first + t);
         const int64_t rows = s->out_height - at.row < 4 ? s->out_height - at.row : 4;
@@ -320,7 +325,8 @@ static int64_t tiles_from(const Work *w, int64_t first) { return w->all - first 
 // Product i = (point, pair) of a block of tiles.
 static void multiply(const WinogradShape *s, const Work *w, int64_t i, int64_t count) {
     const int64_t p = i / w->pairs, o = i % w->pairs;
-    product(w->v + p * w->room.v_stride, s->in, 1, s->in, w->u + p * w->u_stride + 2 * o * s->in, w->m + (o * POINTS + p) * w->room.m_stride, false, count);
+    product(w->v + p * w->room.v_stride, s->in, 1, s->in, w->u + p * w->u_stride + 2 * o * s->in,
+            w->m + (o * POINTS + p) * w->room.m_stride, false, count);
 }
 
 static void run_apart(const WinogradShape *s, const WinogradData *data, const Work *w) {
@@ -356,7 +362,8 @@ static void run_gradient(const WinogradShape *s, const WinogradData *data, const
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < POINTS * w->pairs; i++) {
             const int64_t p = i / w->pairs, o = i % w->pairs;
-            product(w->v + p * w->room.v_stride, 1, s->in, count, w->m + (o * POINTS + p) * w->room.m_stride, w->u + p * w->u_stride + 2 * o * s->in, first > 0, s->in);
+            product(w->v + p * w->room.v_stride, 1, s->in, count, w->m + (o * POINTS + p) * w->room.m_stride,
+                    w->u + p * w->u_stride + 2 * o * s->in, first > 0, s->in);
         }
     }
 }
