@@ -1,0 +1,132 @@
+"""Counts what torch.compile launches for a training step: the kernels and the library calls in Inductor's output code.
+
+    inductor_launches.py PEER_DIR [--set JSON] [--batch N] [--show] [--json FILE]
+
+PEER_DIR holds the peer's augvae.py. The losses and their gradients are compiled as `torch.compile(model.losses)` compiles them;
+the code that Inductor wrote, forward and backward, is read line by line: a call of one of its own kernels, a call of a library
+(extern_kernels.*, torch.ops.aten.*), a copy. The optimizer is not compiled (the peer uses fused AdamW): its launches on a GPU are
+those of multi_tensor_apply, counted by its rule. Without a GPU the code is the CPU's: the same graph through the same scheduler,
+but a fused loop nest there is one call where on a GPU a large reduction may be two kernels, so that the number is a lower bound of
+what a GPU launches.
+
+The defaults keep the full network's structure (four maps, three stages in the first encoder, the same blocks) at a small width and
+picture, since launches follow from the structure alone.
+"""
+
+import argparse
+import collections
+import json
+import math
+import re
+import sys
+
+SMALL = dict(resolution=64, hidden_dim=32, attn_resolutions=[16, 8, 4, 2], num_tokens=64, codebook_dim=32, z_channels=32)
+
+# A call as a statement or the right side of an assignment, in the wrapper that runs the kernels.
+CALL = re.compile(r"^\s*(?:[\w, ()\[\]]+ = )?(?P<name>[A-Za-z_][\w.]*)\((?!.*\bdef\b)")
+OWN = re.compile(r"^(cpp_fused\w*|triton_\w+|cpp_CppWeightless\w*|cpp_\w*GemmTemplate\w*)(\.run)?$")
+
+
+def wrapper_lines(code):
+    """The lines of the functions that call kernels: `def call(args)`, or `def call(self, args)` and partition_N."""
+    inside, depth = False, 0
+    for line in code.splitlines():
+        indent = len(line) - len(line.lstrip())
+        match = re.match(r"^\s*def (call|partition_\d+)\(", line)
+        if match:
+            inside, depth = True, indent
+        elif inside and line.strip() and indent <= depth:
+            inside = False
+        if inside:
+            yield line
+
+
+def count(code):
+    """How often a wrapper launches what, by kind."""
+    kernels, libraries, other = collections.Counter(), collections.Counter(), collections.Counter()
+    for line in wrapper_lines(code):
+        match = CALL.match(line)
+        if not match:
+            continue
+        name = match["name"]
+        if OWN.match(name):
+            kernels[name] += 1
+        elif name.startswith("extern_kernels."):
+            libraries[name] += 1
+        elif name.startswith("torch.ops.") and not re.search(r"\.(reshape|view|as_strided|permute)\b", name):
+            libraries[name] += 1
+        elif re.search(r"\.(copy_|zero_|fill_)$", name):
+            other[name.rsplit(".", 1)[-1]] += 1
+    return kernels, libraries, other
+
+
+def fused_adamw_launches(elements):
+    """multi_tensor_apply, four lists: at most 36 tensors and 320 pieces of 65,536 elements a launch."""
+    launches = tensors = pieces = 0
+    for n in elements:
+        tensors += 1
+        left = math.ceil(n / 65536)
+        while left:
+            take = min(left, 320 - pieces)
+            left, pieces = left - take, pieces + take
+            if pieces == 320:
+                launches, pieces = launches + 1, 0
+                tensors = 1 if left else 0
+        if tensors == 36 and not left:
+            launches, tensors, pieces = launches + 1, 0, 0
+    return launches + (pieces > 0)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("peer")
+    parser.add_argument("--set", default=json.dumps(SMALL), help="the network's parameters as a JSON object")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--show", action="store_true", help="every name and how often it is called")
+    parser.add_argument("--json", help="the numbers into a file")
+    parser.add_argument("--code", help="Inductor's output code into a file")
+    arguments = parser.parse_args()
+    sys.path.insert(0, arguments.peer)
+
+    import torch
+    from torch._inductor.utils import run_and_get_code
+
+    import augvae
+
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = augvae.AugVAE(augvae.AugVAEConfig.of(json.loads(arguments.set))).to(device).train()
+    image = torch.rand(arguments.batch, model.c.in_channels, model.c.resolution, model.c.resolution, device=device) * 2 - 1
+    losses = torch.compile(model.losses)
+
+    def step():
+        losses(image=image)["loss"].backward()
+
+    _, codes = run_and_get_code(step)
+    if arguments.code:
+        with open(arguments.code, "w") as file:
+            file.write("\n# ----\n".join(codes))
+    kernels, libraries, other = collections.Counter(), collections.Counter(), collections.Counter()
+    for code in codes:
+        for total, part in zip((kernels, libraries, other), count(code)):
+            total.update(part)
+    trained = [p.numel() for p in model.parameters() if p.requires_grad]
+    optimizer = fused_adamw_launches(trained)
+    report = {
+        "torch": torch.__version__, "device": device, "graphs": len(codes), "kernels": sum(kernels.values()),
+        "library_calls": sum(libraries.values()), "copies": sum(other.values()), "optimizer": optimizer, "tensors": len(trained),
+        "in_all": sum(kernels.values()) + sum(libraries.values()) + sum(other.values()) + optimizer,
+    }
+    if arguments.show:
+        for name, number in (kernels + libraries + other).most_common():
+            print(f"{number:6d}  {name}")
+    print(json.dumps(report))
+    if device == "cpu":
+        print("Inductor's code for the CPU: on a GPU at least as many", file=sys.stderr)
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(report, file)
+
+
+if __name__ == "__main__":
+    main()
