@@ -92,7 +92,7 @@ static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDi
 
 // Whether a stage shows what is recomputed. Its share is found first, by plans, so that what is shown is what runs.
 static bool follows_remat(const char *stage) {
-    static const char *const LATE[] = {"remat", "order", "fused", "loop", "c"};
+    static const char *const LATE[] = {"remat", "order", "fused", "loop", "c", "cuda"};
     for (size_t i = 0; stage && i < sizeof LATE / sizeof *LATE; i++) {
         if (strcmp(stage, LATE[i]) == 0) return true;
     }
@@ -116,6 +116,12 @@ bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnos
     if (options->emit && !dump_is_stage(options->emit)) {
         lv_error_set(error, LV_ERROR_USAGE, "there is no stage or pass '%s' to emit", options->emit);
         return dump_hint_stages(options->emit, error);
+    }
+    Target target;
+    if (!target_parse(options->device, &target, error)) return false;
+    if (options->emit && strcmp(options->emit, target.cuda ? "c" : "cuda") == 0) {
+        lv_error_set(error, LV_ERROR_USAGE, "kernels for %s are %s", target.cuda ? "GPUs" : "the CPU", target.cuda ? "CUDA C" : "C");
+        return lv_error_hint(error, "--emit %s", target.cuda ? "cuda" : "c");
     }
     if (follows_remat(options->emit)) return emit_late(model, options, diagnostics, error);
     double share = 0;

@@ -54,7 +54,8 @@ typedef struct {
     const char *entry;       // "init" computes every variable's initial value
     int64_t batch;           // bound to the free first dimension of the entry's inputs
     LvPrecision precision;
-    const char *device;      // "cpu"
+    const char *device;      // "cpu", "cuda", "cuda:sm_90"; NULL is "cpu"
+    bool tf32;               // products of f32 may be made in TF32, on a GPU
     int64_t memory_limit;    // bytes, 0: none; remat obeys it
     int64_t (*workspace)(void *user, const LvPlan *plan);  // what the device's library takes on top, for the limit; NULL: nothing
     void *workspace_user;

@@ -3,7 +3,7 @@
 
 #include "driver/pipeline.h"
 
-static const char *const STAGES[] = {"ast", "graph", "joint", "fused", "loop", "c", "plan"};
+static const char *const STAGES[] = {"ast", "graph", "joint", "fused", "loop", "c", "cuda", "plan"};
 
 bool dump_is_stage(const char *stage) {
     for (size_t i = 0; i < sizeof STAGES / sizeof *STAGES; i++) {

@@ -163,7 +163,6 @@ static void fill_linear_loss(Emitter *e, const Unit *unit, LvStep *step) {
     LvShape x = node->inputs[0]->shape, weight = node->inputs[1]->shape;
     step->linear_loss.gradient = node->op == OP_linear_cross_entropy_grad;
     step->linear_loss.ignore = ignore && ignore->i >= INT32_MIN && ignore->i <= INT32_MAX ? (int32_t)ignore->i : -1;
-    step->kernel = kernel_index(e, unit);
     step->label = lv_arena_printf(e->plan->arena, "linear cross-entropy%s %lldx%lldx%lld", step->linear_loss.gradient ? " gradient" : "",
                                   (long long)x.dim[0], (long long)weight.dim[0], (long long)x.dim[1]);
 }
@@ -179,9 +178,16 @@ static void emit_unit(Emitter *e, const Unit *unit) {
     for (int i = 0; i < unit->operand_count; i++) step.operands[i] = operand_of(e, unit->operands[i].value);
     step.flops = unit->flops;
     step.bytes = unit->bytes;
+    if (unit->kernel_name) step.kernel = kernel_index(e, unit);
+    step.scratch = unit->scratch;
+    step.launch_count = unit->launch_count;
+    step.launches = LV_NEW_ARRAY(e->plan->arena, LvLaunch, unit->launch_count + 1);
+    if (unit->launch_count) memcpy(step.launches, unit->launches, (size_t)unit->launch_count * sizeof *step.launches);
     if (kind == LV_STEP_KERNEL) {
-        step.kernel = kernel_index(e, unit);
-        step.label = keep(e, unit->kernel_name);
+        step.label = unit->kernel ? keep(e, unit->kernel_name)
+                                  : lv_arena_printf(e->plan->arena, "%s %s", op_name(unit->nodes[0]->op), unit->kernel_name);
+        step.writes = LV_NEW_ARRAY(e->plan->arena, bool, unit->operand_count + 1);
+        for (int i = 0; i < unit->operand_count; i++) step.writes[i] = unit->operands[i].written;
         step.scalar_count = unit->scalar_count;
         step.scalars = LV_NEW_ARRAY(e->plan->arena, LvScalar, unit->scalar_count + 1);
         if (unit->scalar_count) memcpy(step.scalars, unit->scalars, (size_t)unit->scalar_count * sizeof *step.scalars);
@@ -273,8 +279,9 @@ LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCo
     plan->result_count = (int)graph->results.count;
     plan->results = emit_ports(&e, graph->results.data, graph->results.count, memory->result_places);
     emit_constants(&e);
-    static const char uncontracted[] = "#pragma GCC optimize(\"fp-contract=off\")\n";
+    const char *uncontracted = schedule->target.cuda ? "// lv: uncontracted\n" : "#pragma GCC optimize(\"fp-contract=off\")\n";
     plan->prelude = lv_arena_printf(plan->arena, "%s%s", options->uncontracted ? uncontracted : "", schedule->prelude);
+    plan->tf32 = schedule->target.tf32;
     emit_steps(&e);
     plan->step_count = (int)e.steps.count;
     plan->steps = LV_NEW_ARRAY(plan->arena, LvStep, e.steps.count + 1);

@@ -10,7 +10,7 @@
 
 static bool emit_schedule(const Schedule *schedule, const LvCompileOptions *options) {
     if (!options->emit || !options->emitted) return false;
-    if (strcmp(options->emit, "c") == 0) {
+    if (strcmp(options->emit, "c") == 0 || strcmp(options->emit, "cuda") == 0) {
         schedule_print_code(schedule, options->emitted);
         return true;
     }
@@ -25,7 +25,8 @@ void pipeline_finish(Graph *graph, const LvCompileOptions *options, LvDiagnostic
     LvArena *arena = lv_arena_create();
     // --emit loop: one nest a node, as lowered; --emit fused: as run
     bool apart = options->no_fuse || (options->emit && strcmp(options->emit, "loop") == 0);
-    Schedule *schedule = schedule_build(graph, apart, arena);
+    Target target = pipeline_target(options);
+    Schedule *schedule = schedule_build(graph, &target, apart, arena);
     *plan = NULL;
     if (!emit_schedule(schedule, options)) {
         MemoryPlan *memory = memory_plan(schedule, arena);

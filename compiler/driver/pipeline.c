@@ -45,6 +45,7 @@ typedef enum {
     ALWAYS,
     OPTIMIZING,  // left out by no_optimize
     IN_BF16,     // only in that precision
+    LAYING_OUT,  // left out by no_optimize where the library takes row-major pictures
 } When;
 
 typedef struct {
@@ -77,7 +78,7 @@ static const Step PIPELINE[] = {
     {"cse", OPTIMIZING, NULL},
     {"epilogue", OPTIMIZING, NULL},
     {"dce", ALWAYS, NULL},
-    {"layout", OPTIMIZING, NULL},
+    {"layout", LAYING_OUT, NULL},
     {"cse", OPTIMIZING, NULL},
     {"dce", ALWAYS, NULL},
     {"remat", ALWAYS, NULL},
@@ -94,10 +95,18 @@ static void verify(const Graph *graph, const char *pass) {
     lv_arena_destroy(arena);
 }
 
+Target pipeline_target(const LvCompileOptions *options) {
+    Target target;
+    LvError error = {0};
+    if (!target_parse(options->device, &target, &error)) lv_internal_error("pipeline: a device that was not checked");
+    target.tf32 = target.cuda && options->tf32;
+    return target;
+}
+
 static bool run_pass(const Pass *pass, Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics,
                      LvError *error) {
-    PassContext context = {.precision = options->precision, .remat = remat,
-                           .diagnostics = diagnostics, .error = error, .arena = lv_arena_create()};
+    Target target = pipeline_target(options);
+    PassContext context = {.precision = options->precision, .target = &target, .remat = remat, .diagnostics = diagnostics, .error = error, .arena = lv_arena_create()};
     bool done = pass->run(graph, &context);
     lv_arena_destroy(context.arena);
     if (done) verify(graph, pass->name);
@@ -138,10 +147,10 @@ bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, L
     update_extend(graph, options->accumulate, options->clip);
     verify(graph, "update");
     *stopped = emit_graph_if("graph", graph, options);
-    bool shown = false;
+    bool shown = false, cuda = pipeline_target(options).cuda;
     for (size_t i = 0; i < sizeof PIPELINE / sizeof *PIPELINE && !*stopped; i++) {
         const Step *step = &PIPELINE[i];
-        bool skipped = (step->when == OPTIMIZING && options->no_optimize) ||
+        bool skipped = ((step->when == OPTIMIZING || (step->when == LAYING_OUT && !cuda)) && options->no_optimize) ||
                        (step->when == IN_BF16 && options->precision != LV_PRECISION_BF16);
         if (!skipped && !run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;
         shown |= emit_graph_if(step->pass, graph, options);

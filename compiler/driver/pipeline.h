@@ -3,6 +3,7 @@
 #define LV_DRIVER_PIPELINE_H
 
 #include "driver/compiler.h"
+#include "driver/target.h"
 #include "graph/graph.h"
 #include "memory/memory.h"
 #include "passes/pass.h"
@@ -15,6 +16,8 @@ bool lv_pass_run(const char *names, Graph *graph, const LvCompileOptions *option
 // `remat`: how much of what is cheap is recomputed rather than kept for the backward pass, 0 to 1.
 bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, bool *stopped,
                   LvError *error);
+
+Target pipeline_target(const LvCompileOptions *options);  // of a device that target_parse knows
 
 // Schedules, plans memory and emits, whatever the memory limit. *plan stays NULL where `options->emit` is a stage before the plan.
 void pipeline_finish(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan);

@@ -90,6 +90,7 @@ struct Node {
     LvSpan span;        // in the user's source
     const char *scope;  // path of the module instance that made it, "" at the top: "encoders.0.down.0.block.1"
     Node *prev, *next;
+    bool by_template;   // scheduling: a kernel template computes it, though the library could
     void *note;         // scratch of the pass that runs
 };
 

@@ -3,7 +3,7 @@
 // breaks       common subexpressions (a forward norm and its backward compute the same statistics): run cse after it
 //
 // Composites know their own decomposition (op table). What a backend keeps whole is asked of the template table.
-#include "codegen/c/templates.h"
+#include "codegen/codegen.h"
 #include "ops/op.h"
 #include "passes/pass.h"
 
@@ -23,7 +23,7 @@ bool pass_decompose(Graph *graph, PassContext *context) {
         if (node->op == OP_all_reduce || node->op == OP_stop_gradient) {  // plans are for one rank: its sum is itself
             results[0] = node->inputs[0];
             done = true;
-        } else if (info->decompose && !template_takes(node)) {
+        } else if (info->decompose && !codegen_takes(node, context->target)) {
             done = info->decompose(graph, node, results);
         }
         if (!done) {

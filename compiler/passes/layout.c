@@ -3,7 +3,8 @@
 // breaks       nothing; passes that add nodes after this one must copy layouts
 //
 // Physical = logical but for the channels: f32 in nChw16c (Winograd takes nothing else), bf16 channels last (the matrix
-// units are reached in nothing else); tests/bench/CONVOLUTIONS.md. Convolutions anchor their pictures to it, and it spreads
+// units are reached in nothing else); tests/bench/CONVOLUTIONS.md. On a GPU all are channels last, with any number of channels, and so are
+// weights and their gradients: a product's summed dimension then lies along memory on both sides. Convolutions anchor their pictures to it, and it spreads
 // through whatever keeps dimension 1 what it is: elementwise work, movements and reductions of the other dimensions. These
 // classes are found by union-find; a class with a convolution in it takes the layout, all others stay row-major. A
 // conversion (`relayout`) is left only where a class meets what is row-major by nature: the entry's inputs and results,
@@ -17,6 +18,7 @@ typedef struct {
     bool *anchored;  // by representative: a convolution reads or writes one of the class
     int count;
     bool channels_last;
+    bool cuda;
     int block;
 } Layouts;
 
@@ -41,7 +43,7 @@ static bool is_given(const Value *value) {
 
 static bool channels_fit(const Layouts *l, const Value *value) {
     int64_t channels = value->shape.dim[1];
-    return channels > 0 && channels % (l->channels_last ? 8 : l->block) == 0;
+    return channels > 0 && (l->cuda || channels % (l->channels_last ? 8 : l->block) == 0);
 }
 
 static bool is_eligible(const Layouts *l, const Value *value) {
@@ -138,14 +140,15 @@ static LvLayout layout_for(const Layouts *l, int rank) {
 static bool takes_layout(const Node *node) {
     OpKind kind = op_info(node->op)->kind;
     return kind == OP_KIND_LEAF || kind == OP_KIND_ELEMENTWISE || kind == OP_KIND_ELEMENT_COPY || kind == OP_KIND_MOVEMENT ||
-           kind == OP_KIND_REDUCTION || node->op == OP_conv2d || node->op == OP_conv2d_data_grad;
+           kind == OP_KIND_REDUCTION || is_convolution(node);
 }
 
 static void assign(Layouts *l) {
     for GRAPH_EACH(l->graph, node) {
         if (!takes_layout(node) || node->op == OP_pack) continue;
         Value *value = &node->results[0];
-        if (is_eligible(l, value) && l->anchored[find(l, value->id)]) value->layout = layout_for(l, value->shape.rank);
+        if (l->cuda && node->op == OP_conv2d_weight_grad) value->layout = layout_for(l, 4);
+        else if (is_eligible(l, value) && l->anchored[find(l, value->id)]) value->layout = layout_for(l, value->shape.rank);
     }
 }
 
@@ -165,6 +168,10 @@ static bool wants(const Layouts *l, const Node *node, int input, LvLayout *layou
     if (is_convolution(node) && is_picture(node, input)) {
         if (node->op == OP_conv2d && input > 0) *layout = node->results[0].layout;  // the residual: as the result
         else if (channels_fit(l, value)) *layout = layout_for(l, 4);
+        return true;
+    }
+    if (l->cuda && is_convolution(node) && input == 1) {
+        *layout = layout_for(l, 4);  // the weights
         return true;
     }
     return kind == OP_KIND_CONTRACTION || kind == OP_KIND_INDEXED || kind == OP_KIND_COMPOSITE || kind == OP_KIND_EFFECT ||
@@ -190,8 +197,9 @@ static void convert(Layouts *l) {
 }
 
 bool pass_layout(Graph *graph, PassContext *context) {
-    Layouts l = {.graph = graph, .count = graph->next_value, .channels_last = context->precision == LV_PRECISION_BF16 && processor_has_bf16(),
-                 .block = block_of_processor()};
+    bool cuda = context->target->cuda;
+    Layouts l = {.graph = graph, .count = graph->next_value, .cuda = cuda, .block = cuda ? 1 : block_of_processor()};
+    l.channels_last = cuda || (context->precision == LV_PRECISION_BF16 && processor_has_bf16());
     l.parent = LV_NEW_ARRAY(context->arena, int, l.count + 1);
     l.anchored = LV_NEW_ARRAY(context->arena, bool, l.count + 1);
     find_classes(&l);

@@ -3,11 +3,13 @@
 #define LV_PASSES_PASS_H
 
 #include "driver/compiler.h"
+#include "driver/target.h"
 #include "graph/graph.h"
 
 // What a pass may know besides the graph. Every pass gets a scratch arena of its own.
 typedef struct {
     LvPrecision precision;
+    const Target *target;
     double remat;          // share of the cheap waiting values to make again, 0 to 1
     LvArena *arena;        // scratch, freed after the pass
     LvDiagnostics *diagnostics;

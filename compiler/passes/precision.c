@@ -7,7 +7,7 @@
 // softmax, the quantizer and the loss see f32. Kernels fuse the casts, so what lies in memory between a kernel and a
 // convolution is bf16. Where the processor has no bf16 products (x86 before AVX-512: its library would fall back to plain loops)
 // only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32.
-#include "codegen/c/templates.h"
+#include "codegen/codegen.h"
 #include "ops/op.h"
 #include "passes/pass.h"
 
@@ -60,7 +60,7 @@ static bool is_f32_loss(const Node *node) {
 
 bool pass_precision(Graph *graph, PassContext *context) {
     if (context->precision != LV_PRECISION_BF16) return true;
-    bool has_products = processor_has_bf16();
+    bool has_products = context->target->cuda || processor_has_bf16();
     int count = graph->next_value;
     bool *wide = find_parameter_gradients(graph, context->arena);
     mark_logits(graph, wide);
@@ -74,7 +74,7 @@ bool pass_precision(Graph *graph, PassContext *context) {
             rewrite_at(graph, node);
             for (int i = 0; i < 2; i++) node->inputs[i] = build_cast(graph, node->inputs[i], LV_BF16);
         }
-        if (!is_f32_contraction(node) || node->input_count > 4 || !(has_products || template_takes(node))) continue;
+        if (!is_f32_contraction(node) || node->input_count > 4 || !(has_products || codegen_takes(node, context->target))) continue;
         rewrite_at(graph, node);
         with[node->results[0].id] = in_bf16(graph, node, wide[node->results[0].id]);
     }

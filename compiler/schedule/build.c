@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/c/print.h"
+#include "codegen/codegen.h"
 #include "schedule/build.h"
 
 // ---- packs
@@ -183,7 +183,7 @@ static void set_aliases(Building *b) {
     }
 }
 
-Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
+Schedule *schedule_build(Graph *graph, const Target *target, bool no_fuse, LvArena *arena) {
     size_t count = (size_t)graph->next_value + 1;
     Plan plan = {.graph = graph, .arena = arena, .no_fuse = no_fuse, .value_count = graph->next_value};
     plan.place = LV_NEW_ARRAY(arena, Place, count);
@@ -198,11 +198,16 @@ Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena) {
     plan.alias_of = LV_NEW_ARRAY(arena, Value *, count);
     plan.alias_offset = LV_NEW_ARRAY(arena, int64_t, count);
     for (size_t i = 0; i < count; i++) plan.unit_of[i] = -1;
+    for GRAPH_EACH(graph, node) node->by_template = node->op == OP_matmul && codegen_takes(node, target);
     plan_mark(&plan);
     plan_prepare(&plan);
     Schedule *schedule = LV_NEW(arena, Schedule);
     Building b = {.plan = &plan, .schedule = schedule};
-    schedule->arena = arena, schedule->graph = graph, schedule->prelude = c_prelude;
+    LvText prelude = {0};
+    codegen_put_prelude(target, &prelude);
+    schedule->arena = arena, schedule->graph = graph, schedule->target = *target;
+    schedule->prelude = lv_arena_strdup(arena, lv_text_get(&prelude));
+    lv_text_free(&prelude);
     b.pack_of = LV_NEW_ARRAY(arena, Value *, count);
     b.pack_offset = LV_NEW_ARRAY(arena, int64_t, count);
     mark_packs(&plan, b.pack_of, b.pack_offset);

@@ -96,6 +96,7 @@ typedef struct {
     Value *value;       // operand: the value it holds
     LvDType dtype;
     int64_t elements;
+    int64_t offset;     // elements from the start of its storage, which is aligned to 64 bytes
     bool written, read;
     bool local;         // lives in the kernel's own frame: not an operand
     bool may_share;     // another operand may be the same memory (in_place): no `restrict`

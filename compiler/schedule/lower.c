@@ -17,7 +17,9 @@ int kernel_buffer(const Plan *plan, Kernel *kernel, Value *value) {
     for (size_t i = 0; i < kernel->buffers.count; i++) {
         if (kernel->buffers.data[i].value == value) return (int)i;
     }
-    lv_vec_push(&kernel->buffers, (Buffer){.value = value, .dtype = value->dtype, .elements = storage_elements(value)});
+    int64_t offset = plan->place[value->id] == PLACE_ALIAS ? plan->alias_offset[value->id] : 0;
+    lv_vec_push(&kernel->buffers,
+                (Buffer){.value = value, .dtype = value->dtype, .elements = storage_elements(value), .offset = offset});
     return (int)kernel->buffers.count - 1;
 }
 

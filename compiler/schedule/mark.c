@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/c/templates.h"
 #include "schedule/internal.h"
 
 void schedule_internal_error(const char *stage, const Node *node, const char *what) {
@@ -28,7 +27,7 @@ Role node_role(const Node *node) {
         case OP_state_write: return ROLE_EFFECT;
         case OP_pack: return ROLE_PACK;
         case OP_all_reduce: case OP_linear_cross_entropy: case OP_linear_cross_entropy_grad: return ROLE_CALL;
-        case OP_matmul: return template_takes(node) ? ROLE_TEMPLATE : ROLE_CALL;
+        case OP_matmul: return node->by_template ? ROLE_TEMPLATE : ROLE_CALL;
         default: break;
     }
     switch (op_info(node->op)->kind) {

@@ -7,6 +7,7 @@
 #define LV_UNIT_H
 
 #include "base/plan.h"
+#include "driver/target.h"
 #include "graph/graph.h"
 
 typedef struct Kernel Kernel;  // loop IR: schedule/loop.h
@@ -28,6 +29,9 @@ typedef struct {
     } *operands;
     int scalar_count;
     LvScalar *scalars;
+    int launch_count;  // of its kernel on a GPU
+    LvLaunch *launches;
+    int64_t scratch;
     const char *kernel_name, *kernel_text;  // after printing; units with equal texts share one name. UNIT_CALL: mostly NULL
     int node_count;
     Node **nodes;     // the nodes that this unit computes, for --explain and messages
@@ -37,6 +41,7 @@ typedef struct {
 typedef struct {
     LvArena *arena;
     Graph *graph;
+    Target target;
     int unit_count, prepared_count;  // the first are prepared: they need not run again while nobody changes the variables
     Unit *units;
     // alias_of[value id]: the value whose storage it shares, at alias_offset elements; NULL: storage of its own or none.
@@ -45,12 +50,12 @@ typedef struct {
     const char *prelude;  // text before the kernels
 } Schedule;
 
-// Nodes -> units: lowers, fuses by the legality rules on the loop IR, prints kernels as C. `no_fuse`: a kernel a node.
+// Nodes -> units: lowers, fuses by the legality rules on the loop IR, prints kernels for the target. `no_fuse`: a kernel a node.
 // requires: no composite that a kernel template does not take, no gradient nodes; layouts chosen
 // establishes: every value in a unit's operands is an input, a variable, a literal, an alias, or written by an earlier unit
-Schedule *schedule_build(Graph *graph, bool no_fuse, LvArena *arena);
+Schedule *schedule_build(Graph *graph, const Target *target, bool no_fuse, LvArena *arena);
 
 void schedule_print_loops(const Schedule *schedule, LvText *out);  // --emit loop, fused
-void schedule_print_code(const Schedule *schedule, LvText *out);   // --emit c
+void schedule_print_code(const Schedule *schedule, LvText *out);   // --emit c, cuda
 
 #endif

@@ -3,8 +3,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "codegen/c/print.h"
-#include "codegen/c/templates.h"
+#include "codegen/codegen.h"
 #include "schedule/build.h"
 
 static int64_t value_bytes(const Value *value) { return lv_shape_elements(value->shape) * (int64_t)lv_dtype_size(value->dtype); }
@@ -106,16 +105,33 @@ static void name_text(Building *b, Unit *unit, const char *text) {
     lv_text_free(&full);
 }
 
+// Takes what was printed into the unit, and frees it.
+static void take_text(Building *b, Unit *unit, LvText *text, CudaKernel *made) {
+    name_text(b, unit, lv_text_get(text));
+    unit->scalar_count = (int)made->scalars.count;
+    unit->scalars = LV_NEW_ARRAY(b->plan->arena, LvScalar, made->scalars.count + 1);
+    if (made->scalars.count) memcpy(unit->scalars, made->scalars.data, made->scalars.count * sizeof *unit->scalars);
+    unit->launch_count = (int)made->launches.count;
+    unit->launches = LV_NEW_ARRAY(b->plan->arena, LvLaunch, made->launches.count + 1);
+    if (made->launches.count) memcpy(unit->launches, made->launches.data, made->launches.count * sizeof *unit->launches);
+    unit->scratch = made->scratch;
+    cuda_kernel_free(made);
+    lv_text_free(text);
+}
+
 static void print_kernel(Building *b, Unit *unit) {
     LvText text = {0};
-    ScalarList scalars = {0};
-    c_print_kernel(unit->kernel, PLACEHOLDER, &text, &scalars);
-    name_text(b, unit, lv_text_get(&text));
-    unit->scalar_count = (int)scalars.count;
-    unit->scalars = LV_NEW_ARRAY(b->plan->arena, LvScalar, scalars.count + 1);
-    if (scalars.count) memcpy(unit->scalars, scalars.data, scalars.count * sizeof *scalars.data);
-    lv_vec_free(&scalars);
-    lv_text_free(&text);
+    CudaKernel made = {0};
+    codegen_print_kernel(unit->kernel, &b->schedule->target, PLACEHOLDER, &text, &made);
+    take_text(b, unit, &text, &made);
+}
+
+static bool print_template(Building *b, Unit *unit, const Node *node) {
+    LvText text = {0};
+    CudaKernel made = {0};
+    if (!codegen_print_template(node, &b->schedule->target, PLACEHOLDER, &text, &made)) return false;
+    take_text(b, unit, &text, &made);
+    return true;
 }
 
 // ---- kernels
@@ -249,19 +265,14 @@ void unit_add_call(Building *b, Node *node) {
     for (int i = 0; i < node->result_count; i++) set_operand(&unit, &node->results[i], true);
     for (int i = 0; i < node->input_count; i++) set_operand(&unit, node->inputs[i], false);
     if (node->op == OP_all_reduce) unit.operands[0].in_place = 1;
-    LvText text = {0};
-    if (template_print(node, PLACEHOLDER, &text)) name_text(b, &unit, lv_text_get(&text));  // a part of it is a kernel
-    lv_text_free(&text);
+    print_template(b, &unit, node);  // where it, or a part of it, may be a kernel of ours
     set_bytes(&unit);
     lv_vec_push(&b->units, unit);
 }
 
 void unit_add_template(Building *b, Node *node) {
     Unit unit = {.kind = UNIT_KERNEL};
-    LvText text = {0};
-    if (!template_print(node, PLACEHOLDER, &text)) schedule_internal_error("template", node, "no template prints this op");
-    name_text(b, &unit, lv_text_get(&text));
-    lv_text_free(&text);
+    if (!print_template(b, &unit, node)) schedule_internal_error("template", node, "no template prints this op");
     set_nodes(b, &unit, &node, 1);
     int64_t products = product_flops(node);
     if (products) unit.flops = products;

@@ -118,6 +118,13 @@ typedef union {
     int64_t i;
 } LvScalar;
 
+// One launch of a step on a GPU: function NAME_i of the kernel's text with the i-th of these.
+typedef struct {
+    int32_t grid[3];  // blocks
+    int32_t block;    // threads of each, along x
+    int32_t shared;   // bytes of dynamic shared memory
+} LvLaunch;
+
 typedef struct {
     LvStepKind kind;
     const char *label;    // short: "conv2d 3x3 64->64", or the kernel's name
@@ -125,9 +132,13 @@ typedef struct {
     int64_t flops, bytes; // computed, and moved if every operand is read or written once
     int operand_count;
     LvOperand *operands;
-    int kernel;           // LV_STEP_KERNEL, LV_STEP_LINEAR_LOSS: index into plan->kernels
+    bool *writes;         // LV_STEP_KERNEL: by operand, for the compiler's own reports; not in the file, NULL from there
+    int kernel;           // LV_STEP_KERNEL, LV_STEP_LINEAR_LOSS, on a GPU LV_STEP_CONV: index into plan->kernels; -1: none
     int scalar_count;
     LvScalar *scalars;    // LV_STEP_KERNEL
+    int launch_count;     // on a GPU, where the step has a kernel; they run one after the other
+    LvLaunch *launches;
+    int64_t scratch;      // on a GPU: bytes that the launches share among themselves, whose contents nobody needs before or after
     union {
         LvConvStep conv;
         LvMatmulStep matmul;
@@ -137,7 +148,11 @@ typedef struct {
 
 // A kernel's text defines, for the CPU:
 //     void NAME(char *const *buffers, const LvScalar *scalars);   buffers in the order of the step's operands
-// and uses OpenMP inside. The runtime puts the prelude (codegen's, in `plan->prelude`) before the kernels it compiles together.
+// and uses OpenMP inside; for CUDA one function a launch of the step,
+//     extern "C" __global__ void NAME_0(B0 *b0, ..., char *scratch, S0 s0, ...);   likewise NAME_1 ...
+// with the operands in their order, each of its own element type, then scratch memory (NULL where the step wants none), then the
+// scalars (double or long long): every parameter takes 8 bytes.
+// The runtime puts the prelude (codegen's, in `plan->prelude`) before the kernels it compiles together.
 typedef struct {
     const char *name;  // unique in the plan; equal texts are one kernel
     const char *text;
@@ -155,8 +170,10 @@ typedef struct {
 
 typedef struct LvPlan {
     LvArena *arena;
-    const char *model, *config, *entry, *device, *precision;
+    const char *model, *config, *entry, *precision;
+    const char *device;  // "cpu", "cuda:sm_90"
     int64_t batch;
+    bool tf32;           // products of f32 may be made in TF32
     int setting_count;
     LvPlanSetting *settings;  // every model parameter with its resolved value
     int source_count;

@@ -198,6 +198,9 @@ static bool check_step(Check *check, const LvStep *step) {
         }
         if (i < 2) bytes[i] = size;
     }
+    if (step->scratch < 0 || step->scratch > most_bytes) return fail(check, "scratch memory of an impossible size");
+    if (step->kernel < -1 || step->kernel >= check->plan->kernel_count) return fail(check, "no such kernel");
+    if (step->launch_count < 0 || (step->launch_count && step->kernel < 0)) return fail(check, "launches of no kernel");
     switch (step->kind) {
         case LV_STEP_KERNEL:
             return (step->kernel >= 0 && step->kernel < check->plan->kernel_count) || fail(check, "no such kernel");

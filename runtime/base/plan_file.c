@@ -169,6 +169,14 @@ static void code_matmul(Codec *c, LvMatmulStep *m) {
     if (!c->out) m->alpha = alpha.f;
 }
 
+static void code_launch(Codec *c, LvLaunch *launch) {
+    int grid[3] = {launch->grid[0], launch->grid[1], launch->grid[2]}, block = launch->block, shared = launch->shared;
+    for (int i = 0; i < 3; i++) code_int(c, &grid[i], 1, INT32_MAX, "grid");
+    code_int(c, &block, 1, 1025, "block");
+    code_int(c, &shared, 0, 1 << 20, "shared");
+    if (!c->out) *launch = (LvLaunch){{grid[0], grid[1], grid[2]}, block, shared};
+}
+
 static void code_step(Codec *c, LvStep *s) {
     CODE_CHOICE(c, s->kind, LV_STEP_KIND_COUNT, "kind");
     code_text(c, &s->label, "label");
@@ -182,6 +190,10 @@ static void code_step(Codec *c, LvStep *s) {
     code_count(c, &s->scalar_count, "scalars");
     if (!c->out) s->scalars = LV_NEW_ARRAY(c->arena, LvScalar, s->scalar_count + 1);
     for (int i = 0; i < s->scalar_count && c->good; i++) code_integer(c, &s->scalars[i].i, "scalars");
+    code_count(c, &s->launch_count, "launches");
+    if (!c->out) s->launches = LV_NEW_ARRAY(c->arena, LvLaunch, s->launch_count + 1);
+    for (int i = 0; i < s->launch_count && c->good; i++) code_launch(c, &s->launches[i]);
+    code_integer(c, &s->scratch, "scratch");
     if (s->kind == LV_STEP_CONV) code_conv(c, &s->conv);
     if (s->kind == LV_STEP_MATMUL) code_matmul(c, &s->matmul);
     if (s->kind == LV_STEP_LINEAR_LOSS) {
@@ -200,6 +212,7 @@ static void code_plan(Codec *c, LvPlan *plan) {
     code_text(c, &plan->device, "device");
     code_text(c, &plan->precision, "precision");
     code_integer(c, &plan->batch, "batch");
+    code_bool(c, &plan->tf32, "tf32");
     for (int a = 0; a < LV_ARENA_COUNT; a++) code_integer(c, &plan->arena_bytes[a], "arena_bytes");
     code_pairs(c, &plan->settings, &plan->setting_count, "settings");
     code_pairs(c, &plan->sources, &plan->source_count, "sources");

@@ -16,6 +16,7 @@ bool options_compile(const Options *options, LvCompileOptions *out, LvError *err
         else return lv_error_set(error, LV_ERROR_USAGE, "--conv is direct, winograd or auto, not '%s'", conv);
     }
     if (!options_bytes(options, "memory-limit", &out->memory_limit, error)) return false;
+    out->tf32 = options_flag(options, "tf32", false);
     out->no_fuse = options_flag(options, "no-fuse", false);
     out->no_optimize = options_flag(options, "no-optimize", false);
     return true;

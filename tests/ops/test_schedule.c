@@ -41,7 +41,7 @@ static void add_job(Jobs *jobs, KernelSet *set, Job job) {
         return;
     }
     for (int f = 0; f < 2; f++) {
-        job.schedules[f] = schedule_build(job.graph, f == 1, job.arena);
+        job.schedules[f] = schedule_build(job.graph, &(Target){0}, f == 1, job.arena);
         kernels_add(set, job.schedules[f]);
     }
     lv_vec_push(jobs, job);

@@ -33,7 +33,7 @@ static void add_job(Jobs *jobs, KernelSet *set, const char *text, LvArena *arena
         return;
     }
     for (int i = 0; i < job.c->input_count; i++) set_add(&job.inputs, lv_arena_printf(arena, "x%d", i), case_input(job.c, i));
-    job.schedule = schedule_build(job.graph, true, arena);
+    job.schedule = schedule_build(job.graph, &(Target){0}, true, arena);
     kernels_add(set, job.schedule);
     lv_vec_push(jobs, job);
 }

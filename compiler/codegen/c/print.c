@@ -2,200 +2,10 @@
 // loop, and an instruction stands at the outermost depth at which all that it needs is known.
 #include "codegen/c/print.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "codegen/c/expression.h"
-#include "codegen/c/printer.h"
-#include "ops/op.h"
-
-void printer_line(Printer *p, const char *format, ...) {
-    for (int i = 0; i < p->indent; i++) lv_text_putc(p->out, ' ');
-    va_list args;
-    va_start(args, format);
-    lv_text_vprintf(p->out, format, args);
-    va_end(args);
-    lv_text_putc(p->out, '\n');
-}
-
-// ---- indices
-
-static int axis_place(const Nest *nest, int var) {
-    for (int i = 0; i < nest->axis_count; i++) {
-        if (nest->axes[i].var == var) return i;
-    }
-    return -1;
-}
-
-static void put_var(const Printer *p, int var, LvText *out) {
-    if (p->nest->vars.data[var].kind == VAR_AXIS) lv_text_printf(out, "i%d", axis_place(p->nest, var));
-    else lv_text_printf(out, "q%d", var);
-}
-
-void printer_affine(const Printer *p, const Affine *a, LvText *out) {
-    if (!a->count) {
-        lv_text_printf(out, "%lld", (long long)a->constant);
-        return;
-    }
-    for (int i = 0; i < a->count; i++) {
-        int64_t factor = a->term[i].factor, size = factor < 0 ? -factor : factor;
-        lv_text_puts(out, factor < 0 ? "-" : i ? "+" : "");
-        if (size != 1) lv_text_printf(out, "%lld*", (long long)size);
-        put_var(p, a->term[i].var, out);
-    }
-    if (a->constant) lv_text_printf(out, "%+lld", (long long)a->constant);
-}
-
-int64_t printer_axis_extent(const Nest *nest, int place) { return nest->vars.data[nest->axes[place].var].extent; }
-
-// ---- what of the nest is used
-
-static void need_affine(Printer *p, const Affine *a) {
-    for (int i = 0; i < a->count; i++) {
-        int var = a->term[i].var;
-        if (p->needed_vars[var]) continue;
-        p->needed_vars[var] = true;
-        if (p->nest->vars.data[var].kind != VAR_AXIS) need_affine(p, &p->nest->vars.data[var].of);
-    }
-}
-
-static bool has_index(const Instr *instr) {
-    return instr->kind == INSTR_LOAD || instr->kind == INSTR_INDEX || instr->kind == INSTR_UNIFORM || instr->kind == INSTR_NORMAL;
-}
-
-static void find_live(Printer *p) {
-    const Nest *nest = p->nest;
-    for (size_t i = 0; i < nest->outputs.count; i++) {
-        p->live[nest->outputs.data[i].value] = true;
-        need_affine(p, &nest->outputs.data[i].index);
-        if (nest->outputs.data[i].kind == OUTPUT_REDUCE) need_affine(p, &nest->outputs.data[i].position);
-    }
-    int names = 0;
-    for (size_t i = nest->body.count; i-- > 0;) {
-        const Instr *instr = &nest->body.data[i];
-        if (!p->live[i]) continue;
-        for (int k = 0; k < 3; k++) {
-            if (instr->args[k] >= 0) p->live[instr->args[k]] = true;
-        }
-        if (has_index(instr)) need_affine(p, &instr->index);
-        for (int r = instr->region; r >= 0; r = nest->regions.data[r].parent) need_affine(p, &nest->regions.data[r].index);
-    }
-    for (size_t i = 0; i < nest->body.count; i++) p->name[i] = p->live[i] ? names++ : -1;
-}
-
-// ---- instructions
-
-static void put_region(const Printer *p, int region, bool parents, LvText *out) {
-    for (bool first = true; region >= 0; region = parents ? p->nest->regions.data[region].parent : -1, first = false) {
-        const Region *r = &p->nest->regions.data[region];
-        int64_t low, high;
-        affine_range(p->nest, &r->index, &low, &high);
-        bool below = low < r->low, above = high >= r->high;
-        if (!first) lv_text_puts(out, "&");
-        if (!below && !above) lv_text_puts(out, "1");
-        if (below) lv_text_puts(out, "("), printer_affine(p, &r->index, out), lv_text_printf(out, ">=%lld)", (long long)r->low);
-        if (above) {
-            lv_text_puts(out, below ? "&(" : "("), printer_affine(p, &r->index, out);
-            lv_text_printf(out, "<%lld)", (long long)r->high);
-        }
-    }
-}
-
-static void put_load(const Printer *p, const Instr *instr, LvText *out) {
-    if (instr->region >= 0) {
-        lv_text_puts(out, "(");
-        put_region(p, instr->region, true, out);
-        lv_text_puts(out, ")?");
-    }
-    const char *convert = c_load_conversion(instr->dtype);
-    lv_text_printf(out, "%sb%d[", convert, instr->buffer);
-    printer_affine(p, &instr->index, out);
-    lv_text_puts(out, *convert ? "])" : "]");
-    if (instr->region >= 0) lv_text_puts(out, ":0");
-}
-
-static void put_constant(const Printer *p, const Instr *instr, LvText *out) {
-    double value = instr->value;
-    bool plain = value == 0 || fabs(value) == 1 || fabs(value) == 2 || fabs(value) == 0.5;
-    if (!plain && isfinite(value) && c_is_float(instr->dtype)) {
-        // Not in the text, so that kernels which differ in a constant alone are one.
-        lv_vec_push(p->scalars, (LvScalar){.f = value});
-        lv_text_printf(out, "(%s)scalars[%zu].f", c_type(instr->dtype), p->scalars->count - 1);
-    } else {
-        c_put_constant(instr->dtype, value, out);
-    }
-}
-
-static void put_args(const Printer *p, const Instr *instr, char args[3][16]) {
-    for (int k = 0; k < 3; k++) {
-        args[k][0] = 0;
-        if (instr->args[k] >= 0) snprintf(args[k], sizeof args[k], "v%d", p->name[instr->args[k]]);
-    }
-}
-
-static void put_instr(Printer *p, size_t at) {
-    const Instr *instr = &p->nest->body.data[at];
-    LvText text = {0};
-    char args[3][16];
-    put_args(p, instr, args);
-    switch (instr->kind) {
-        case INSTR_CONSTANT: put_constant(p, instr, &text); break;
-        case INSTR_LOAD: put_load(p, instr, &text); break;
-        case INSTR_INDEX: {
-            int64_t low, high;
-            affine_range(p->nest, &instr->index, &low, &high);
-            lv_text_printf(&text, high < INT32_MAX && low > INT32_MIN ? "(%s)(int32_t)(" : "(%s)(", c_type(instr->dtype));
-            printer_affine(p, &instr->index, &text);
-            lv_text_puts(&text, ")");
-            break;
-        }
-        case INSTR_OP:
-            c_put_op(instr->op, p->nest->body.data[instr->args[instr->op == OP_select ? 1 : 0]].dtype, instr->dtype, args,
-                     &text);
-            break;
-        case INSTR_CAST: c_put_cast(p->nest->body.data[instr->args[0]].dtype, instr->dtype, args[0], &text); break;
-        case INSTR_CHOOSE:
-            lv_text_puts(&text, "(");
-            put_region(p, instr->region, false, &text);
-            lv_text_printf(&text, ")?%s:%s", args[0], args[1]);
-            break;
-        case INSTR_UNIFORM: case INSTR_NORMAL:
-            // The stream is not in the text: every parameter has its own, and their kernels would else all differ.
-            lv_vec_push(p->scalars, (LvScalar){.i = instr->stream});
-            lv_text_printf(&text, "lv_%s(%s,(uint32_t)scalars[%zu].i,%s,", instr->kind == INSTR_UNIFORM ? "uniform" : "normal",
-                           args[0], p->scalars->count - 1, args[1]);
-            printer_affine(p, &instr->index, &text);
-            lv_text_puts(&text, ")");
-            break;
-    }
-    printer_line(p, "const %s v%d = %s;", c_type(instr->dtype), p->name[at], lv_text_get(&text));
-    lv_text_free(&text);
-}
-
-static int var_depth(const Printer *p, int var) {
-    Affine a = affine_var(var);
-    return nest_affine_depth(p->nest, &a);
-}
-
-void printer_depth(Printer *p, int depth) {
-    for (size_t i = 0; i < p->nest->vars.count; i++) {
-        const Var *var = &p->nest->vars.data[i];
-        if (var->kind == VAR_AXIS || !p->needed_vars[i] || var_depth(p, (int)i) != depth) continue;
-        LvText text = {0};
-        printer_affine(p, &var->of, &text);
-        printer_line(p, "const long q%zu = (%s)%s%lld;", i, lv_text_get(&text), var->kind == VAR_QUOTIENT ? "/" : "%",
-                     (long long)var->by);
-        lv_text_free(&text);
-    }
-    for (size_t i = 0; i < p->nest->body.count; i++) {
-        if (p->live[i] && p->nest->body.data[i].depth == depth) put_instr(p, i);
-    }
-}
-
-void printer_depths(Printer *p, int from, int to) {
-    for (int depth = from; depth <= to; depth++) printer_depth(p, depth);
-}
+#include "codegen/c/loops.h"
+#include "codegen/expression.h"
 
 void printer_store(Printer *p, const Output *output, const char *value) {
     LvText text = {0};
@@ -211,7 +21,7 @@ void printer_stores(Printer *p) {
         const Output *output = &p->nest->outputs.data[i];
         if (output->kind != OUTPUT_STORE) continue;
         char value[16];
-        snprintf(value, sizeof value, "v%d", p->name[output->value]);
+        printer_value(p, output->value, value);
         printer_store(p, output, value);
     }
 }
@@ -220,13 +30,6 @@ void printer_open_loop(Printer *p, int place) {
     printer_line(p, "for (long i%d = 0; i%d < %lld; i%d++) {", place, place, (long long)printer_axis_extent(p->nest, place),
                  place);
     p->indent++;
-}
-
-void printer_close_loops(Printer *p, int count) {
-    for (int i = 0; i < count; i++) {
-        p->indent--;
-        printer_line(p, "}");
-    }
 }
 
 void printer_open_flat(Printer *p, int count, int64_t extra, bool parallel) {
@@ -289,21 +92,14 @@ static void print_points(Printer *p) {
 // ---- kernels
 
 static void print_nest(Printer *p, const Nest *nest) {
-    p->nest = nest;
-    p->base = p->kernel->shared;
-    p->live = lv_calloc(nest->body.count + 1, sizeof *p->live);
-    p->needed_vars = lv_calloc(nest->vars.count + 1, sizeof *p->needed_vars);
-    p->name = lv_calloc(nest->body.count + 1, sizeof *p->name);
-    find_live(p);
-    bool reduces = false;
-    for (size_t i = 0; i < nest->outputs.count; i++) reduces |= nest->outputs.data[i].kind == OUTPUT_REDUCE;
+    printer_enter(p, nest);
     p->parallel = !p->kernel->serial && !p->base && nest_cost(nest) >= PARALLEL_COST;
     printer_line(p, "{");
     p->indent++;
-    if (reduces) printer_reduction(p);
+    if (printer_reduces(nest)) printer_reduction(p);
     else print_points(p);
     printer_close_loops(p, 1);
-    free(p->live), free(p->needed_vars), free(p->name);
+    printer_leave(p);
 }
 
 static void print_locals(Printer *p) {

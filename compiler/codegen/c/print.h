@@ -2,10 +2,7 @@
 #ifndef LV_CODEGEN_C_PRINT_H
 #define LV_CODEGEN_C_PRINT_H
 
-#include "base/plan.h"
-#include "schedule/loop.h"
-
-typedef LV_VEC(LvScalar) ScalarList;
+#include "codegen/printer.h"
 
 // `void NAME(char *const *buffers, const LvScalar *scalars)`; buffers in the order of the kernel's operands (its buffers
 // that are not local), scalars as appended to `scalars`.

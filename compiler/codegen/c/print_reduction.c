@@ -5,8 +5,8 @@
 // number of chunks whose partial results are folded in order.
 #include <stdio.h>
 
-#include "codegen/c/expression.h"
-#include "codegen/c/printer.h"
+#include "codegen/expression.h"
+#include "codegen/c/loops.h"
 
 typedef struct {
     int kept;            // outer kept axes: places [0, kept)

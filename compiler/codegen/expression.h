@@ -1,6 +1,7 @@
-// C for one element: types, constants, conversions, and the expressions of ops.def in the arithmetic of a type.
-#ifndef LV_CODEGEN_C_EXPRESSION_H
-#define LV_CODEGEN_C_EXPRESSION_H
+// C for one element: types, constants, conversions, and the expressions of ops.def in the arithmetic of a type. The same text serves
+// C and CUDA C: what it names (lv_exp, LV_INF, lv_half, int64_t) each prelude defines in its own way.
+#ifndef LV_CODEGEN_EXPRESSION_H
+#define LV_CODEGEN_EXPRESSION_H
 
 #include "base/text.h"
 #include "graph/graph.h"

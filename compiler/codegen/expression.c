@@ -1,6 +1,6 @@
 // One element's C. An op's expression (ops.def) is written with the operands' names for a, b, c and each function replaced
 // by the type's own: in f32 the prelude's, which the compiler turns into vector code; in f64 the library's.
-#include "codegen/c/expression.h"
+#include "codegen/expression.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -22,15 +22,15 @@ const char *c_type(LvDType dtype) {
 const char *c_storage_type(LvDType dtype) {
     switch (dtype) {
         case LV_BF16: return "uint16_t";
-        case LV_F16: return "_Float16";
+        case LV_F16: return "lv_half";
         case LV_BOOL: return "uint8_t";
         default: return c_type(dtype);
     }
 }
 
 bool c_is_float(LvDType dtype) { return dtype == LV_F32 || dtype == LV_BF16 || dtype == LV_F16 || dtype == LV_F64; }
-const char *c_load_conversion(LvDType dtype) { return dtype == LV_BF16 ? "lv_from_bf16(" : ""; }
-const char *c_store_conversion(LvDType dtype) { return dtype == LV_BF16 ? "lv_to_bf16(" : dtype == LV_F16 ? "(_Float16)(" : ""; }
+const char *c_load_conversion(LvDType dtype) { return dtype == LV_BF16 ? "lv_from_bf16(" : dtype == LV_F16 ? "lv_from_f16(" : ""; }
+const char *c_store_conversion(LvDType dtype) { return dtype == LV_BF16 ? "lv_to_bf16(" : dtype == LV_F16 ? "lv_to_f16(" : ""; }
 
 void c_put_constant(LvDType dtype, double value, LvText *out) {
     if (!c_is_float(dtype)) {
@@ -40,8 +40,8 @@ void c_put_constant(LvDType dtype, double value, LvText *out) {
         return;
     }
     bool wide = dtype == LV_F64;
-    if (isnan(value)) lv_text_puts(out, wide ? "__builtin_nan(\"\")" : "__builtin_nanf(\"\")");
-    else if (isinf(value)) lv_text_printf(out, "%s__builtin_inf%s()", value < 0 ? "-" : "", wide ? "" : "f");
+    if (isnan(value)) lv_text_puts(out, wide ? "LV_NAN_F64" : "LV_NAN");
+    else if (isinf(value)) lv_text_printf(out, "%sLV_INF%s", value < 0 ? "-" : "", wide ? "_F64" : "");
     else {
         char text[40];
         snprintf(text, sizeof text, wide ? "%.17g" : "%.9g", value);
@@ -59,17 +59,17 @@ void c_put_extreme(LvDType dtype, bool most, LvText *out) {
 static const struct {
     const char *name, *f32, *f64;
 } functions[] = {
-    {"exp", "lv_exp", "__builtin_exp"},
-    {"log", "lv_log", "__builtin_log"},
-    {"sqrt", "__builtin_sqrtf", "__builtin_sqrt"},
-    {"fabs", "__builtin_fabsf", "__builtin_fabs"},
-    {"sin", "lv_sin", "__builtin_sin"},
-    {"cos", "lv_cos", "__builtin_cos"},
-    {"tanh", "lv_tanh", "__builtin_tanh"},
-    {"erf", "lv_erf", "__builtin_erf"},
-    {"floor", "__builtin_floorf", "__builtin_floor"},
+    {"exp", "lv_exp", "lv_exp_f64"},
+    {"log", "lv_log", "lv_log_f64"},
+    {"sqrt", "lv_sqrt", "lv_sqrt_f64"},
+    {"fabs", "lv_fabs", "lv_fabs_f64"},
+    {"sin", "lv_sin", "lv_sin_f64"},
+    {"cos", "lv_cos", "lv_cos_f64"},
+    {"tanh", "lv_tanh", "lv_tanh_f64"},
+    {"erf", "lv_erf", "lv_erf_f64"},
+    {"floor", "lv_floor", "lv_floor_f64"},
+    {"pow", "lv_pow", "lv_pow_f64"},
     {"bits", "lv_bits", ""},  // of f32 alone
-    {"pow", "__builtin_powf", "__builtin_pow"},
 };
 
 static void put_expression(const char *expression, LvDType arithmetic, char args[3][16], LvText *out) {
@@ -110,7 +110,7 @@ void c_put_op(Op op, LvDType arithmetic, LvDType result, char args[3][16], LvTex
         }
     }
     bool narrow = result == LV_BF16 || result == LV_F16;
-    if (narrow) lv_text_printf(out, result == LV_BF16 ? "lv_round_bf16(" : "(float)(_Float16)(");
+    if (narrow) lv_text_puts(out, result == LV_BF16 ? "lv_round_bf16(" : "lv_round_f16(");
     put_expression(op_info(op)->expression, arithmetic, args, out);
     if (narrow) lv_text_puts(out, ")");
 }
@@ -118,7 +118,7 @@ void c_put_op(Op op, LvDType arithmetic, LvDType result, char args[3][16], LvTex
 void c_put_cast(LvDType from, LvDType to, const char *arg, LvText *out) {
     if (to == LV_BOOL) lv_text_printf(out, "%s!=0", arg);
     else if (to == LV_BF16) lv_text_printf(out, "lv_round_bf16((float)%s)", arg);
-    else if (to == LV_F16) lv_text_printf(out, "(float)(_Float16)%s", arg);
+    else if (to == LV_F16) lv_text_printf(out, "lv_round_f16((float)%s)", arg);
     else if (c_is_float(from) && !c_is_float(to))
         lv_text_printf(out, "lv_%s_of_%s(%s)", lv_dtype_name(to), from == LV_F64 ? "f64" : "f32", arg);
     else lv_text_printf(out, "(%s)%s", c_type(to), arg);

@@ -1,0 +1,302 @@
+// Nests with reductions as launches of their own.
+//
+// Two forms, by what lies along memory. Where reduced axes are innermost, a team of threads (one, a warp or a block, by the length)
+// shares each result: it walks the reduced points side by side and joins its accumulators in a tree. Where the innermost axis is
+// kept (a bias gradient over channels-last pictures), threads lie along it and several rows of them share the reduced points. Where
+// that leaves most of a GPU idle, the reduced points are cut into chunks, each block leaves partial results in the scratch memory,
+// and a second launch joins them in order. All is cut by shape alone, so the bits do not depend on the device.
+#include <stdio.h>
+
+#include "codegen/cuda/nests.h"
+#include "codegen/expression.h"
+
+// ---- accumulators
+
+static LvDType value_type(const Nest *nest, const Output *output) { return nest->body.data[output->value].dtype; }
+static bool is_search(const Output *output) { return output->op == OP_argmax || output->op == OP_argmin; }
+static bool is_two_sum(const Nest *nest, const Output *output) {
+    return output->op == OP_reduce_sum && c_is_float(value_type(nest, output)) && value_type(nest, output) != LV_F64;
+}
+
+const char *cuda_accumulator_type(const Nest *nest, const Output *output) {
+    LvDType dtype = value_type(nest, output);
+    if (is_search(output)) return dtype == LV_F64 ? "LvBestF64" : c_is_float(dtype) ? "LvBestF32" : dtype == LV_I64 ? "LvBestI64" : "LvBestI32";
+    if (output->op != OP_reduce_sum) return c_type(dtype);
+    return is_two_sum(nest, output) ? "LvSum" : dtype == LV_F64 ? "double" : "int64_t";
+}
+
+const char *cuda_joiner(Op op) {
+    switch (op) {
+        case OP_reduce_sum: return "sum";
+        case OP_reduce_max: return "max";
+        case OP_reduce_min: return "min";
+        case OP_argmax: return "most";
+        default: return "least";
+    }
+}
+
+static void put_first(const Nest *nest, const Output *output, LvText *out) {
+    if (output->op == OP_reduce_sum) {
+        lv_text_puts(out, is_two_sum(nest, output) ? "{0.f, 0.f}" : "0");
+        return;
+    }
+    if (is_search(output)) lv_text_puts(out, "{");
+    c_put_extreme(value_type(nest, output), output->op == OP_reduce_min || output->op == OP_argmin, out);
+    if (is_search(output)) lv_text_puts(out, ", 0}");
+}
+
+void cuda_put_accumulators(CudaPrinter *c, int width) {
+    Printer *p = &c->p;
+    EACH_REDUCTION(p->nest, o) {
+        const Output *output = &p->nest->outputs.data[o];
+        const char *type = cuda_accumulator_type(p->nest, output);
+        LvText first = {0};
+        put_first(p->nest, output, &first);
+        if (width > 1) {
+            printer_line(p, "%s a%zu[%d];", type, o, width);
+            printer_line(p, "LV_LANES(%d) { const %s first = %s; a%zu[l] = first; }", width, type, lv_text_get(&first), o);
+        } else {
+            printer_line(p, "%s a%zu = %s;", type, o, lv_text_get(&first));
+        }
+        lv_text_free(&first);
+    }
+}
+
+void cuda_accumulate(CudaPrinter *c, bool each_lane) {
+    Printer *p = &c->p;
+    EACH_REDUCTION(p->nest, o) {
+        const Output *output = &p->nest->outputs.data[o];
+        char value[16], at[32];
+        LvText text = {0};
+        printer_value(p, output->value, value);
+        snprintf(at, sizeof at, each_lane && p->lanes > 1 ? "a%zu[l]" : "a%zu", o);
+        if (is_two_sum(p->nest, output)) {
+            lv_text_printf(&text, "lv_sum_add(&%s, %s);", at, value);
+        } else if (output->op == OP_reduce_sum) {
+            lv_text_printf(&text, "%s += %s;", at, value);
+        } else if (is_search(output)) {
+            lv_text_printf(&text, "if (%s %s %s.value) %s.value = %s, %s.at = (int)(", value, output->op == OP_argmax ? ">" : "<", at, at,
+                           value, at);
+            printer_affine(p, &output->position, &text);
+            lv_text_puts(&text, ");");
+        } else {
+            lv_text_printf(&text, "%s = lv_join_%s(%s, %s);", at, cuda_joiner(output->op), at, value);
+        }
+        printer_line(p, p->lanes > 1 ? "LV_LANES(%2$d) %1$s" : "%s", lv_text_get(&text), p->lanes);
+        lv_text_free(&text);
+    }
+    cuda_stores(c);
+}
+
+static int64_t accumulator_bytes(const Nest *nest, const Output *output) {
+    LvDType dtype = value_type(nest, output);
+    bool wide = dtype == LV_F64 || dtype == LV_I64;
+    if (is_search(output)) return wide ? 16 : 8;
+    return output->op == OP_reduce_sum || wide ? 8 : 4;
+}
+
+// ---- partial results in the scratch memory
+
+typedef struct {
+    NestShape s;
+    int64_t chunks, length;  // of the reduced points, `length` of them in each (in steps of the lanes where these are reduced)
+    int64_t offset[16];      // by output: bytes
+} Partials;
+
+static bool plan_partials(CudaPrinter *c, const Nest *nest, Partials *parts) {
+    int64_t bytes = 0, elements = parts->s.items * parts->chunks * parts->s.width;
+    if (nest->outputs.count > 16) return false;
+    EACH_REDUCTION(nest, o) {
+        parts->offset[o] = bytes;
+        bytes += (elements * accumulator_bytes(nest, &nest->outputs.data[o]) + 15) / 16 * 16;
+    }
+    if (bytes > 64 << 20) return false;
+    if (bytes > c->made->scratch) c->made->scratch = bytes;
+    return true;
+}
+
+// `index` is the number of the partial result, an expression.
+static void store_partial(CudaPrinter *c, const Partials *parts, size_t o, const char *index, const char *value) {
+    const char *type = cuda_accumulator_type(c->p.nest, &c->p.nest->outputs.data[o]);
+    printer_line(&c->p, "((%s *)(scratch + %lld))[%s] = %s;", type, (long long)parts->offset[o], index, value);
+}
+
+static void put_result(CudaPrinter *c, size_t o, const char *accumulator) {
+    char value[64];
+    snprintf(value, sizeof value, "lv_value(%s)", accumulator);
+    cuda_store(c, &c->p.nest->outputs.data[o], value);
+}
+
+// The second launch: a warp joins the chunks of each result, its lanes side by side.
+static void join_partials(CudaPrinter *c, const Partials *parts) {
+    Printer *p = &c->p;
+    const NestShape *s = &parts->s;
+    int64_t results = s->items * s->width;
+    p->lanes = 1;
+    cuda_begin(c);
+    printer_line(p, "const LvIndex t = (LvIndex)blockIdx.x * %d + threadIdx.x / 32;", CUDA_BLOCK / 32);
+    printer_line(p, "if (t >= %lld) return;", (long long)results);
+    if (s->inner_kept) {
+        printer_line(p, "const LvIndex item = t/%lld, i%d = t%%%lld;", (long long)s->width, s->axes - 1, (long long)s->width);
+        cuda_put_axes(c, p->base, s->kept, "item");
+    } else {
+        printer_line(p, "const LvIndex item = t;");
+        cuda_put_axes(c, p->base, s->kept, "item");
+    }
+    cuda_put_accumulators(c, 1);
+    printer_line(p, "for (int q = threadIdx.x %% 32; q < %lld; q += 32) {", (long long)parts->chunks);
+    EACH_REDUCTION(p->nest, o) {
+        const Output *output = &p->nest->outputs.data[o];
+        char inner[24] = "";
+        if (s->inner_kept) snprintf(inner, sizeof inner, "+i%d", s->axes - 1);
+        printer_line(p, " a%zu = lv_join_%s(a%zu, ((const %s *)(scratch + %lld))[((LvIndex)item*%lld+q)*%lld%s]);", o,
+                     cuda_joiner(output->op), o, cuda_accumulator_type(p->nest, output), (long long)parts->offset[o],
+                     (long long)parts->chunks, (long long)s->width, inner);
+    }
+    printer_line(p, "}");
+    EACH_REDUCTION(p->nest, o) printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, cuda_joiner(p->nest->outputs.data[o].op), o);
+    printer_line(p, "if (threadIdx.x %% 32) return;");
+    EACH_REDUCTION(p->nest, o) {
+        char name[32];
+        snprintf(name, sizeof name, "a%zu", o);
+        put_result(c, o, name);
+    }
+    cuda_end(c, (results + CUDA_BLOCK / 32 - 1) / (CUDA_BLOCK / 32), 1, CUDA_BLOCK, 0);
+}
+
+// How many chunks bring `blocks` blocks near to what a GPU wants, each at least `least` steps long.
+static void cut_chunks(CudaPrinter *c, const Nest *nest, Partials *parts, int64_t blocks, int64_t steps, int64_t least) {
+    int64_t chunks = blocks >= CUDA_BLOCKS_WANTED ? 1 : (CUDA_BLOCKS_WANTED + blocks - 1) / (blocks > 0 ? blocks : 1);
+    if (chunks > steps / least) chunks = steps / least;
+    if (chunks > 1024) chunks = 1024;
+    if (chunks < 1) chunks = 1;
+    for (parts->chunks = chunks; parts->chunks > 1 && !plan_partials(c, nest, parts);) parts->chunks /= 2;
+    parts->length = (steps + parts->chunks - 1) / parts->chunks;
+    if (parts->chunks > 1) parts->chunks = (steps + parts->length - 1) / parts->length;
+}
+
+// ---- reduced axes innermost
+
+static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
+    Printer *p = &c->p;
+    p->lanes = nest_lanes(p, nest);
+    int64_t steps = s.reduced / p->lanes;
+    int team = steps <= 8 ? 1 : steps < 1024 || s.items >= 4096 ? CUDA_WARP : CUDA_BLOCK;
+    int64_t teams = CUDA_BLOCK / team, blocks = (s.items + teams - 1) / teams;
+    Partials parts = {.s = s, .chunks = 1, .length = steps};
+    if (team > 1) cut_chunks(c, nest, &parts, blocks, steps, 4 * team);
+    cuda_begin(c);
+    if (team == CUDA_BLOCK) {
+        printer_line(p, "const LvIndex item = blockIdx.x;");
+    } else {
+        printer_line(p, "const LvIndex item = (LvIndex)blockIdx.x * %lld + threadIdx.x / %d;", (long long)teams, team);
+        printer_line(p, "if (item >= %lld) return;", (long long)s.items);
+    }
+    if (s.kept > p->base) cuda_put_axes(c, p->base, s.kept, "item");
+    printer_depths(p, 0, s.kept);
+    cuda_put_accumulators(c, 1);
+    const char *first = team == 1 ? "0" : team == CUDA_WARP ? "threadIdx.x % 32" : "threadIdx.x";
+    if (parts.chunks > 1) {
+        printer_line(p, "const LvIndex last = min((long long)%lld, ((long long)blockIdx.y + 1) * %lld);", (long long)steps, (long long)parts.length);
+        printer_line(p, "for (LvIndex r = (LvIndex)blockIdx.y * %lld + %s; r < last; r += %d) {", (long long)parts.length, first, team);
+    } else {
+        printer_line(p, "for (LvIndex r = %s; r < %lld; r += %d) {", first, (long long)steps, team);
+    }
+    p->indent++;
+    cuda_put_axes(c, s.kept, s.axes, "r");
+    printer_depths(p, s.kept + 1, s.axes);
+    cuda_accumulate(c, false);
+    printer_close_loops(p, 1);
+    int lanes = p->lanes;
+    p->lanes = 1;
+    EACH_REDUCTION(nest, o) {
+        const Output *output = &nest->outputs.data[o];
+        if (team == CUDA_BLOCK) {
+            printer_line(p, "__shared__ %s w%zu[%d];", cuda_accumulator_type(nest, output), o, CUDA_BLOCK / 32);
+            printer_line(p, "a%zu = lv_block_%s(a%zu, w%zu, %d);", o, cuda_joiner(output->op), o, o, CUDA_BLOCK);
+        } else if (team == CUDA_WARP) {
+            printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, cuda_joiner(output->op), o);
+        }
+    }
+    if (team > 1) printer_line(p, "if (%s) return;", first);
+    EACH_REDUCTION(nest, o) {
+        char name[32], index[64];
+        snprintf(name, sizeof name, "a%zu", o);
+        snprintf(index, sizeof index, "item*%lld+blockIdx.y", (long long)parts.chunks);
+        if (parts.chunks > 1) store_partial(c, &parts, o, index, name);
+        else put_result(c, o, name);
+    }
+    p->lanes = lanes;
+    cuda_end(c, blocks, parts.chunks, CUDA_BLOCK, 0);
+    if (parts.chunks > 1) join_partials(c, &parts);
+}
+
+// ---- the innermost axis kept
+
+static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
+    Printer *p = &c->p;
+    p->lanes = nest_lanes(p, nest);
+    int64_t pieces = s.width / p->lanes;  // along the innermost axis
+    int along = 1;
+    while (along < 32 && along < pieces) along *= 2;
+    int rows = CUDA_BLOCK / along;
+    int64_t across = (pieces + along - 1) / along, blocks = s.items * across;
+    Partials parts = {.s = s, .chunks = 1, .length = s.reduced};
+    cut_chunks(c, nest, &parts, blocks, s.reduced, 4 * rows);
+    int lanes = p->lanes, inner = s.axes - 1;
+    cuda_begin(c);
+    printer_line(p, "const int x = threadIdx.x %% %d, y = threadIdx.x / %d;", along, along);
+    printer_line(p, "const LvIndex item = blockIdx.x/%lld, piece = blockIdx.x%%%lld * %d + x;", (long long)across, (long long)across, along);
+    printer_line(p, "const LvIndex i%d = piece*%d;", inner, lanes);
+    printer_line(p, "const bool inside = piece < %lld;", (long long)pieces);
+    if (s.kept > p->base) cuda_put_axes(c, p->base, s.kept, "item");
+    printer_depths(p, 0, s.kept);
+    cuda_put_accumulators(c, lanes);
+    printer_line(p, "const LvIndex last = !inside ? 0 : min((long long)%lld, ((long long)blockIdx.y + 1) * %lld);", (long long)s.reduced,
+                 (long long)parts.length);
+    printer_line(p, "for (LvIndex r = (LvIndex)blockIdx.y * %lld + y; r < last; r += %d) {", (long long)parts.length, rows);
+    p->indent++;
+    p->lanes = 1;
+    cuda_put_axes(c, s.kept, inner, "r");
+    p->lanes = lanes;
+    printer_depths(p, s.kept + 1, s.axes);
+    cuda_accumulate(c, true);
+    printer_close_loops(p, 1);
+    int64_t shared = 0;
+    EACH_REDUCTION(nest, o) {
+        int64_t bytes = accumulator_bytes(nest, &nest->outputs.data[o]) * CUDA_BLOCK * lanes;
+        if (bytes > shared) shared = bytes;
+    }
+    printer_line(p, "__shared__ __align__(16) unsigned char shared[%lld];", (long long)shared);
+    bool again = false;
+    EACH_REDUCTION(nest, o) {
+        const Output *output = &nest->outputs.data[o];
+        const char *type = cuda_accumulator_type(nest, output), *joiner = cuda_joiner(output->op);
+        char name[32], index[96];
+        if (again) printer_line(p, "__syncthreads();");
+        again = true;
+        printer_line(p, "{");
+        p->indent++;
+        printer_line(p, "%s (*w)[%d] = (%s (*)[%d])shared;", type, along * lanes, type, along * lanes);
+        printer_line(p, "LV_LANES(%d) w[y][x*%d+l] = a%zu%s;", lanes, lanes, o, lanes > 1 ? "[l]" : "");
+        printer_line(p, "__syncthreads();");
+        printer_line(p, "if (y == 0 && inside) LV_LANES(%d) {", lanes);
+        p->indent++;
+        printer_line(p, "%s all = w[0][x*%d+l];", type, lanes);
+        printer_line(p, "for (int q = 1; q < %d; q++) all = lv_join_%s(all, w[q][x*%d+l]);", rows, joiner, lanes);
+        snprintf(name, sizeof name, "all");
+        snprintf(index, sizeof index, "((LvIndex)item*%lld+blockIdx.y)*%lld+i%d+l", (long long)parts.chunks, (long long)s.width, inner);
+        if (parts.chunks > 1) store_partial(c, &parts, o, index, name);
+        else put_result(c, o, name);
+        printer_close_loops(p, 2);
+    }
+    cuda_end(c, blocks, parts.chunks, CUDA_BLOCK, 0);
+    if (parts.chunks > 1) join_partials(c, &parts);
+}
+
+void cuda_reduction(CudaPrinter *c, const Nest *nest) {
+    NestShape s = nest_shape(nest, c->p.base);
+    if (s.items == 0 || s.width == 0) return;  // no results
+    if (s.inner_kept) reduce_across(c, nest, s);
+    else reduce_along(c, nest, s);
+}
