@@ -1,0 +1,82 @@
+// Private to the convolutions (template_conv*.c): what is computed, by which tiles, and the words of their texts.
+#ifndef LV_CODEGEN_CUDA_TEMPLATE_CONV_H
+#define LV_CODEGEN_CUDA_TEMPLATE_CONV_H
+
+#include "base/plan.h"
+#include "codegen/cuda/templates.h"
+
+typedef enum {
+    CONV_HALF,  // tensor cores, bf16 or f16
+    CONV_TF32,  // tensor cores, f32 rounded to TF32
+    CONV_F32,   // multiply-adds of f32
+} ConvUnit;
+
+// A convolution as a product, result [m, n] = a [m, k] b [k, n] (template_conv.c says of what).
+typedef struct {
+    LvConvDirection direction;
+    ConvUnit unit;
+    int64_t b, c, h, w, o, kh, kw, oh, ow, stride[2], left, top;
+    LvDType type, result, bias, residual;
+    bool has_bias, has_residual;
+    LvActivation activation;
+    int64_t parts;    // products of their own: a strided data gradient has one for each remainder of row and column
+    int64_t m, n, k;  // of a part at most
+} Conv;
+
+typedef struct {
+    int m, n, k;           // of a block; k: of a slice, of which `stages` are under way
+    int warps_m, warps_n;  // each computes (m / warps_m) x (n / warps_n)
+    int stages;
+    int splits;            // ranges of k that blocks of their own sum
+} ConvTile;
+
+typedef enum { CONV_A, CONV_B } ConvOperand;
+
+// How the threads of a block copy an operand's part of a slice: in pieces of `width` elements, `columns` of them side by side;
+// each thread has `pieces` of them, `step` lines apart. A line of the operand lies along k, or across it.
+typedef struct {
+    bool along_k;
+    int width, columns, step, pieces;
+    bool some_idle;
+} ConvCopy;
+
+typedef struct {
+    LvArena *arena;
+    int count;
+    TemplateWord at[96];
+} ConvWords;
+
+void conv_number(ConvWords *words, const char *word, int64_t number);
+void conv_text(ConvWords *words, const char *word, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void conv_words(ConvWords *words, const char *word, const char *text);  // text with $words in it
+void conv_fill(const ConvWords *words, const char *text, LvText *out);
+
+static inline int conv_threads(const ConvTile *tile) { return 32 * tile->warps_m * tile->warps_n; }
+static inline int64_t conv_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t conv_slices(const Conv *conv, const ConvTile *tile) { return conv_up(conv->k, tile->k); }
+static inline int conv_size(const Conv *conv) { return conv->unit == CONV_HALF ? 2 : 4; }
+int conv_width(int64_t extent, int size);  // elements that one access may take where lines have `extent` of them
+
+// template_conv_tile.c
+ConvTile conv_choose_tile(const Conv *conv);
+bool conv_along_k(const Conv *conv, ConvOperand operand);
+int64_t conv_elements(const Conv *conv, const ConvTile *tile, ConvOperand operand);  // of its part of a stage
+ConvCopy conv_copy(const Conv *conv, const ConvTile *tile, ConvOperand operand);
+
+// template_conv_copy.c: NAME_at_a, NAME_at_b, where an element lies in shared memory; structs and functions NAME_begin_a,
+// NAME_copy_a and likewise of b, which bring slices there.
+void conv_print_copies(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
+bool conv_has_table(const Conv *conv, const ConvTile *tile);  // rows of the result are looked up in shared memory
+
+// template_conv_product.c: NAME_multiply, which adds a slice's products to a thread's sums, and NAME_end, which stores these.
+void conv_print_product(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
+int64_t conv_end_bytes(const Conv *conv, const ConvTile *tile);  // of shared memory
+
+// template_conv_store.c: NAME_finish, which makes results of sums and stores them; NAME_put, which leaves sums where the tile
+// belongs; and the launch that folds the sums of splits.
+void conv_print_store(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
+void conv_print_read_row(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);  // NAME_read_row
+void conv_print_fold(const Conv *conv, ConvWords *words, LvText *out);
+int conv_fold_width(const Conv *conv);
+
+#endif

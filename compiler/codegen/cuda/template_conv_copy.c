@@ -1,0 +1,267 @@
+// How a block's threads bring the operands of a convolution into shared memory, a slice of k at a time.
+//
+// Every piece that a thread copies is at the same column of its lines, slice after slice; what changes from slice to slice is kept
+// as counters that carry (tap row, tap column, channel; or picture, row, column of a pixel), so that no slice divides. What lies
+// outside a picture, past the last row or past the end of k is copied as zero.
+//
+// In shared memory an operand lies as in global memory: lines along k or across it, but pieces of 16 bytes change places within
+// a line (xor by some bits of the line's number), so that the eight lines of which a matrix of ldmatrix is made lie in different
+// banks, and so do the pieces that eight threads write. TF32 with lines across k is read element by element, four lines by eight
+// columns at a time. For multiply-adds of f32 both operands lie across k, lines padded by 16 bytes.
+#include "codegen/cuda/template_conv.h"
+
+static const char part_text[] =
+    // Which pixels and taps belong together: all, or of a strided data gradient those of one remainder.
+    "typedef struct { int h0, w0, p0, q0, kh, kw, nh, nw; } $name_part;\n";
+
+static const char forward_part_text[] =
+    "LV_D $name_part $name_part_of(int part) {\n"
+    "  $name_part s;\n"
+    "  s.h0 = s.w0 = s.p0 = s.q0 = part, s.kh = $kh, s.kw = $kw, s.nh = $oh, s.nw = $ow;\n"
+    "  return s;\n"
+    "}\n";
+
+// Pixels of rows h0 + i sh; with p = p0 + t sh, p0 = (h0 + top) % sh, they read rows i + (h0 + top) / sh - t of dy.
+static const char gradient_part_text[] =
+    "LV_D $name_part $name_part_of(int part) {\n"
+    "  $name_part s;\n"
+    "  s.h0 = part / $sw, s.w0 = part % $sw;\n"
+    "  s.p0 = (s.h0 + $top) % $sh, s.q0 = (s.w0 + $left) % $sw;\n"
+    "  s.kh = ($kh - s.p0 + $sh - 1) / $sh, s.kw = ($kw - s.q0 + $sw - 1) / $sw;\n"
+    "  s.nh = ($h - s.h0 + $sh - 1) / $sh, s.nw = ($w - s.w0 + $sw - 1) / $sw;\n"
+    "  return s;\n"
+    "}\n";
+
+// ---- a of forward and data gradient: a line of k for each pixel of the result, gathered from a picture
+
+// Of a row: the pixel that its first tap reads (x), in row y and column z.
+static const char gather_text[] =
+    "LV_D int4 $name_row($name_part part, int m) {\n"
+    "  if (m >= $b * part.nh * part.nw) return make_int4(0, -(1 << 30), 0, 0);\n"
+    "  const int j = m % part.nw, i = m / part.nw % part.nh, picture = m / part.nw / part.nh;\n"
+    "  const int y = $ystart, z = $zstart;\n"
+    "  return make_int4((picture * $gh + y) * $gw + z, y, z, 0);\n"
+    "}\n"
+    "typedef struct {\n"
+    "  const $type *from;\n"
+    "  $rows;\n"
+    "  int row, column, p, q, c;\n"
+    "} $name_a;\n"
+    "LV_D void $name_begin_a($name_a *s, $name_part part, const $type *from, int m0, int slice, int tid, int4 *table) {\n"
+    "  const int k = slice * $bk + tid % $acols * $awidth, kw = part.kw > 0 ? part.kw : 1;\n"
+    "  s->from = from;\n"
+    "  s->row = tid / $acols, s->column = tid % $acols * $awidth;\n"
+    "  s->c = k % $gc, s->q = k / $gc % kw, s->p = k / $gc / kw;\n"
+    "$fillrows"
+    "}\n"
+    "LV_D void $name_copy_a($name_a *s, $name_part part, $type *tile) {\n"
+    "  const int tap = s->p * $gw + s->q;\n"
+    "$aidle$aopen"
+    "    const int4 row = s->rows[$rowindex];\n"
+    "    const bool in = s->p < part.kh && (unsigned)(row.y $sign s->p) < (unsigned)$gh && (unsigned)(row.z $sign s->q) < (unsigned)$gw;\n"
+    "    const $index at = in ? ($index)(row.x $sign tap) * $gc + s->c : 0;\n"
+    "$aland"
+    "$aclose"
+    "  s->c += $bk % $gc, s->q += $bk / $gc;\n"
+    "  if (s->c >= $gc) s->c -= $gc, s->q++;\n"
+    "  $acarry (s->q >= part.kw) s->q -= part.kw, s->p++;\n"
+    "}\n";
+
+static const char registers_text[] =
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < $apieces; i++) s->rows[i] = $name_row(part, m0 + s->row + i * $astep);\n";
+static const char table_text[] =
+    "  for (int i = tid; i < $bm; i += $threads) table[i] = $name_row(part, m0 + i);\n"
+    "  s->rows = table;\n"
+    "  __syncthreads();\n";
+
+// ---- b of forward: lines of the weight
+
+static const char weight_text[] =
+    "typedef struct {\n"
+    "  const $type *from;\n"
+    "  int row, column, n, k;\n"
+    "} $name_b;\n"
+    "LV_D void $name_begin_b($name_b *s, $name_part part, const $type *from, int n0, int slice, int tid) {\n"
+    "  s->from = from;\n"
+    "  s->row = tid / $bcols, s->column = tid % $bcols * $bwidth;\n"
+    "  s->n = n0 + s->row, s->k = slice * $bk + s->column;\n"
+    "}\n"
+    "LV_D void $name_copy_b($name_b *s, $name_part part, $type *tile) {\n"
+    "$bidle$bopen"
+    "    const bool in = ($k % $bk == 0 || s->k < $k) && ($n % $bn == 0 || s->n + i * $bstep < $n);\n"
+    "    const $index at = in ? ($index)(s->n + i * $bstep) * $k + s->k : 0;\n"
+    "$bland"
+    "$bclose"
+    "  s->k += $bk;\n"
+    "}\n";
+
+// ---- b of the data gradient: lines of n, the weight's channels, for each tap and output
+
+static const char turned_text[] =
+    "typedef struct {\n"
+    "  const $type *from;\n"
+    "  int row, column, n, p, q, o;\n"
+    "} $name_b;\n"
+    "LV_D void $name_begin_b($name_b *s, $name_part part, const $type *from, int n0, int slice, int tid) {\n"
+    "  const int kw = part.kw > 0 ? part.kw : 1;\n"
+    "  s->from = from;\n"
+    "  s->row = tid / $bcols, s->column = tid % $bcols * $bwidth;\n"
+    "  const int k = slice * $bk + s->row;\n"
+    "  s->n = n0 + s->column;\n"
+    "  s->o = k % $o, s->q = k / $o % kw, s->p = k / $o / kw;\n"
+    "}\n"
+    "LV_D void $name_copy_b($name_b *s, $name_part part, $type *tile) {\n"
+    "$bidle$bopen"
+    "    const bool in = s->p < part.kh && ($n % $bn == 0 || s->n < $n);\n"
+    "    const $index at = in ? (($index)(s->o * $kh + part.p0 + s->p * $sh) * $kw + part.q0 + s->q * $sw) * $c + s->n : 0;\n"
+    "$bland"
+    "    s->o += $bstep % $o, s->q += $bstep / $o;\n"
+    "    if (s->o >= $o) s->o -= $o, s->q++;\n"
+    "    $bcarry (s->q >= part.kw) s->q -= part.kw, s->p++;\n"
+    "$bclose"
+    "}\n";
+
+// ---- the weight gradient: a line for each pixel of dy; of a its channels, of b those of the pixel of x that the tap reads
+
+static const char pixels_text[] =
+    "typedef struct {\n"
+    "  const $type *from;\n"
+    "  int row, column, m, k;\n"
+    "} $name_a;\n"
+    "LV_D void $name_begin_a($name_a *s, $name_part part, const $type *from, int m0, int slice, int tid, int4 *table) {\n"
+    "  s->from = from;\n"
+    "  s->row = tid / $acols, s->column = tid % $acols * $awidth;\n"
+    "  s->m = m0 + s->column, s->k = slice * $bk + s->row;\n"
+    "}\n"
+    "LV_D void $name_copy_a($name_a *s, $name_part part, $type *tile) {\n"
+    "$aidle$aopen"
+    "    const bool in = ($k % $bk == 0 || s->k < $k) && ($m % $bm == 0 || s->m < $m);\n"
+    "    const $index at = in ? ($index)s->k * $m + s->m : 0;\n"
+    "$aland"
+    "    s->k += $astep;\n"
+    "$aclose"
+    "}\n"
+    "typedef struct {\n"
+    "  const $type *from;\n"
+    "  int row, column, p, q, c, picture, i, j;\n"
+    "} $name_b;\n"
+    "LV_D void $name_begin_b($name_b *s, $name_part part, const $type *from, int n0, int slice, int tid) {\n"
+    "  s->from = from;\n"
+    "  s->row = tid / $bcols, s->column = tid % $bcols * $bwidth;\n"
+    "  const int n = n0 + s->column, k = slice * $bk + s->row;\n"
+    "  s->c = n % $c, s->q = n / $c % $kw - $left, s->p = n < $n ? n / $c / $kw - $top : -(1 << 30);\n"
+    "  s->j = k % $ow, s->i = k / $ow % $oh, s->picture = k / $ow / $oh;\n"
+    "}\n"
+    "LV_D void $name_copy_b($name_b *s, $name_part part, $type *tile) {\n"
+    "$bidle$bopen"
+    "    const int y = s->i * $sh + s->p, z = s->j * $sw + s->q;\n"
+    "    const bool in = s->picture < $b && (unsigned)y < (unsigned)$h && (unsigned)z < (unsigned)$w;\n"
+    "    const $index at = in ? ($index)((s->picture * $h + y) * $w + z) * $c + s->c : 0;\n"
+    "$bland"
+    "    s->j += $bstep % $ow, s->i += $bstep / $ow % $oh, s->picture += $bstep / $ow / $oh;\n"
+    "    if (s->j >= $ow) s->j -= $ow, s->i++;\n"
+    "    if (s->i >= $oh) s->i -= $oh, s->picture++;\n"
+    "$bclose"
+    "}\n";
+
+// ---- words
+
+static const char *word_of(ConvWords *words, ConvOperand operand, const char *what) {
+    return lv_arena_printf(words->arena, "%c%s", operand == CONV_A ? 'a' : 'b', what);
+}
+
+// Where element (row, k) of the tile lies.
+static void print_place(const Conv *conv, const ConvTile *tile, ConvOperand operand, ConvWords *words, LvText *out) {
+    int width = operand == CONV_A ? tile->m : tile->n, size = conv_size(conv), piece = 16 / size;
+    char letter = operand == CONV_A ? 'a' : 'b';
+    LvText place = {0};
+    if (conv->unit == CONV_F32) {
+        lv_text_printf(&place, "k * %d + row", width + 4);
+    } else {
+        bool along = conv_along_k(conv, operand);
+        const char *line = along ? "row" : "k", *element = along ? "k" : "row";
+        int length = along ? tile->k : width, pieces = length / piece;
+        int lines = 128 / (length * size) > 1 ? 128 / (length * size) : 1;  // that together fill the banks once
+        int mask = pieces < 8 ? pieces - 1 : 7;
+        const char *twice = "";
+        if (!along && conv->unit == CONV_TF32) mask = (pieces < 8 ? pieces : 8) / 2 - 1, twice = " << 1";
+        lv_text_printf(&place, "%s * %d + (%s / %d ^ ((%s / %d & %d)%s)) * %d + %s %% %d", line, length, element, piece, line, lines,
+                       mask, twice, piece, element, piece);
+    }
+    conv_text(words, word_of(words, operand, "place"), "%s", lv_text_get(&place));
+    lv_text_printf(out, "LV_D int ");
+    conv_fill(words, "$name", out);
+    lv_text_printf(out, "_at_%c(unsigned row, unsigned k) { return (int)(%s); }\n", letter, lv_text_get(&place));
+    lv_text_free(&place);
+}
+
+// Loads of two bytes have no asynchronous form: a few at a time go through registers.
+enum { HELD = 8 };
+
+static void words_of_copy(const Conv *conv, const ConvTile *tile, ConvOperand operand, ConvWords *words) {
+    ConvCopy copy = conv_copy(conv, tile, operand);
+    char letter = operand == CONV_A ? 'a' : 'b';
+    const char *next = lv_arena_printf(words->arena, "s->row + i * %d", copy.step);
+    const char *place = lv_arena_printf(words->arena, "%s, %s", copy.along_k ? next : "s->column", copy.along_k ? "s->column" : next);
+    const char *name = words->at[0].text;
+    conv_number(words, word_of(words, operand, "cols"), copy.columns);
+    conv_number(words, word_of(words, operand, "width"), copy.width);
+    conv_number(words, word_of(words, operand, "pieces"), copy.pieces);
+    conv_number(words, word_of(words, operand, "step"), copy.step);
+    conv_text(words, word_of(words, operand, "idle"), copy.some_idle ? "  if (s->row >= %d) return;\n" : "", copy.step);
+    int bytes = copy.width * conv_size(conv), held = copy.pieces < HELD ? copy.pieces : HELD;
+    if (bytes >= 4) {
+        conv_text(words, word_of(words, operand, "open"), "  #pragma unroll\n  for (int i = 0; i < %d; i++) {\n", copy.pieces);
+        conv_text(words, word_of(words, operand, "land"), "    lv_copy_async%d(tile + %s_at_%c(%s), s->from + at, in ? %d : 0);\n", bytes,
+                  name, letter, place, bytes);
+        conv_text(words, word_of(words, operand, "close"), "  }\n");
+        return;
+    }
+    conv_text(words, word_of(words, operand, "open"),
+              "  #pragma unroll\n  for (int g = 0; g < %d; g += %d) {\n    unsigned short held[%d];\n    #pragma unroll\n"
+              "    for (int i = g; i < g + %d; i++) {\n", copy.pieces, held, held, held);
+    conv_text(words, word_of(words, operand, "land"), "    held[i - g] = in ? s->from[at] : (unsigned short)0;\n");
+    conv_text(words, word_of(words, operand, "close"),
+              "    }\n    #pragma unroll\n    for (int i = g; i < g + %d; i++) tile[%s_at_%c(%s)] = held[i - g];\n  }\n", held, name,
+              letter, place);
+}
+
+// Four pixels fit into registers beside the sums; more are looked up.
+bool conv_has_table(const Conv *conv, const ConvTile *tile) {
+    return conv->direction != LV_CONV_WEIGHT_GRADIENT && conv_copy(conv, tile, CONV_A).pieces > 4;
+}
+
+static void words_of_gather(const Conv *conv, const ConvTile *tile, ConvWords *words) {
+    bool forward = conv->direction == LV_CONV_FORWARD, table = conv_has_table(conv, tile);
+    ConvCopy a = conv_copy(conv, tile, CONV_A), b = conv_copy(conv, tile, CONV_B);
+    int64_t channels = forward ? conv->c : conv->o;
+    conv_text(words, "sign", forward ? "+" : "-");
+    conv_number(words, "gh", forward ? conv->h : conv->oh);
+    conv_number(words, "gw", forward ? conv->w : conv->ow);
+    conv_number(words, "gc", channels);
+    conv_words(words, "ystart", forward ? "i * $sh - $top" : "i + (part.h0 + $top) / $sh");
+    conv_words(words, "zstart", forward ? "j * $sw - $left" : "j + (part.w0 + $left) / $sw");
+    conv_text(words, "acarry", tile->k / channels > 0 ? "while" : "if");
+    conv_text(words, "bcarry", b.step / conv->o > 0 ? "while" : "if");
+    conv_text(words, "rowindex", table ? "s->row + i * %d" : "i", a.step);
+    conv_text(words, "rows", table ? "const int4 *rows" : "int4 rows[%d]", a.pieces);
+    conv_words(words, "fillrows", table ? table_text : registers_text);
+}
+
+void conv_print_copies(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
+    print_place(conv, tile, CONV_A, words, out);
+    print_place(conv, tile, CONV_B, words, out);
+    words_of_copy(conv, tile, CONV_A, words);
+    words_of_copy(conv, tile, CONV_B, words);
+    conv_fill(words, part_text, out);
+    if (conv->direction == LV_CONV_WEIGHT_GRADIENT) {
+        conv_fill(words, forward_part_text, out);
+        conv_fill(words, pixels_text, out);
+        return;
+    }
+    words_of_gather(conv, tile, words);
+    conv_fill(words, conv->direction == LV_CONV_FORWARD ? forward_part_text : gradient_part_text, out);
+    conv_fill(words, gather_text, out);
+    conv_fill(words, conv->direction == LV_CONV_FORWARD ? weight_text : turned_text, out);
+}

@@ -1,0 +1,140 @@
+// The products of a slice and the end of a block, on tensor cores or by multiply-adds.
+//
+// A warp's fragments come from shared memory by ldmatrix: four 8 x 8 matrices of halves, or 8 x 4 of f32, transposed on the way
+// where the operand lies across k; f32 across k has no such load and is read element by element. TF32 is rounded to nearest in
+// registers, for the tensor cores cut off the rest. Sums go through shared memory once more, 16 rows a warp at a time, to leave
+// in whole lines.
+#include "codegen/cuda/template_conv.h"
+
+static const char tensor_text[] =
+    "LV_D void $name_multiply(float (*sum)[$tn][4], const $type *a, const $type *b, int row, int column, int lane) {\n"
+    "  #pragma unroll\n"
+    "  for (int k = 0; k < $bk; k += $kstep) {\n"
+    "    unsigned x[$tm][4], y[$tn][2];\n"
+    "    #pragma unroll\n"
+    "    for (int i = 0; i < $tm; i++) {\n"
+    "      $fetcha\n"
+    "    }\n"
+    "    #pragma unroll\n"
+    "    for (int j = 0; j < $tn; j += 2) {\n"
+    "      unsigned t[4];\n"
+    "      $fetchb\n"
+    "      y[j][0] = t[0], y[j][1] = t[1], y[j + 1][0] = t[2], y[j + 1][1] = t[3];\n"
+    "    }\n"
+    "    #pragma unroll\n"
+    "    for (int i = 0; i < $tm; i++) {\n"
+    "      #pragma unroll\n"
+    "      for (int j = 0; j < $tn; j++) $mma(sum[i][j], x[i], y[j]);\n"
+    "    }\n"
+    "  }\n"
+    "}\n";
+
+static const char tensor_end_text[] =
+    "LV_D void $name_end($parameters, $name_part part, float (*sum)[$tn][4], float *shared, int m0, int n0, int lane) {\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < $tm; i++) {\n"
+    "    #pragma unroll\n"
+    "    for (int j = 0; j < $tn; j++) {\n"
+    "      float *at = shared + lane / 4 * $pitch + j * 8 + lane % 4 * 2;\n"
+    "      *(float2 *)at = make_float2(sum[i][j][0], sum[i][j][1]);\n"
+    "      *(float2 *)(at + 8 * $pitch) = make_float2(sum[i][j][2], sum[i][j][3]);\n"
+    "    }\n"
+    "    __syncwarp();\n"
+    "    #pragma unroll\n"
+    "    for (int e = lane; e < 16 * $wn / $width; e += 32) {\n"
+    "      const int r = e / ($wn / $width), c = e % ($wn / $width) * $width;\n"
+    "      float v[$width];\n"
+    "      $name_read_row(shared + r * $pitch + c, v);\n"
+    "      $name_put($arguments, part, m0 + i * 16 + r, n0 + c, v);\n"
+    "    }\n"
+    "    __syncwarp();\n"
+    "  }\n"
+    "}\n";
+
+// A lane has rows 4 (lane / 8) + 16 g and columns 4 (lane % 8) + 32 g, four of each.
+static const char float_text[] =
+    "LV_D void $name_multiply(float (*sum)[$tn], const float *a, const float *b, int row, int column, int lane) {\n"
+    "  #pragma unroll\n"
+    "  for (int k = 0; k < $bk; k++) {\n"
+    "    float x[$tm], y[$tn];\n"
+    "    #pragma unroll\n"
+    "    for (int i = 0; i < $tm; i += 4) {\n"
+    "      const float4 t = *(const float4 *)(a + $name_at_a(row + i * 4 + lane / 8 * 4, k));\n"
+    "      x[i] = t.x, x[i + 1] = t.y, x[i + 2] = t.z, x[i + 3] = t.w;\n"
+    "    }\n"
+    "    #pragma unroll\n"
+    "    for (int j = 0; j < $tn; j += 4) {\n"
+    "      const float4 t = *(const float4 *)(b + $name_at_b(column + j * 8 + lane % 8 * 4, k));\n"
+    "      y[j] = t.x, y[j + 1] = t.y, y[j + 2] = t.z, y[j + 3] = t.w;\n"
+    "    }\n"
+    "    #pragma unroll\n"
+    "    for (int i = 0; i < $tm; i++) {\n"
+    "      #pragma unroll\n"
+    "      for (int j = 0; j < $tn; j++) sum[i][j] = fmaf(x[i], y[j], sum[i][j]);\n"
+    "    }\n"
+    "  }\n"
+    "}\n"
+    "LV_D void $name_end($parameters, $name_part part, float (*sum)[$tn], float *shared, int m0, int n0, int lane) {\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < $tm; i++) {\n"
+    "    #pragma unroll\n"
+    "    for (int j = 0; j < $tn; j += $width)\n"
+    "      $name_put($arguments, part, m0 + i / 4 * 16 + lane / 8 * 4 + i % 4, n0 + j / 4 * 32 + lane % 8 * 4 + j % 4, &sum[i][j]);\n"
+    "  }\n"
+    "}\n";
+
+// ---- fragments: of a, rows row + 16 i ... + 15 and a step of k; of b, columns column + 8 j ... + 15 likewise
+
+static const char a_along_text[] = "lv_ldmatrix4(x[i], a + $name_at_a(row + i * 16 + lane % 16, k + lane / 16 * $piece));";
+static const char a_across_text[] =
+    "lv_ldmatrix4_trans(x[i], a + $name_at_a(row + i * 16 + lane / 8 % 2 * 8, k + lane % 8 + lane / 16 * 8));";
+static const char b_along_text[] =
+    "lv_ldmatrix4(t, b + $name_at_b(column + j * 8 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * $piece));";
+static const char b_across_text[] =
+    "lv_ldmatrix4_trans(t, b + $name_at_b(column + j * 8 + lane / 16 * 8, k + lane % 8 + lane / 8 % 2 * 8));";
+static const char a_float_text[] =
+    "#pragma unroll\n"
+    "      for (int e = 0; e < 4; e++)\n"
+    "        x[i][e] = __float_as_uint(a[$name_at_a(row + i * 16 + e % 2 * 8 + lane / 4, k + e / 2 * 4 + lane % 4)]);";
+static const char b_float_text[] =
+    "#pragma unroll\n"
+    "      for (int e = 0; e < 4; e++)\n"
+    "        t[e] = __float_as_uint(b[$name_at_b(column + j * 8 + e / 2 * 8 + lane / 4, k + e % 2 * 4 + lane % 4)]);";
+static const char a_round_text[] =
+    "\n      #pragma unroll\n      for (int e = 0; e < 4; e++) x[i][e] = lv_to_tf32(__uint_as_float(x[i][e]));";
+static const char b_round_text[] = "\n      #pragma unroll\n      for (int e = 0; e < 4; e++) t[e] = lv_to_tf32(__uint_as_float(t[e]));";
+
+static void word_of_fetch(const Conv *conv, const char *word, const char *text, const char *round, ConvWords *words) {
+    const char *both = lv_arena_printf(words->arena, "%s%s", text, conv->unit == CONV_TF32 ? round : "");
+    conv_words(words, word, both);
+}
+
+static void print_tensor(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
+    bool half = conv->unit == CONV_HALF, a = conv_along_k(conv, CONV_A), b = conv_along_k(conv, CONV_B);
+    conv_number(words, "tm", tile->m / tile->warps_m / 16);
+    conv_number(words, "tn", tile->n / tile->warps_n / 8);
+    conv_number(words, "piece", 16 / conv_size(conv));
+    conv_number(words, "kstep", 32 / conv_size(conv));
+    conv_number(words, "pitch", tile->n / tile->warps_n + 8);
+    conv_text(words, "mma", "%s", !half ? "lv_mma_tf32" : conv->type == LV_BF16 ? "lv_mma_bf16" : "lv_mma_f16");
+    word_of_fetch(conv, "fetcha", a ? a_along_text : half ? a_across_text : a_float_text, a_round_text, words);
+    word_of_fetch(conv, "fetchb", b ? b_along_text : half ? b_across_text : b_float_text, b_round_text, words);
+    conv_fill(words, tensor_text, out);
+    conv_print_read_row(conv, tile, words, out);
+    conv_fill(words, tensor_end_text, out);
+}
+
+void conv_print_product(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
+    if (conv->unit != CONV_F32) {
+        print_tensor(conv, tile, words, out);
+        return;
+    }
+    conv_number(words, "tm", tile->m / tile->warps_m / 4);
+    conv_number(words, "tn", tile->n / tile->warps_n / 8);
+    conv_fill(words, float_text, out);
+}
+
+int64_t conv_end_bytes(const Conv *conv, const ConvTile *tile) {
+    if (conv->unit == CONV_F32) return 0;
+    return 4LL * tile->warps_m * tile->warps_n * 16 * (tile->n / tile->warps_n + 8);
+}
