@@ -1,0 +1,35 @@
+// Private to the attention templates: sizes of a node, and the texts that its kernels share.
+#ifndef LV_CODEGEN_CUDA_TEMPLATE_ATTENTION_H
+#define LV_CODEGEN_CUDA_TEMPLATE_ATTENTION_H
+
+#include "codegen/cuda/templates.h"
+
+typedef struct {
+    const Node *node;
+    LvDType dtype;
+    int64_t heads, t, s, d, e;  // heads: B * H; queries, keys; channels of queries and keys, of values
+    double scale, dropout;
+    uint32_t stream;
+    bool causal, has_length;
+} AttentionShape;
+
+AttentionShape attention_shape(const Node *node);
+bool attention_takes(const AttentionShape *z);
+
+// Fills `text` with the words of the shape and `more`: $name $type $from $to $heads $t $s $d $e (and $e1, $d1, at least 1) $scale $causal;
+// $inputs, parameters after v (of the gradient: after dy), with a leading comma; $length, the number of keys; $seeds, statements that
+// read the dropout's seed and step.
+void attention_fill(const AttentionShape *z, const char *name, const char *text, int count, const TemplateWord *more, LvText *out);
+#define ATTENTION_FILL(z, name, text, out, ...)                                                                   \
+    attention_fill(z, name, text, (int)(sizeof((TemplateWord[]){__VA_ARGS__}) / sizeof(TemplateWord)), \
+                   (TemplateWord[]){__VA_ARGS__}, out)
+
+// NAME_reach(length, t), keys that query t sees; NAME_kept4(seed, step, place, kept), what weights place ... place + 3 are
+// multiplied with: 1 without dropout.
+void attention_print_common(const AttentionShape *z, const char *name, LvText *out);
+// The tile of f32 products: NAME_products, NAME_gather and their sizes, for accumulators of `columns` columns.
+void attention_print_tile(const AttentionShape *z, const char *name, int64_t columns, LvText *out);
+
+enum { ATTENTION_TILE = 64, ATTENTION_SLICE = 256, ATTENTION_BLOCK = 256 };
+
+#endif

@@ -1,0 +1,149 @@
+// The gradient of attention on GPUs in f32 arithmetic, for every size and type: delta = sums of dy y by row; then blocks that own 64
+// keys go over the queries for dk and dv, and blocks that own 64 queries go over the keys for dq. p is rebuilt from logsumexp in
+// both, so that nothing is summed between blocks. On the tile of template_attention.c; widths over 256 in slices.
+#include <stdlib.h>
+
+#include "base/arena.h"
+#include "codegen/cuda/template_attention.h"
+
+static const char delta_text[] =
+    "extern \"C\" __global__ void $name_0($parameters) {\n"
+    "  const long long row = (long long)blockIdx.x * 8 + threadIdx.x / 32;\n"
+    "  if (row >= $heads * (long long)$t) return;\n"
+    "  float sum = 0;\n"
+    "  for (int i = threadIdx.x % 32; i < $e; i += 32) sum = fmaf($from(dy[row * $e + i]), $from(y[row * $e + i]), sum);\n"
+    "  sum = lv_warp_sum(sum);\n"
+    "  if (threadIdx.x % 32 == 0) ((float *)scratch)[row] = sum;\n"
+    "}\n";
+
+static const char keys_text[] =
+    "extern \"C\" __global__ void $name_1($parameters) {\n"
+    "  __shared__ __align__(16) float weights[64 * 68], tile[$tile];\n"
+    "  const int head = blockIdx.x / $tiles, row = blockIdx.x % $tiles * 64, slice = blockIdx.y * 256;\n"
+    "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4, rows = $s - row < 64 ? $s - row : 64;\n"
+    "  if (head >= $heads) return;\n"
+    "$seeds"
+    "  const float *delta = (const float *)scratch + (long long)head * $t;\n"
+    "  q += (long long)head * $t * $d, dy += (long long)head * $t * $e, lse += (long long)head * $t;\n"
+    "  k += ((long long)head * $s + row) * $d, v += ((long long)head * $s + row) * $e;\n"
+    "  float dks[4][4 * $wides], dvs[4][4 * $wides], s[4][4], ds[4][4];\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < 4; i++)\n"
+    "    #pragma unroll\n"
+    "    for (int j = 0; j < 4 * $wides; j++) dks[i][j] = dvs[i][j] = 0;\n"
+    "  for (int first = $first; first < $t; first += 64) {\n"
+    "    const int count = $t - first < 64 ? $t - first : 64;\n"
+    "    $name_products(k, rows, q + (long long)first * $d, count, $d, tile, s);\n"
+    "    $name_products(v, rows, dy + (long long)first * $e, count, $e, tile, ds);\n"
+    "    #pragma unroll\n"
+    "    for (int j = 0; j < 4; j++) {\n"
+    "      const int query = first + tx + j, reach = query < $t ? $name_reach($length, query) : 0;\n"
+    "      const float own = query < $t ? lse[query] : 0.f, dot = query < $t ? delta[query] : 0.f;\n"
+    "      float kept[4] = {1, 1, 1, 1};\n"
+    "$drop"
+    "      #pragma unroll\n"
+    "      for (int i = 0; i < 4; i++) {\n"
+    "        const float p = row + ty + i < reach ? expf(s[i][j] * $scale - own) : 0.f;\n"
+    "        ds[i][j] = p * (ds[i][j] * kept[i] - dot) * $scale;\n"
+    "        s[i][j] = p * kept[i];\n"
+    "      }\n"
+    "    }\n"
+    "    $name_put(s, weights);\n"
+    "    $name_gather(weights, dy + (long long)first * $e + slice, count, $e, $e - slice, tile, dvs);\n"
+    "    __syncthreads();\n"
+    "    $name_put(ds, weights);\n"
+    "    $name_gather(weights, q + (long long)first * $d + slice, count, $d, $d - slice, tile, dks);\n"
+    "  }\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < 4; i++) {\n"
+    "    const long long at = (long long)head * $s + row + ty + i;\n"
+    "    if (ty + i >= rows) continue;\n"
+    "    $name_store(dks[i], 1.f, dk + at * $d + slice, $d - slice);\n"
+    "    $name_store(dvs[i], 1.f, dv + at * $e + slice, $e - slice);\n"
+    "  }\n"
+    "}\n";
+
+static const char drop_keys_text[] = "      $name_kept4(seed, step, ((long long)head * $t + query) * $s + row + ty, kept);\n";
+
+static const char queries_text[] =
+    "extern \"C\" __global__ void $name_2($parameters) {\n"
+    "  __shared__ __align__(16) float weights[64 * 68], tile[$tile];\n"
+    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * 64, slice = blockIdx.y * 256;\n"
+    "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4, rows = $t - row < 64 ? $t - row : 64;\n"
+    "  if (head >= $heads || rows <= 0) return;\n"
+    "$seeds"
+    "  const float *delta = (const float *)scratch + (long long)head * $t + row;\n"
+    "  q += ((long long)head * $t + row) * $d, dy += ((long long)head * $t + row) * $e, lse += (long long)head * $t + row;\n"
+    "  k += (long long)head * $s * $d, v += (long long)head * $s * $e;\n"
+    "  float dqs[4][4 * $wides], s[4][4], ds[4][4], own[4], dot[4];\n"
+    "  int reach[4];\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < 4; i++) {\n"
+    "    const bool there = ty + i < rows;\n"
+    "    own[i] = there ? lse[ty + i] : 0.f, dot[i] = there ? delta[ty + i] : 0.f, reach[i] = there ? $name_reach($length, row + ty + i) : 0;\n"
+    "    #pragma unroll\n"
+    "    for (int j = 0; j < 4 * $wides; j++) dqs[i][j] = 0;\n"
+    "  }\n"
+    "  const int last = $name_reach($length, row + rows - 1);\n"
+    "  for (int first = 0; first < last; first += 64) {\n"
+    "    const int count = last - first < 64 ? last - first : 64;\n"
+    "    $name_products(q, rows, k + (long long)first * $d, count, $d, tile, s);\n"
+    "    $name_products(dy, rows, v + (long long)first * $e, count, $e, tile, ds);\n"
+    "    #pragma unroll\n"
+    "    for (int i = 0; i < 4; i++) {\n"
+    "      float kept[4] = {1, 1, 1, 1};\n"
+    "$drop"
+    "      #pragma unroll\n"
+    "      for (int j = 0; j < 4; j++) {\n"
+    "        const float p = first + tx + j < reach[i] ? expf(s[i][j] * $scale - own[i]) : 0.f;\n"
+    "        ds[i][j] = p * (ds[i][j] * kept[j] - dot[i]) * $scale;\n"
+    "      }\n"
+    "    }\n"
+    "    $name_put(ds, weights);\n"
+    "    $name_gather(weights, k + (long long)first * $d + slice, count, $d, $d - slice, tile, dqs);\n"
+    "  }\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < 4; i++)\n"
+    "    if (ty + i < rows) $name_store(dqs[i], 1.f, dq + ((long long)head * $t + row + ty + i) * $d + slice, $d - slice);\n"
+    "}\n";
+
+static const char drop_queries_text[] =
+    "      $name_kept4(seed, step, ((long long)head * $t + row + ty + i) * $s + first + tx, kept);\n";
+
+static const char parameters_text[] =
+    "const $type *q, const $type *k, const $type *v, const $type *y, const float *lse, const $type *dy$inputs, $type *dq, $type *dk, $type *dv, "
+    "char *scratch";
+
+static char *filled(const AttentionShape *z, const char *name, const char *text) {
+    LvText out = {0};
+    if (*text) ATTENTION_FILL(z, name, text, &out, {"none", "", 0});
+    return out.data ? out.data : lv_strdup("");
+}
+
+static int64_t tiles_of(int64_t rows) { return rows ? (rows + ATTENTION_TILE - 1) / ATTENTION_TILE : 1; }
+static int64_t slices_of(int64_t columns) { return columns ? (columns + ATTENTION_SLICE - 1) / ATTENTION_SLICE : 1; }
+
+bool cuda_print_attention_grad(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
+    (void)target;
+    AttentionShape z = attention_shape(node);
+    if (!attention_takes(&z)) return false;
+    if (!out) return true;
+    int64_t widest = z.d > z.e ? z.d : z.e, slice = widest > ATTENTION_SLICE ? ATTENTION_SLICE : widest;
+    int64_t wides = slice > 64 ? (slice + 63) / 64 : 1, tile = 16 * 64 * wides, least = 2 * 16 * 68;
+    bool drops = z.dropout > 0;
+    char *parameters = filled(&z, name, parameters_text), *drop_keys = filled(&z, name, drops ? drop_keys_text : ""),
+         *drop_queries = filled(&z, name, drops ? drop_queries_text : "");
+    attention_print_common(&z, name, out);
+    attention_print_tile(&z, name, widest, out);
+    const char *const texts[] = {delta_text, keys_text, queries_text};
+    for (int i = 0; i < 3; i++)
+        ATTENTION_FILL(&z, name, texts[i], out, {"parameters", parameters, 0}, {"wides", NULL, wides},
+                       {"tile", NULL, tile > least ? tile : least}, {"tiles", NULL, tiles_of(i == 1 ? z.s : z.t)},
+                       {"drop", i == 1 ? drop_keys : drop_queries, 0}, {"first", z.causal ? "row" : "0", 0});
+    cuda_take_scratch(made, 4 * z.heads * z.t);
+    cuda_push_launch(made, (z.heads * z.t + 7) / 8, 1, 1, 256, 0);
+    cuda_push_launch(made, z.heads * tiles_of(z.s), slices_of(widest), 1, ATTENTION_BLOCK, 0);
+    cuda_push_launch(made, z.heads * tiles_of(z.t), slices_of(z.d), 1, ATTENTION_BLOCK, 0);
+    free(parameters), free(drop_keys), free(drop_queries);
+    return true;
+}

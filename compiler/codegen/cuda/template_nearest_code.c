@@ -1,0 +1,233 @@
+// nearest_code on GPUs: x [N,D], codes [K,D] -> index [N], with no N x K matrix anywhere.
+//
+// As on the CPU: scores |c - p|^2 / 2 - (c - p).(x - p) are f32 products, p the mean of some of the vectors, for squares of large
+// numbers hide small distances. Each row keeps its two best codes and the third's score; where the second lies within f32's rounding
+// of the best, distances are computed again in f64, of the two or, where the third is as near, of all codes. Of equal codes the lower
+// index wins.
+//
+// Four launches: p; |c - p|^2 / 2 of each code; products, a block for 128 rows and a share of the codes, 128 at a time, 8 x 8 a thread,
+// over D by 16 through two buffers in shared memory, and after each tile its scores go into the thread's own best, which stand
+// in shared memory too since registers hold the products; the last one puts shares together and decides what is in doubt.
+#include <math.h>
+#include <stdio.h>
+
+#include "codegen/cuda/templates.h"
+
+enum { TILE = 128, STEP = 16, BLOCK = 256, PITCH = TILE + 4, SAMPLES = 256, WANTED_BLOCKS = 264, MAX_WIDTH = 8192 };
+
+static const char pivot_text[] =
+    "extern \"C\" __global__ void $name_0(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "  __shared__ float parts[8][32];\n"
+    "  const int lane = threadIdx.x % 32, group = threadIdx.x / 32, column = blockIdx.x * 32 + lane;\n"
+    "  if ($n == 0) return;\n"
+    "  float sum = 0;\n"
+    "  if (column < $d)\n"
+    "    for (int i = group; i < $samples; i += 8) sum += x[(long long)($n - 1) * i / $samples * $d + column];\n"
+    "  parts[group][lane] = sum;\n"
+    "  __syncthreads();\n"
+    "  if (group != 0 || column >= $d) return;\n"
+    "  for (int g = 1; g < 8; g++) sum += parts[g][lane];\n"
+    "  ((float *)(scratch + $pivot))[column] = fabsf(sum) < 1e30f ? sum / $samples : 0.f;\n"
+    "}\n"
+    "extern \"C\" __global__ void $name_1(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "  const float *pivot = (const float *)(scratch + $pivot);\n"
+    "  const int code = blockIdx.x * 8 + threadIdx.x / 32;\n"
+    "  if (code >= $k) return;\n"
+    "  float sum = 0;\n"
+    "  for (int i = threadIdx.x % 32; i < $d; i += 32) {\n"
+    "    const float apart = codes[(long long)code * $d + i] - pivot[i];\n"
+    "    sum = fmaf(apart, apart, sum);\n"
+    "  }\n"
+    "  sum = lv_warp_sum(sum);\n"
+    "  if (threadIdx.x % 32 == 0) ((float *)(scratch + $half))[code] = sum / 2;\n"
+    "}\n";
+
+static const char product_text[] =
+    "typedef struct { float best, second, third; int index, other; } $name_found;\n"
+    "// a score joins those found; of equal ones the lower index goes first\n"
+    "static __device__ __forceinline__ void $name_join($name_found *f, float s, int code) {\n"
+    "  if (s < f->best || (s == f->best && code < f->index)) {\n"
+    "    f->third = f->second, f->second = f->best, f->other = f->index, f->best = s, f->index = code;\n"
+    "  } else if (s < f->second || (s == f->second && code < f->other)) {\n"
+    "    f->third = f->second, f->second = s, f->other = code;\n"
+    "  } else if (s < f->third) f->third = s;\n"
+    "}\n"
+    "static __device__ __forceinline__ float4 $name_four(const float *p, int valid, bool aligned) {\n"
+    "  if (aligned && valid >= 4) return *(const float4 *)p;\n"
+    "  return make_float4(valid > 0 ? p[0] : 0.f, valid > 1 ? p[1] : 0.f, valid > 2 ? p[2] : 0.f, valid > 3 ? p[3] : 0.f);\n"
+    "}\n"
+    "static __device__ __forceinline__ void $name_put(float *to, float4 a, float4 p) {\n"
+    "  to[0] = a.x - p.x, to[$pitch] = a.y - p.y, to[2 * $pitch] = a.z - p.z, to[3 * $pitch] = a.w - p.w;\n"
+    "}\n"
+    "extern \"C\" __global__ void $name_2(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "  LV_SHARED(float, shared);\n"
+    "  float *rows = shared, *columns = shared + 2 * 16 * $pitch, *pivot = shared + 4 * 16 * $pitch;  // [2][16][PITCH] each; [D]\n"
+    "  float *state = pivot + $padded;  // [5][8][256]: best, second, third, index, other of each of a thread's rows\n"
+    "  const float *half = (const float *)(scratch + $half);\n"
+    "  const int thread = threadIdx.x, tx = thread % 16 * 4, ty = thread / 16 * 4, own = thread / 4, channel = thread % 4 * 4;\n"
+    "  const int row = blockIdx.x * $tile, begin = blockIdx.y * $share, end = begin + $share < $k ? begin + $share : $k;\n"
+    "  if (row >= $n) return;\n"
+    "  const bool x_aligned = $d % 4 == 0 && ((unsigned long long)x & 15) == 0, c_aligned = $d % 4 == 0 && ((unsigned long long)codes & 15) == 0;\n"
+    "  for (int i = thread; i < $padded; i += $block) pivot[i] = i < $d ? ((const float *)(scratch + $pivot))[i] : 0.f;\n"
+    "  for (int i = 0; i < 8; i++) {\n"
+    "    for (int f = 0; f < 3; f++) state[(f * 8 + i) * $block + thread] = 3e38f;\n"
+    "    for (int f = 3; f < 5; f++) state[(f * 8 + i) * $block + thread] = __int_as_float(0);\n"
+    "  }\n"
+    "  const float *x0 = x + (long long)(row + own < $n ? row + own : $n - 1) * $d, *x1 = x + (long long)(row + own + 64 < $n ? row + own + 64 : $n - 1) * $d;\n"
+    "  const float *c0 = codes + (long long)(begin + own < $k ? begin + own : $k - 1) * $d;\n"
+    "  const float *c1 = codes + (long long)(begin + own + 64 < $k ? begin + own + 64 : $k - 1) * $d;\n"
+    "  float4 a0 = $name_four(x0 + channel, $d - channel, x_aligned), a1 = $name_four(x1 + channel, $d - channel, x_aligned);\n"
+    "  float4 b0 = $name_four(c0 + channel, $d - channel, c_aligned), b1 = $name_four(c1 + channel, $d - channel, c_aligned);\n"
+    "  __syncthreads();\n"
+    "  float sums[8][8];\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < 8; i++)\n"
+    "    #pragma unroll\n"
+    "    for (int j = 0; j < 8; j++) sums[i][j] = 0;\n"
+    "  int code = begin, depth = 0, buffer = 0;\n"
+    "  while (code < end) {\n"
+    "    const float4 p = *(const float4 *)(pivot + depth + channel);\n"
+    "    float *to_row = rows + (buffer * 16 + channel) * $pitch + own, *to_column = columns + (buffer * 16 + channel) * $pitch + own;\n"
+    "    $name_put(to_row, a0, p), $name_put(to_row + 64, a1, p), $name_put(to_column, b0, p), $name_put(to_column + 64, b1, p);\n"
+    "    __syncthreads();\n"
+    "    const bool whole = depth + 16 >= $padded;  // the tile is complete after this step\n"
+    "    const int next = whole ? 0 : depth + 16, next_code = whole ? code + $tile : code;\n"
+    "    if (next_code < end) {\n"
+    "      if (whole) {\n"
+    "        c0 = codes + (long long)(next_code + own < $k ? next_code + own : $k - 1) * $d;\n"
+    "        c1 = codes + (long long)(next_code + own + 64 < $k ? next_code + own + 64 : $k - 1) * $d;\n"
+    "      }\n"
+    "      const int at = next + channel;\n"
+    "      a0 = $name_four(x0 + at, $d - at, x_aligned), a1 = $name_four(x1 + at, $d - at, x_aligned);\n"
+    "      b0 = $name_four(c0 + at, $d - at, c_aligned), b1 = $name_four(c1 + at, $d - at, c_aligned);\n"
+    "    }\n"
+    "    #pragma unroll\n"
+    "    for (int k = 0; k < 16; k++) {\n"
+    "      const float *from_row = rows + (buffer * 16 + k) * $pitch + ty, *from_column = columns + (buffer * 16 + k) * $pitch + tx;\n"
+    "      const float4 l0 = *(const float4 *)from_row, l1 = *(const float4 *)(from_row + 64);\n"
+    "      const float4 r0 = *(const float4 *)from_column, r1 = *(const float4 *)(from_column + 64);\n"
+    "      const float l[8] = {l0.x, l0.y, l0.z, l0.w, l1.x, l1.y, l1.z, l1.w}, r[8] = {r0.x, r0.y, r0.z, r0.w, r1.x, r1.y, r1.z, r1.w};\n"
+    "      #pragma unroll\n"
+    "      for (int i = 0; i < 8; i++)\n"
+    "        #pragma unroll\n"
+    "        for (int j = 0; j < 8; j++) sums[i][j] = fmaf(l[i], r[j], sums[i][j]);\n"
+    "    }\n"
+    "    if (whole) {\n"
+    "      float h[8];\n"
+    "      #pragma unroll\n"
+    "      for (int j = 0; j < 8; j++) {\n"
+    "        const int n = code + tx + j % 4 + j / 4 * 64;\n"
+    "        h[j] = n < end ? half[n] : LV_INF;\n"
+    "      }\n"
+    "      #pragma unroll\n"
+    "      for (int i = 0; i < 8; i++) {\n"
+    "        float least = LV_INF;\n"
+    "        #pragma unroll\n"
+    "        for (int j = 0; j < 8; j++) {\n"
+    "          sums[i][j] = h[j] - sums[i][j];\n"
+    "          least = fminf(least, sums[i][j]);\n"
+    "        }\n"
+    "        float *at = state + i * $block + thread;\n"
+    "        if (least < at[2 * 8 * $block]) {\n"
+    "          $name_found f = {at[0], at[8 * $block], at[16 * $block], __float_as_int(at[24 * $block]), __float_as_int(at[32 * $block])};\n"
+    "          #pragma unroll\n"
+    "          for (int j = 0; j < 8; j++) $name_join(&f, sums[i][j], code + tx + j % 4 + j / 4 * 64);\n"
+    "          at[0] = f.best, at[8 * $block] = f.second, at[16 * $block] = f.third;\n"
+    "          at[24 * $block] = __int_as_float(f.index), at[32 * $block] = __int_as_float(f.other);\n"
+    "        }\n"
+    "        #pragma unroll\n"
+    "        for (int j = 0; j < 8; j++) sums[i][j] = 0;\n"
+    "      }\n"
+    "    }\n"
+    "    code = next_code, depth = next, buffer ^= 1;\n"
+    "  }\n"
+    "  float *found = (float *)(scratch + $found) + (long long)blockIdx.y * $n;\n"
+    "  for (int i = 0; i < 8; i++) {\n"
+    "    const float *at = state + i * $block + thread;\n"
+    "    $name_found f = {at[0], at[8 * $block], at[16 * $block], __float_as_int(at[24 * $block]), __float_as_int(at[32 * $block])};\n"
+    "    for (int o = 8; o > 0; o /= 2) {\n"
+    "      const float best = __shfl_xor_sync(0xFFFFFFFFu, f.best, o), second = __shfl_xor_sync(0xFFFFFFFFu, f.second, o);\n"
+    "      const float third = __shfl_xor_sync(0xFFFFFFFFu, f.third, o);\n"
+    "      const int index = __shfl_xor_sync(0xFFFFFFFFu, f.index, o), other = __shfl_xor_sync(0xFFFFFFFFu, f.other, o);\n"
+    "      $name_join(&f, best, index), $name_join(&f, second, other);\n"
+    "      f.third = fminf(f.third, third);\n"
+    "    }\n"
+    "    const int n = row + ty + i % 4 + i / 4 * 64;\n"
+    "    if (tx != 0 || n >= $n) continue;\n"
+    "    const long long apart = (long long)$shares * $n;\n"
+    "    found[n] = f.best, found[apart + n] = f.second, found[2 * apart + n] = f.third;\n"
+    "    found[3 * apart + n] = __int_as_float(f.index), found[4 * apart + n] = __int_as_float(f.other);\n"
+    "  }\n"
+    "}\n";
+
+// A warp for a row.
+static const char decide_text[] =
+    "static __device__ double $name_distance(const float *x, const float *c) {\n"
+    "  double sum = 0;\n"
+    "  for (int i = threadIdx.x % 32; i < $d; i += 32) {\n"
+    "    const double apart = (double)x[i] - (double)c[i];\n"
+    "    sum += apart * apart;\n"
+    "  }\n"
+    "  return lv_warp_sum(sum, 32);\n"
+    "}\n"
+    "extern \"C\" __global__ void $name_3(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "  const float *pivot = (const float *)(scratch + $pivot), *found = (const float *)(scratch + $found);\n"
+    "  const int row = blockIdx.x * 8 + threadIdx.x / 32;\n"
+    "  if (row >= $n) return;\n"
+    "  $name_found f = {3e38f, 3e38f, 3e38f, 0, 0};\n"
+    "  for (int share = 0; share < $shares; share++) {\n"
+    "    const long long apart = (long long)$shares * $n, at = (long long)share * $n + row;\n"
+    "    $name_join(&f, found[at], __float_as_int(found[3 * apart + at]));\n"
+    "    $name_join(&f, found[apart + at], __float_as_int(found[4 * apart + at]));\n"
+    "    f.third = fminf(f.third, found[2 * apart + at]);\n"
+    "  }\n"
+    "  x += (long long)row * $d;\n"
+    "  float square = 0;\n"
+    "  for (int i = threadIdx.x % 32; i < $d; i += 32) {\n"
+    "    const float apart = x[i] - pivot[i];\n"
+    "    square = fmaf(apart, apart, square);\n"
+    "  }\n"
+    "  square = lv_warp_sum(square);\n"
+    "  // rounding of a score: |x|^2 and |c|^2 = O(|x|^2 + distance^2) times that of a sum of D products\n"
+    "  const float doubt = $doubt * (square + fabsf(square + 2 * f.best));\n"
+    "  int code = f.index;\n"
+    "  if (f.second - f.best <= doubt && f.index != f.other) {\n"
+    "    if (f.third - f.best <= doubt) {\n"
+    "      double least = LV_INF_F64;\n"
+    "      for (int c = 0; c < $k; c++) {\n"
+    "        const double distance = $name_distance(x, codes + (long long)c * $d);\n"
+    "        if (distance < least) least = distance, code = c;\n"
+    "      }\n"
+    "    } else {\n"
+    "      const double a = $name_distance(x, codes + (long long)code * $d), b = $name_distance(x, codes + (long long)f.other * $d);\n"
+    "      if (b < a || (b == a && f.other < code)) code = f.other;\n"
+    "    }\n"
+    "  }\n"
+    "  if (threadIdx.x % 32 == 0) y[row] = code;\n"
+    "}\n";
+
+bool cuda_print_nearest_code(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
+    (void)target;
+    const Value *x = node->inputs[0], *codes = node->inputs[1];
+    int64_t n = x->shape.dim[0], d = x->shape.dim[1], k = codes->shape.dim[0];
+    if (x->dtype != LV_F32 || d > MAX_WIDTH || n > INT32_MAX / 2 || k > INT32_MAX / 2 || !cuda_all_row_major(node)) return false;
+    if (!out) return true;
+    int64_t tiles = (n + TILE - 1) / TILE, code_tiles = (k + TILE - 1) / TILE;
+    int64_t shares = tiles ? (WANTED_BLOCKS + tiles - 1) / tiles : 1;
+    if (shares > code_tiles) shares = code_tiles;
+    int64_t share = (code_tiles + shares - 1) / shares * TILE, padded = d ? (d + STEP - 1) / STEP * STEP : STEP;
+    shares = (k + share - 1) / share;
+    int64_t pivot = cuda_take_scratch(made, 4 * d), half = cuda_take_scratch(made, 4 * k), found = cuda_take_scratch(made, 20 * shares * n);
+    char doubt[32];
+    snprintf(doubt, sizeof doubt, "%.3ef", 1.2e-7 * (4 + sqrt((double)d)));
+    static const char *const texts[] = {pivot_text, product_text, decide_text};
+    for (int i = 0; i < 3; i++)
+        TEMPLATE_FILL(out, texts[i], {"name", name, 0}, {"n", NULL, n}, {"d", NULL, d}, {"k", NULL, k}, {"samples", NULL, n < SAMPLES ? n + !n : SAMPLES},
+                      {"pivot", NULL, pivot}, {"half", NULL, half}, {"found", NULL, found}, {"share", NULL, share}, {"shares", NULL, shares},
+                      {"padded", NULL, padded}, {"pitch", NULL, PITCH}, {"tile", NULL, TILE}, {"block", NULL, BLOCK}, {"doubt", doubt, 0});
+    cuda_push_launch(made, (d + 31) / 32, 1, 1, BLOCK, 0);
+    cuda_push_launch(made, (k + 7) / 8, 1, 1, BLOCK, 0);
+    cuda_push_launch(made, tiles, shares, 1, BLOCK, 4 * (4 * STEP * PITCH + padded + 5 * 8 * BLOCK));
+    cuda_push_launch(made, (n + 7) / 8, 1, 1, BLOCK, 0);
+    return true;
+}
