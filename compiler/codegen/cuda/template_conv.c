@@ -129,7 +129,7 @@ static const char *index_type(const Conv *conv, const ConvTile *tile) {
     int64_t most = x > y ? x : y;
     if (w > most) most = w;
     if (sums > most) most = sums;
-    return most < INT32_MAX - 4096 ? "int" : "long long";
+    return most < INT32_MAX - (1 << 24) ? "int" : "long long";
 }
 
 // ---- the kernel
@@ -145,6 +145,7 @@ static const char main_text[] =
     "  const int slices = ($kcount + $bk - 1) / $bk, per = (slices + $splits - 1) / $splits;\n"
     "  const int begin = $split * per, end = $splits == 1 || begin + per > slices ? slices : begin + per;\n"
     "  const int row = warp / $warpsn * $wm, column = warp % $warpsn * $wn;\n"
+    "  const int froma = $name_from_a(row, lane), fromb = $name_from_b(column, lane);\n"
     "  float sum[$tm]$sums;\n"
     "  #pragma unroll\n"
     "  for (int i = 0; i < $tm; i++) {\n"
@@ -172,7 +173,7 @@ static const char main_text[] =
     "      $name_copy_b(&b, part, shared + next * $stage + $offset);\n"
     "    }\n"
     "    lv_copy_commit();\n"
-    "    $name_multiply(sum, shared + now * $stage, shared + now * $stage + $offset, row, column, lane);\n"
+    "    $name_multiply(sum, shared + now * $stage, shared + now * $stage + $offset, froma, fromb);\n"
     "    now = now + 1 == $stages ? 0 : now + 1, next = next + 1 == $stages ? 0 : next + 1;\n"
     "  }\n"
     "  LV_COPY_WAIT(0);\n"
@@ -233,9 +234,9 @@ static void words_of_main(const Conv *conv, const ConvTile *tile, ConvWords *wor
 
 static void print_kernel(const Conv *conv, const ConvTile *tile, const char *name, LvText *out) {
     ConvWords words = {.arena = lv_arena_create()};
-    conv_text(&words, "name", "%s", name);  // the first
-    conv_text(&words, "type", "%s", cuda_type(conv->type));
+    conv_text(&words, "name", "%s", name);  // in this order: CONV_WORD_
     conv_text(&words, "index", "%s", index_type(conv, tile));
+    conv_text(&words, "type", "%s", cuda_type(conv->type));
     words_of_shape(conv, tile, &words);
     words_of_parameters(conv, &words);
     conv_print_copies(conv, tile, &words, out);

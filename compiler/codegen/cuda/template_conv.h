@@ -40,10 +40,12 @@ typedef struct {
     bool some_idle;
 } ConvCopy;
 
+enum { CONV_WORD_NAME, CONV_WORD_INDEX };  // the first words: the kernel's name, the type of an element's number
+
 typedef struct {
     LvArena *arena;
     int count;
-    TemplateWord at[96];
+    TemplateWord at[128];
 } ConvWords;
 
 void conv_number(ConvWords *words, const char *word, int64_t number);

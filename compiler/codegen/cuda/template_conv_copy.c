@@ -34,32 +34,34 @@ static const char gradient_part_text[] =
 
 // ---- a of forward and data gradient: a line of k for each pixel of the result, gathered from a picture
 
-// Of a row: the pixel that its first tap reads (x), in row y and column z.
+// Of a row: the pixel that its first tap reads, in row y and column z; x is the number of its channel 0, or of the pixel where that
+// would not fit into 32 bits.
 static const char gather_text[] =
     "LV_D int4 $name_row($name_part part, int m) {\n"
     "  if (m >= $b * part.nh * part.nw) return make_int4(0, -(1 << 30), 0, 0);\n"
     "  const int j = m % part.nw, i = m / part.nw % part.nh, picture = m / part.nw / part.nh;\n"
     "  const int y = $ystart, z = $zstart;\n"
-    "  return make_int4((picture * $gh + y) * $gw + z, y, z, 0);\n"
+    "  return make_int4(((picture * $gh + y) * $gw + z)$scale, y, z, 0);\n"
     "}\n"
     "typedef struct {\n"
     "  const $type *from;\n"
     "  $rows;\n"
-    "  int row, column, p, q, c;\n"
+    "  int at, row, column, p, q, c;\n"
     "} $name_a;\n"
     "LV_D void $name_begin_a($name_a *s, $name_part part, const $type *from, int m0, int slice, int tid, int4 *table) {\n"
     "  const int k = slice * $bk + tid % $acols * $awidth, kw = part.kw > 0 ? part.kw : 1;\n"
     "  s->from = from;\n"
-    "  s->row = tid / $acols, s->column = tid % $acols * $awidth;\n"
+    "  s->row = tid / $acols, s->column = tid % $acols * $awidth, s->at = $name_at_a($afirst);\n"
     "  s->c = k % $gc, s->q = k / $gc % kw, s->p = k / $gc / kw;\n"
     "$fillrows"
     "}\n"
     "LV_D void $name_copy_a($name_a *s, $name_part part, $type *tile) {\n"
+    "$aidle"
     "  const int tap = s->p * $gw + s->q;\n"
-    "$aidle$aopen"
+    "$aopen"
     "    const int4 row = s->rows[$rowindex];\n"
     "    const bool in = s->p < part.kh && (unsigned)(row.y $sign s->p) < (unsigned)$gh && (unsigned)(row.z $sign s->q) < (unsigned)$gw;\n"
-    "    const $index at = in ? ($index)(row.x $sign tap) * $gc + s->c : 0;\n"
+    "    const $index at = $piece;\n"
     "$aland"
     "$aclose"
     "  s->c += $bk % $gc, s->q += $bk / $gc;\n"
@@ -80,17 +82,17 @@ static const char table_text[] =
 static const char weight_text[] =
     "typedef struct {\n"
     "  const $type *from;\n"
-    "  int row, column, n, k;\n"
+    "  int at, row, column, n, k;\n"
     "} $name_b;\n"
     "LV_D void $name_begin_b($name_b *s, $name_part part, const $type *from, int n0, int slice, int tid) {\n"
     "  s->from = from;\n"
-    "  s->row = tid / $bcols, s->column = tid % $bcols * $bwidth;\n"
+    "  s->row = tid / $bcols, s->column = tid % $bcols * $bwidth, s->at = $name_at_b($bfirst);\n"
     "  s->n = n0 + s->row, s->k = slice * $bk + s->column;\n"
     "}\n"
     "LV_D void $name_copy_b($name_b *s, $name_part part, $type *tile) {\n"
     "$bidle$bopen"
     "    const bool in = ($k % $bk == 0 || s->k < $k) && ($n % $bn == 0 || s->n + i * $bstep < $n);\n"
-    "    const $index at = in ? ($index)(s->n + i * $bstep) * $k + s->k : 0;\n"
+    "    const $index at = ($index)(s->n + i * $bstep) * $k + s->k;\n"
     "$bland"
     "$bclose"
     "  s->k += $bk;\n"
@@ -101,12 +103,12 @@ static const char weight_text[] =
 static const char turned_text[] =
     "typedef struct {\n"
     "  const $type *from;\n"
-    "  int row, column, n, p, q, o;\n"
+    "  int at, row, column, n, p, q, o;\n"
     "} $name_b;\n"
     "LV_D void $name_begin_b($name_b *s, $name_part part, const $type *from, int n0, int slice, int tid) {\n"
     "  const int kw = part.kw > 0 ? part.kw : 1;\n"
     "  s->from = from;\n"
-    "  s->row = tid / $bcols, s->column = tid % $bcols * $bwidth;\n"
+    "  s->row = tid / $bcols, s->column = tid % $bcols * $bwidth, s->at = $name_at_b($bfirst);\n"
     "  const int k = slice * $bk + s->row;\n"
     "  s->n = n0 + s->column;\n"
     "  s->o = k % $o, s->q = k / $o % kw, s->p = k / $o / kw;\n"
@@ -114,56 +116,66 @@ static const char turned_text[] =
     "LV_D void $name_copy_b($name_b *s, $name_part part, $type *tile) {\n"
     "$bidle$bopen"
     "    const bool in = s->p < part.kh && ($n % $bn == 0 || s->n < $n);\n"
-    "    const $index at = in ? (($index)(s->o * $kh + part.p0 + s->p * $sh) * $kw + part.q0 + s->q * $sw) * $c + s->n : 0;\n"
+    "    const $index at = (($index)($next * $kh + part.p0 + s->p * $sh) * $kw + part.q0 + s->q * $sw) * $c + s->n;\n"
     "$bland"
-    "    s->o += $bstep % $o, s->q += $bstep / $o;\n"
-    "    if (s->o >= $o) s->o -= $o, s->q++;\n"
-    "    $bcarry (s->q >= part.kw) s->q -= part.kw, s->p++;\n"
+    "$advance"
     "$bclose"
+    "$skip"
     "}\n";
+
+// Where a slice is of one tap, once a slice; else piece by piece.
+static const char turned_advance_text[] =
+    "    s->o += $advanced % $o, s->q += $advanced / $o;\n"
+    "    if (s->o >= $o) s->o -= $o, s->q++;\n"
+    "    $bcarry (s->q >= part.kw) s->q -= part.kw, s->p++;\n";
 
 // ---- the weight gradient: a line for each pixel of dy; of a its channels, of b those of the pixel of x that the tap reads
 
 static const char pixels_text[] =
     "typedef struct {\n"
     "  const $type *from;\n"
-    "  int row, column, m, k;\n"
+    "  int at, row, column, m, k;\n"
     "} $name_a;\n"
     "LV_D void $name_begin_a($name_a *s, $name_part part, const $type *from, int m0, int slice, int tid, int4 *table) {\n"
     "  s->from = from;\n"
-    "  s->row = tid / $acols, s->column = tid % $acols * $awidth;\n"
+    "  s->row = tid / $acols, s->column = tid % $acols * $awidth, s->at = $name_at_a($afirst);\n"
     "  s->m = m0 + s->column, s->k = slice * $bk + s->row;\n"
     "}\n"
     "LV_D void $name_copy_a($name_a *s, $name_part part, $type *tile) {\n"
     "$aidle$aopen"
-    "    const bool in = ($k % $bk == 0 || s->k < $k) && ($m % $bm == 0 || s->m < $m);\n"
-    "    const $index at = in ? ($index)s->k * $m + s->m : 0;\n"
+    "    const bool in = ($k % $bk == 0 || s->k + i * $astep < $k) && ($m % $bm == 0 || s->m < $m);\n"
+    "    const $index at = ($index)(s->k + i * $astep) * $m + s->m;\n"
     "$aland"
-    "    s->k += $astep;\n"
     "$aclose"
+    "  s->k += $bk;\n"
     "}\n"
     "typedef struct {\n"
     "  const $type *from;\n"
-    "  int row, column, p, q, c, picture, i, j;\n"
+    "  int at, row, column, p, q, c, picture, i, j;\n"
     "} $name_b;\n"
     "LV_D void $name_begin_b($name_b *s, $name_part part, const $type *from, int n0, int slice, int tid) {\n"
     "  s->from = from;\n"
-    "  s->row = tid / $bcols, s->column = tid % $bcols * $bwidth;\n"
+    "  s->row = tid / $bcols, s->column = tid % $bcols * $bwidth, s->at = $name_at_b($bfirst);\n"
     "  const int n = n0 + s->column, k = slice * $bk + s->row;\n"
-    "  s->c = n % $c, s->q = n / $c % $kw - $left, s->p = n < $n ? n / $c / $kw - $top : -(1 << 30);\n"
+    "  s->c = n % $c, s->q = n / $c % $kw - $left, s->p = n < $n ? n / $c / $kw - $top : $h;\n"
     "  s->j = k % $ow, s->i = k / $ow % $oh, s->picture = k / $ow / $oh;\n"
     "}\n"
     "LV_D void $name_copy_b($name_b *s, $name_part part, $type *tile) {\n"
     "$bidle$bopen"
-    "    const int y = s->i * $sh + s->p, z = s->j * $sw + s->q;\n"
+    "    const int y = s->i * $sh + s->p, z = $next * $sw + s->q;\n"
     "    const bool in = s->picture < $b && (unsigned)y < (unsigned)$h && (unsigned)z < (unsigned)$w;\n"
-    "    const $index at = in ? ($index)((s->picture * $h + y) * $w + z) * $c + s->c : 0;\n"
+    "    const $index at = ($index)((s->picture * $h + y) * $w + z) * $c + s->c;\n"
     "$bland"
-    "    s->j += $bstep % $ow, s->i += $bstep / $ow % $oh, s->picture += $bstep / $ow / $oh;\n"
-    "    if (s->j >= $ow) s->j -= $ow, s->i++;\n"
-    "    if (s->i >= $oh) s->i -= $oh, s->picture++;\n"
+    "$advance"
     "$bclose"
+    "$skip"
     "}\n";
+
+// Where a slice is of one row of pixels, once a slice.
+static const char pixels_advance_text[] =
+    "    s->j += $advanced % $ow, s->i += $advanced / $ow % $oh, s->picture += $advanced / $ow / $oh;\n"
+    "    if (s->j >= $ow) s->j -= $ow, s->i++;\n"
+    "    if (s->i >= $oh) s->i -= $oh, s->picture++;\n";
 
 // ---- words
 
@@ -196,15 +208,30 @@ static void print_place(const Conv *conv, const ConvTile *tile, ConvOperand oper
     lv_text_free(&place);
 }
 
+// Lines after which pieces are at the same places again.
+static int period(const Conv *conv, const ConvTile *tile, ConvOperand operand) {
+    if (conv->unit == CONV_F32) return 1;
+    int length = conv_along_k(conv, operand) ? tile->k : operand == CONV_A ? tile->m : tile->n, bytes = length * conv_size(conv);
+    return bytes < 128 ? 8 : bytes / 16 < 8 ? bytes / 16 : 8;
+}
+
+// Of piece i of a thread, whose first is at s->at.
+static const char *place_of_piece(const Conv *conv, const ConvTile *tile, ConvOperand operand, ConvWords *words) {
+    ConvCopy copy = conv_copy(conv, tile, operand);
+    int width = operand == CONV_A ? tile->m : tile->n, line = copy.along_k ? tile->k : width;
+    if (conv->unit == CONV_F32) line = copy.along_k ? 1 : width + 4;
+    if (copy.step % period(conv, tile, operand) == 0) return lv_arena_printf(words->arena, "s->at + i * %d", copy.step * line);
+    return lv_arena_printf(words->arena, copy.along_k ? "%s_at_%c(s->row + i * %d, s->column)" : "%s_at_%c(s->column, s->row + i * %d)",
+                           words->at[CONV_WORD_NAME].text, operand == CONV_A ? 'a' : 'b', copy.step);
+}
+
 // Loads of two bytes have no asynchronous form: a few at a time go through registers.
 enum { HELD = 8 };
 
 static void words_of_copy(const Conv *conv, const ConvTile *tile, ConvOperand operand, ConvWords *words) {
     ConvCopy copy = conv_copy(conv, tile, operand);
-    char letter = operand == CONV_A ? 'a' : 'b';
-    const char *next = lv_arena_printf(words->arena, "s->row + i * %d", copy.step);
-    const char *place = lv_arena_printf(words->arena, "%s, %s", copy.along_k ? next : "s->column", copy.along_k ? "s->column" : next);
-    const char *name = words->at[0].text;
+    const char *place = place_of_piece(conv, tile, operand, words);
+    conv_text(words, word_of(words, operand, "first"), copy.along_k ? "s->row, s->column" : "s->column, s->row");
     conv_number(words, word_of(words, operand, "cols"), copy.columns);
     conv_number(words, word_of(words, operand, "width"), copy.width);
     conv_number(words, word_of(words, operand, "pieces"), copy.pieces);
@@ -213,8 +240,8 @@ static void words_of_copy(const Conv *conv, const ConvTile *tile, ConvOperand op
     int bytes = copy.width * conv_size(conv), held = copy.pieces < HELD ? copy.pieces : HELD;
     if (bytes >= 4) {
         conv_text(words, word_of(words, operand, "open"), "  #pragma unroll\n  for (int i = 0; i < %d; i++) {\n", copy.pieces);
-        conv_text(words, word_of(words, operand, "land"), "    lv_copy_async%d(tile + %s_at_%c(%s), s->from + at, in ? %d : 0);\n", bytes,
-                  name, letter, place, bytes);
+        conv_text(words, word_of(words, operand, "land"), "    lv_copy_async%d(tile + %s, s->from + at, in ? %d : 0);\n", bytes, place,
+                  bytes);
         conv_text(words, word_of(words, operand, "close"), "  }\n");
         return;
     }
@@ -223,8 +250,7 @@ static void words_of_copy(const Conv *conv, const ConvTile *tile, ConvOperand op
               "    for (int i = g; i < g + %d; i++) {\n", copy.pieces, held, held, held);
     conv_text(words, word_of(words, operand, "land"), "    held[i - g] = in ? s->from[at] : (unsigned short)0;\n");
     conv_text(words, word_of(words, operand, "close"),
-              "    }\n    #pragma unroll\n    for (int i = g; i < g + %d; i++) tile[%s_at_%c(%s)] = held[i - g];\n  }\n", held, name,
-              letter, place);
+              "    }\n    #pragma unroll\n    for (int i = g; i < g + %d; i++) tile[%s] = held[i - g];\n  }\n", held, place);
 }
 
 // Four pixels fit into registers beside the sums; more are looked up.
@@ -232,9 +258,21 @@ bool conv_has_table(const Conv *conv, const ConvTile *tile) {
     return conv->direction != LV_CONV_WEIGHT_GRADIENT && conv_copy(conv, tile, CONV_A).pieces > 4;
 }
 
+// The counters of b's lines: within a slice they run by `step`, or, where `extent` of the fastest says that none other changes within
+// a slice, the lines are counted from the slice's first.
+static void words_of_advance(const ConvTile *tile, const ConvCopy *copy, int64_t extent, const char *fastest, const char *text, ConvWords *words) {
+    bool whole = extent % tile->k == 0;
+    conv_text(words, "next", whole ? "(%s + i * %d)" : "%s", fastest, copy->step);
+    conv_number(words, "advanced", whole ? tile->k : copy->step);
+    conv_text(words, "bcarry", copy->step / extent > 0 ? "while" : "if");
+    conv_words(words, "advance", whole ? "" : text);
+    conv_words(words, "skip", whole ? text : "");
+}
+
 static void words_of_gather(const Conv *conv, const ConvTile *tile, ConvWords *words) {
     bool forward = conv->direction == LV_CONV_FORWARD, table = conv_has_table(conv, tile);
     ConvCopy a = conv_copy(conv, tile, CONV_A), b = conv_copy(conv, tile, CONV_B);
+    bool narrow = !strcmp(words->at[CONV_WORD_INDEX].text, "int");
     int64_t channels = forward ? conv->c : conv->o;
     conv_text(words, "sign", forward ? "+" : "-");
     conv_number(words, "gh", forward ? conv->h : conv->oh);
@@ -243,9 +281,11 @@ static void words_of_gather(const Conv *conv, const ConvTile *tile, ConvWords *w
     conv_words(words, "ystart", forward ? "i * $sh - $top" : "i + (part.h0 + $top) / $sh");
     conv_words(words, "zstart", forward ? "j * $sw - $left" : "j + (part.w0 + $left) / $sw");
     conv_text(words, "acarry", tile->k / channels > 0 ? "while" : "if");
-    conv_text(words, "bcarry", b.step / conv->o > 0 ? "while" : "if");
     conv_text(words, "rowindex", table ? "s->row + i * %d" : "i", a.step);
     conv_text(words, "rows", table ? "const int4 *rows" : "int4 rows[%d]", a.pieces);
+    conv_text(words, "scale", narrow ? " * %lld" : "", (long long)channels);
+    conv_words(words, "piece", narrow ? "row.x + ($sign tap * $gc + s->c)" : "($index)(row.x $sign tap) * $gc + s->c");
+    if (!forward) words_of_advance(tile, &b, conv->o, "s->o", turned_advance_text, words);
     conv_words(words, "fillrows", table ? table_text : registers_text);
 }
 
@@ -256,6 +296,8 @@ void conv_print_copies(const Conv *conv, const ConvTile *tile, ConvWords *words,
     words_of_copy(conv, tile, CONV_B, words);
     conv_fill(words, part_text, out);
     if (conv->direction == LV_CONV_WEIGHT_GRADIENT) {
+        ConvCopy b = conv_copy(conv, tile, CONV_B);
+        words_of_advance(tile, &b, conv->ow, "s->j", pixels_advance_text, words);
         conv_fill(words, forward_part_text, out);
         conv_fill(words, pixels_text, out);
         return;

@@ -7,7 +7,10 @@
 #include "codegen/cuda/template_conv.h"
 
 static const char tensor_text[] =
-    "LV_D void $name_multiply(float (*sum)[$tn][4], const $type *a, const $type *b, int row, int column, int lane) {\n"
+    // a and b: where the slice lies; froma and fromb: what this lane begins to read of it.
+    "LV_D int $name_from_a(int row, int lane) { return $name_at_a($linea); }\n"
+    "LV_D int $name_from_b(int column, int lane) { return $name_at_b($lineb); }\n"
+    "LV_D void $name_multiply(float (*sum)[$tn][4], const $type *a, const $type *b, int froma, int fromb) {\n"
     "  #pragma unroll\n"
     "  for (int k = 0; k < $bk; k += $kstep) {\n"
     "    unsigned x[$tm][4], y[$tn][2];\n"
@@ -40,9 +43,9 @@ static const char tensor_end_text[] =
     "      *(float2 *)(at + 8 * $pitch) = make_float2(sum[i][j][2], sum[i][j][3]);\n"
     "    }\n"
     "    __syncwarp();\n"
-    "    #pragma unroll\n"
-    "    for (int e = lane; e < 16 * $wn / $width; e += 32) {\n"
-    "      const int r = e / ($wn / $width), c = e % ($wn / $width) * $width;\n"
+    "    #pragma unroll $unroll\n"
+    "    for (int g = 0; g < $wn / $width / 2; g++) {\n"
+    "      const int e = g * 32 + lane, r = e / ($wn / $width), c = e % ($wn / $width) * $width;\n"
     "      float v[$width];\n"
     "      $name_read_row(shared + r * $pitch + c, v);\n"
     "      $name_put($arguments, part, m0 + i * 16 + r, n0 + c, v);\n"
@@ -53,18 +56,20 @@ static const char tensor_end_text[] =
 
 // A lane has rows 4 (lane / 8) + 16 g and columns 4 (lane % 8) + 32 g, four of each.
 static const char float_text[] =
-    "LV_D void $name_multiply(float (*sum)[$tn], const float *a, const float *b, int row, int column, int lane) {\n"
+    "LV_D int $name_from_a(int row, int lane) { return row + lane / 8 * 4; }\n"
+    "LV_D int $name_from_b(int column, int lane) { return column + lane % 8 * 4; }\n"
+    "LV_D void $name_multiply(float (*sum)[$tn], const float *a, const float *b, int froma, int fromb) {\n"
     "  #pragma unroll\n"
     "  for (int k = 0; k < $bk; k++) {\n"
     "    float x[$tm], y[$tn];\n"
     "    #pragma unroll\n"
     "    for (int i = 0; i < $tm; i += 4) {\n"
-    "      const float4 t = *(const float4 *)(a + $name_at_a(row + i * 4 + lane / 8 * 4, k));\n"
+    "      const float4 t = *(const float4 *)(a + froma + i * 4 + k * ($bm + 4));\n"
     "      x[i] = t.x, x[i + 1] = t.y, x[i + 2] = t.z, x[i + 3] = t.w;\n"
     "    }\n"
     "    #pragma unroll\n"
     "    for (int j = 0; j < $tn; j += 4) {\n"
-    "      const float4 t = *(const float4 *)(b + $name_at_b(column + j * 8 + lane % 8 * 4, k));\n"
+    "      const float4 t = *(const float4 *)(b + fromb + j * 8 + k * ($bn + 4));\n"
     "      y[j] = t.x, y[j + 1] = t.y, y[j + 2] = t.z, y[j + 3] = t.w;\n"
     "    }\n"
     "    #pragma unroll\n"
@@ -84,43 +89,52 @@ static const char float_text[] =
     "}\n";
 
 // ---- fragments: of a, rows row + 16 i ... + 15 and a step of k; of b, columns column + 8 j ... + 15 likewise
+//
+// Pieces change places by xor, and tiles, warps and steps are powers of two: the next piece of the same line is an xor away; the
+// same piece of a line eight on, a sum away, which is part of the instruction.
 
-static const char a_along_text[] = "lv_ldmatrix4(x[i], a + $name_at_a(row + i * 16 + lane % 16, k + lane / 16 * $piece));";
-static const char a_across_text[] =
-    "lv_ldmatrix4_trans(x[i], a + $name_at_a(row + i * 16 + lane / 8 % 2 * 8, k + lane % 8 + lane / 16 * 8));";
-static const char b_along_text[] =
-    "lv_ldmatrix4(t, b + $name_at_b(column + j * 8 + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * $piece));";
-static const char b_across_text[] =
-    "lv_ldmatrix4_trans(t, b + $name_at_b(column + j * 8 + lane / 16 * 8, k + lane % 8 + lane / 8 % 2 * 8));";
-static const char a_float_text[] =
-    "#pragma unroll\n"
-    "      for (int e = 0; e < 4; e++)\n"
-    "        x[i][e] = __float_as_uint(a[$name_at_a(row + i * 16 + e % 2 * 8 + lane / 4, k + e / 2 * 4 + lane % 4)]);";
-static const char b_float_text[] =
-    "#pragma unroll\n"
-    "      for (int e = 0; e < 4; e++)\n"
-    "        t[e] = __float_as_uint(b[$name_at_b(column + j * 8 + e / 2 * 8 + lane / 4, k + e % 2 * 4 + lane % 4)]);";
+typedef struct {
+    const char *line, *fetch;
+} Fragment;
+
+static const Fragment a_along = {"row + lane % 16, lane / 16 * $piece", "lv_ldmatrix4(x[i], a + (froma ^ k) + i * 16 * $bk);"};
+static const Fragment a_across = {"row + lane / 8 % 2 * 8, lane % 8 + lane / 16 * 8",
+                                  "lv_ldmatrix4_trans(x[i], a + (froma ^ i * 16) + k * $bm);"};
+static const Fragment b_along = {"column + lane % 8 + lane / 16 * 8, lane / 8 % 2 * $piece",
+                                 "lv_ldmatrix4(t, b + (fromb ^ k) + j * 8 * $bk);"};
+static const Fragment b_across = {"column + lane / 16 * 8, lane % 8 + lane / 8 % 2 * 8",
+                                  "lv_ldmatrix4_trans(t, b + (fromb ^ j * 8) + k * $bn);"};
+static const Fragment a_float = {"row + lane / 4, lane % 4",
+                                 "#pragma unroll\n"
+                                 "      for (int e = 0; e < 4; e++) x[i][e] = __float_as_uint(a[(froma ^ (e % 2 * 8 + i * 16)) + (k + e / 2 * 4) * $bm]);"};
+static const Fragment b_float = {"column + lane / 4, lane % 4",
+                                 "#pragma unroll\n"
+                                 "      for (int e = 0; e < 4; e++) t[e] = __float_as_uint(b[(fromb ^ (e / 2 * 8 + j * 8)) + (k + e % 2 * 4) * $bn]);"};
 static const char a_round_text[] =
     "\n      #pragma unroll\n      for (int e = 0; e < 4; e++) x[i][e] = lv_to_tf32(__uint_as_float(x[i][e]));";
 static const char b_round_text[] = "\n      #pragma unroll\n      for (int e = 0; e < 4; e++) t[e] = lv_to_tf32(__uint_as_float(t[e]));";
 
-static void word_of_fetch(const Conv *conv, const char *word, const char *text, const char *round, ConvWords *words) {
-    const char *both = lv_arena_printf(words->arena, "%s%s", text, conv->unit == CONV_TF32 ? round : "");
-    conv_words(words, word, both);
+static void words_of_fragment(const Conv *conv, ConvOperand operand, ConvWords *words) {
+    bool a = operand == CONV_A, along = conv_along_k(conv, operand), half = conv->unit == CONV_HALF;
+    const Fragment *of = along ? a ? &a_along : &b_along : half ? a ? &a_across : &b_across : a ? &a_float : &b_float;
+    conv_words(words, a ? "linea" : "lineb", of->line);
+    const char *round = half ? "" : a ? a_round_text : b_round_text;
+    conv_words(words, a ? "fetcha" : "fetchb", lv_arena_printf(words->arena, "%s%s", of->fetch, round));
 }
 
 static void print_tensor(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
-    bool half = conv->unit == CONV_HALF, a = conv_along_k(conv, CONV_A), b = conv_along_k(conv, CONV_B);
     conv_number(words, "tm", tile->m / tile->warps_m / 16);
     conv_number(words, "tn", tile->n / tile->warps_n / 8);
     conv_number(words, "piece", 16 / conv_size(conv));
     conv_number(words, "kstep", 32 / conv_size(conv));
     conv_number(words, "pitch", tile->n / tile->warps_n + 8);
-    conv_text(words, "mma", "%s", !half ? "lv_mma_tf32" : conv->type == LV_BF16 ? "lv_mma_bf16" : "lv_mma_f16");
-    word_of_fetch(conv, "fetcha", a ? a_along_text : half ? a_across_text : a_float_text, a_round_text, words);
-    word_of_fetch(conv, "fetchb", b ? b_along_text : half ? b_across_text : b_float_text, b_round_text, words);
+    conv_text(words, "mma", "%s", conv->unit == CONV_TF32 ? "lv_mma_tf32" : conv->type == LV_BF16 ? "lv_mma_bf16" : "lv_mma_f16");
+    words_of_fragment(conv, CONV_A, words);
+    words_of_fragment(conv, CONV_B, words);
     conv_fill(words, tensor_text, out);
     conv_print_read_row(conv, tile, words, out);
+    // without an exponential to compute, loads of the residual can be under way together
+    conv_number(words, "unroll", conv->activation < LV_ACTIVATION_SWISH ? 32 : 1);
     conv_fill(words, tensor_end_text, out);
 }
 

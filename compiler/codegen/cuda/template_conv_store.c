@@ -107,14 +107,14 @@ static void print_write_halves(LvDType dtype, int width, LvText *out) {
 }
 
 static void print_read(const ConvWords *words, const char *what, LvDType dtype, int width, LvText *out) {
-    lv_text_printf(out, "LV_D void %s_read_%s(const %s *p, float *v) {\n", words->at[0].text, what, cuda_type(dtype));
+    lv_text_printf(out, "LV_D void %s_read_%s(const %s *p, float *v) {\n", words->at[CONV_WORD_NAME].text, what, cuda_type(dtype));
     if (dtype == LV_F32) print_read_floats(width, out);
     else print_read_halves(dtype, width, out);
     lv_text_puts(out, "}\n");
 }
 
 static void print_write(const ConvWords *words, const char *what, LvDType dtype, int width, LvText *out) {
-    lv_text_printf(out, "LV_D void %s_%s(%s *p, const float *v) {\n", words->at[0].text, what, cuda_type(dtype));
+    lv_text_printf(out, "LV_D void %s_%s(%s *p, const float *v) {\n", words->at[CONV_WORD_NAME].text, what, cuda_type(dtype));
     if (dtype == LV_F32) print_write_floats(width, out);
     else print_write_halves(dtype, width, out);
     lv_text_puts(out, "}\n");
