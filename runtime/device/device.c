@@ -1,18 +1,37 @@
 // Opening a device by its name.
 #include "device/device.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+// "cuda", "cuda:0", "cuda:1" ...
+static bool read_index(const char *name, int *index) {
+    char *end = NULL;
+    *index = 0;
+    if (!strcmp(name, "cuda")) return true;
+    if (strncmp(name, "cuda:", 5) || name[5] < '0' || name[5] > '9') return false;
+    long number = strtol(name + 5, &end, 10);
+    *index = (int)number;
+    return !*end && number < 1024;
+}
+
+// Why there is no GPU to use is doctor's to tell.
+static bool open_any(int threads, LvDevice **device, LvError *error) {
+    LvError ignored = {0};
+    if (lv_cuda_open(0, device, &ignored)) return true;
+    lv_error_clear(&ignored);
+    return lv_cpu_open(threads, device, error);
+}
 
 bool lv_device_open(const char *name, int threads, LvDevice **device, LvError *error) {
     *device = NULL;
     if (threads < 0) return lv_error_set(error, LV_ERROR_USAGE, "a negative number of threads");
-    if (!strcmp(name, "cpu") || !strcmp(name, "auto")) return lv_cpu_open(threads, device, error);
-    if (!strcmp(name, "cuda")) {
-        lv_error_set(error, LV_ERROR_UNSUPPORTED, "this build has no CUDA backend");
-        return lv_error_hint(error, "use --device cpu");
-    }
+    int index;
+    if (!strcmp(name, "cpu")) return lv_cpu_open(threads, device, error);
+    if (!strcmp(name, "auto")) return open_any(threads, device, error);
+    if (read_index(name, &index)) return lv_cuda_open(index, device, error);
     lv_error_set(error, LV_ERROR_USAGE, "unknown device '%s'", name);
-    return lv_error_hint(error, "cpu or auto");
+    return lv_error_hint(error, "cpu, cuda, cuda:1 for another GPU than the first, or auto");
 }
 
 void lv_device_close(LvDevice *device) {
@@ -21,4 +40,8 @@ void lv_device_close(LvDevice *device) {
 
 const char *lv_device_name(const LvDevice *device) {
     return device->description;
+}
+
+const char *lv_device_target(const LvDevice *device) {
+    return device->target;
 }

@@ -11,6 +11,7 @@
 typedef struct LvModule LvModule;  // the kernels of a plan, loaded (backend's own)
 typedef struct LvCall LvCall;      // a library call, prepared (backend's own)
 typedef struct LvEvent LvEvent;    // a point in the stream (backend's own)
+typedef struct LvGraph LvGraph;    // captured work (backend's own)
 
 typedef struct {
     double seconds;
@@ -19,6 +20,7 @@ typedef struct {
 
 typedef struct {
     const char *name;  // "cpu", "cuda"
+    bool captures;     // capture_begin and the three behind it work; where they do not they are never called
     void (*close)(LvDevice *device);
 
     // Memory: zeroed, aligned to 64 bytes at least; `bytes` 0 gives a pointer that is not read.
@@ -28,12 +30,13 @@ typedef struct {
     bool (*download)(LvDevice *device, void *host, const void *from, size_t bytes, LvError *error);  // waits
     bool (*copy)(LvDevice *device, void *to, const void *from, size_t bytes, LvError *error);        // on the device
     bool (*zero)(LvDevice *device, void *to, size_t bytes, LvError *error);
+    bool (*memory)(LvDevice *device, size_t *left, size_t *total);  // bytes of its own; false: it has the machine's
 
-    // Kernels: compiles what the user's cache lacks. `launch` takes the operands' addresses in the step's order.
+    // Kernels: compiles what the user's cache lacks, and makes room for the scratch memory of the plan's steps. `launch` runs the
+    // step's kernel, a step of the plan that was loaded; it takes the operands' addresses in the step's order.
     bool (*load)(LvDevice *device, const LvPlan *plan, LvModule **module, LvLoadInfo *info, LvError *error);
     void (*unload)(LvDevice *device, LvModule *module);
-    bool (*launch)(LvDevice *device, LvModule *module, int kernel, char *const *buffers, const LvScalar *scalars,
-                   LvError *error);
+    bool (*launch)(LvDevice *device, LvModule *module, const LvStep *step, char *const *buffers, LvError *error);
 
     // Library calls, LV_STEP_CONV, LV_STEP_MATMUL and LV_STEP_LINEAR_LOSS: `prepare` chooses an implementation and makes room
     // for its scratch memory; `call` runs it. Calls of equal steps may be one. The module (NULL where no step names a kernel)
@@ -42,8 +45,8 @@ typedef struct {
     void (*discard)(LvDevice *device, LvCall *call);
     bool (*call)(LvDevice *device, LvCall *call, char *const *buffers, LvError *error);
     const char *(*describe)(const LvCall *call);  // the implementation's name, for profiles
-    size_t (*scratch_bytes)(const LvDevice *device);  // memory that all prepared calls share
-    LvWorkspace (*workspace)(LvDevice *device, const LvPlan *plan);  // what the plan's calls would make of it; nothing is run
+    size_t (*scratch_bytes)(const LvDevice *device);  // memory that all steps share
+    LvWorkspace (*workspace)(LvDevice *device, const LvPlan *plan);  // what the plan would make of it; nothing is run
 
     // Events and waiting. `elapsed` waits for both and gives seconds from `from` to `to`.
     bool (*event_create)(LvDevice *device, LvEvent **event, LvError *error);
@@ -52,15 +55,26 @@ typedef struct {
     double (*elapsed)(LvDevice *device, LvEvent *from, LvEvent *to);
     bool (*sync)(LvDevice *device, LvError *error);
 
+    // Capture: what is launched, called, copied and zeroed between begin and end is recorded instead of run; end is called even
+    // where something in between has failed. `replay` queues all of it at once, over the same addresses.
+    bool (*capture_begin)(LvDevice *device, LvError *error);
+    bool (*capture_end)(LvDevice *device, LvGraph **graph, LvError *error);
+    bool (*replay)(LvDevice *device, LvGraph *graph, LvError *error);
+    void (*graph_destroy)(LvDevice *device, LvGraph *graph);
+
     // Before the first step of a run, on the thread that runs: the CPU binds its thread count here.
     void (*begin)(LvDevice *device);
 } LvDeviceOps;
 
 struct LvDevice {
     const LvDeviceOps *ops;
-    char *description;  // "cpu (2 threads, AVX-512, AMX)"; owned by the backend
+    char *description;   // "cpu (2 threads, AVX-512, AMX)"; owned by the backend
+    const char *target;  // what plans for it are compiled for: "cpu", "cuda:sm_90" by a GPU's architecture; the backend's
+    bool checked;        // every step is waited for, so that an error names the step that caused it: for finding faults
 };
 
 bool lv_cpu_open(int threads, LvDevice **device, LvError *error);
+bool lv_cuda_open(int index, LvDevice **device, LvError *error);  // the index-th GPU that the driver shows
+LvWorkspace lv_cuda_workspace(const LvPlan *plan);                // the slot `workspace` of any GPU: none need be there
 
 #endif

@@ -86,7 +86,8 @@ static bool run_first(Bench *bench, LvError *error) {
 }
 
 static bool run_step(Bench *bench, int32_t step, LvError *error) {
-    return lv_program_set_input(bench->program, "$step", &step, sizeof step, error) && lv_program_run(bench->program, error);
+    return lv_program_set_input(bench->program, "$step", &step, sizeof step, error) && lv_program_run(bench->program, error) &&
+           lv_program_wait(bench->program, error);
 }
 
 static void release_program(Bench *bench) {

@@ -1,4 +1,5 @@
-// lvrun doctor: what this machine has and what is missing, by trying it: a kernel is compiled and run, oneDNN multiplies.
+// lvrun doctor: what this machine has and what is missing, by trying it: a kernel is compiled and run, the library multiplies, on the
+// CPU and on a GPU where there is one.
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 #include "base/folder.h"
 #include "command.h"
+#include "device/cuda/report.h"
 #include "exec/program.h"
 #include "io/cache.h"
 #include "options.h"
@@ -19,11 +21,24 @@ static const OptionSpec specs[] = {{"threads", OPTION_VALUE, "N", "threads of th
                                    {"help", OPTION_FLAG, NULL, "this text"},
                                    {0}};
 
+enum { LABEL = 11 };  // columns
+
+static const LvKernelText cpu_text = {"lv_doctor",
+                                  "void lv_doctor(char *const *buffers, const LvScalar *scalars) {\n"
+                                  "    float *y = (float *)buffers[0]; const float *x = (const float *)buffers[1];\n"
+                                  "#pragma omp parallel for\n"
+                                  "    for (int i = 0; i < 8; i++) y[i] = x[i] * (float)scalars[0].f;\n}\n"};
+
+static const LvKernelText gpu_text = {"lv_doctor",
+                                      "extern \"C\" __global__ void lv_doctor_0(float *y, const float *x, char *scratch, double factor) {\n"
+                                      "    if (threadIdx.x < 8) y[threadIdx.x] = x[threadIdx.x] * (float)factor;\n}\n"};
+
 // x * 2 over eight numbers by a compiled kernel, then [2, 4] x [4, 2] by the library: a whole plan in miniature.
-static LvPlan *small_plan(void) {
+static LvPlan *small_plan(const char *target) {
     LvPlan *plan = lv_plan_create();
+    bool gpu = strcmp(target, "cpu") != 0;
     plan->model = plan->entry = "doctor";
-    plan->device = "cpu";
+    plan->device = target;
     plan->precision = "f32";
     plan->batch = 1;
     plan->arena_bytes[LV_ARENA_IO] = 256;
@@ -35,14 +50,10 @@ static LvPlan *small_plan(void) {
     plan->result_count = 1;
     plan->results = LV_NEW_ARRAY(plan->arena, LvPort, 1);
     plan->results[0] = (LvPort){"y", LV_F32, lv_shape(2, y), at_y};
-    plan->prelude = "typedef union { double f; long i; } LvScalar;\n";
+    plan->prelude = gpu ? "// doctor\n" : "typedef union { double f; long i; } LvScalar;\n";
     plan->kernel_count = 1;
     plan->kernels = LV_NEW_ARRAY(plan->arena, LvKernelText, 1);
-    plan->kernels[0] = (LvKernelText){"lv_doctor",
-                                      "void lv_doctor(char *const *buffers, const LvScalar *scalars) {\n"
-                                      "    float *y = (float *)buffers[0]; const float *x = (const float *)buffers[1];\n"
-                                      "#pragma omp parallel for\n"
-                                      "    for (int i = 0; i < 8; i++) y[i] = x[i] * (float)scalars[0].f;\n}\n"};
+    plan->kernels[0] = gpu ? gpu_text : cpu_text;
     plan->step_count = 2;
     plan->steps = LV_NEW_ARRAY(plan->arena, LvStep, 2);
     LvLayout row = lv_layout_row_major();
@@ -54,7 +65,13 @@ static LvPlan *small_plan(void) {
     kernel->scalars = LV_NEW_ARRAY(plan->arena, LvScalar, 1);
     kernel->scalar_count = 1;
     kernel->scalars[0].f = 2;
+    if (gpu) {
+        kernel->launch_count = 1;
+        kernel->launches = LV_NEW_ARRAY(plan->arena, LvLaunch, 1);
+        kernel->launches[0] = (LvLaunch){{1, 1, 1}, 32, 0};
+    }
     matmul->kind = LV_STEP_MATMUL;
+    matmul->kernel = -1;
     matmul->operands = LV_NEW_ARRAY(plan->arena, LvOperand, 3);
     matmul->operand_count = 3;
     matmul->operands[0] = (LvOperand){at_y, LV_F32, lv_shape(2, y), row};
@@ -65,7 +82,7 @@ static LvPlan *small_plan(void) {
 }
 
 static bool try_plan(LvDevice *device, LvProgramInfo *info, LvError *error) {
-    LvPlan *plan = small_plan();
+    LvPlan *plan = small_plan(lv_device_target(device));
     LvStore *store = NULL;
     LvProgram *program = NULL;
     float x[8] = {0, 1, 2, 3, 4, 5, 6, 7}, y[4] = {0};
@@ -103,10 +120,28 @@ static void report_library(const char *label, const char *const *names, const ch
         void *handle = dlopen(names[i], RTLD_LAZY | RTLD_LOCAL);
         if (!handle) continue;
         dlclose(handle);
-        printf("%-11s %s\n", label, names[i]);
+        printf("%-*s %s\n", LABEL, label, names[i]);
         return;
     }
-    printf("%-11s missing (%s)\n", label, how);
+    printf("%-*s missing (%s)\n", LABEL, label, how);
+}
+
+// False: a GPU that ought to work does not.
+static bool report_cuda(LvError *error) {
+    LvText found = {0};
+    LvDevice *device = NULL;
+    LvProgramInfo info = {0};
+    bool usable = lv_cuda_report(LABEL, &found);
+    fputs(lv_text_get(&found), stdout);
+    lv_text_free(&found);
+    if (!usable) {
+        printf("%-*s the CPU does all the work\n", LABEL, "");
+        return true;
+    }
+    bool good = lv_device_open("cuda", 0, &device, error) && try_plan(device, &info, error);
+    if (good) printf("%-*s kernels compiled and run on it in %.2f s%s\n", LABEL, "GPU 0", info.compile_seconds, info.kernels_cached ? " (cached)" : "");
+    if (device) lv_device_close(device);
+    return good;
 }
 
 int cmd_doctor(int argc, char **argv) {
@@ -134,9 +169,9 @@ int cmd_doctor(int argc, char **argv) {
         if (good) printf("kernels     compiled and run in %.2f s%s\n", info.compile_seconds, info.kernels_cached ? " (cached)" : "");
         if (good) printf("at best     %.0f GFLOP/s in f32, %.0f in bf16; %.1f GB/s read and written\n", peak_of(device, LV_F32) * 1e-9,
                          peak_of(device, LV_BF16) * 1e-9, peak_copy(device) * 1e-9);
-        static const char *const cuda[] = {"libcuda.so.1", NULL}, *const mpi[] = {"libmpi.so.40", "libmpi.so.12", "libmpi.so", NULL};
-        report_library("CUDA", cuda, "no NVIDIA driver; the CPU does all the work");
+        static const char *const mpi[] = {"libmpi.so.40", "libmpi.so.12", "libmpi.so", NULL};
         report_library("MPI", mpi, "several processes need it: apt install openmpi-bin");
+        good = report_cuda(&error) && good;
     }
     int code = good ? 0 : command_fail(&error);
     if (good) printf("all is well\n");

@@ -197,6 +197,7 @@ bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevi
         !lv_device_open(options_get(options, "device", "cpu"), (int)threads, device, error)) {
         return false;
     }
+    compile->device = lv_device_target(*device);
     compile->workspace = workspace_of;
     compile->workspace_user = *device;
     return true;

@@ -31,7 +31,8 @@ bool model_entry_takes(const LvModelEntry *entry, const char *tokens);
 bool model_entry_is_paired(const LvModelEntry *entry);  // takes any of these
 // The input of that name, NULL if there is none.
 const LvPort *model_entry_input(const LvModelEntry *entry, const char *name);
-// The device of --device and --threads; what its library takes on top of a plan then counts against --memory-limit.
+// The device of --device and --threads: plans are compiled for it, and what its library takes on top of one counts against
+// --memory-limit.
 bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevice **device, LvError *error);
 // Takes the artifact's own plan where that is what was asked for, and compiles otherwise.
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error);
@@ -44,7 +45,7 @@ void model_describe(const OpenModel *open, LvText *out);
 
 #define MODEL_OPTIONS                                                                                      \
     {"config", OPTION_VALUE, "NAME", "a config block of the model, or a flat YAML file"},                  \
-    {"device", OPTION_VALUE, "DEVICE", "cpu or auto (default cpu)"},                                       \
+    {"device", OPTION_VALUE, "DEVICE", "cpu, cuda (cuda:1: the second GPU) or auto (default cpu)"},        \
     {"precision", OPTION_VALUE, "P", "f32 or bf16 (default f32)"},                                         \
     {"threads", OPTION_VALUE, "N", "threads of the CPU (default: all)"},                                   \
     {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto"},                    \

@@ -1,5 +1,7 @@
 // A plan bound to a device and a store: arenas of its own, kernels loaded, library calls prepared, every operand's address
-// known. A run is one walk over the steps.
+// known. A run is one walk over the steps; on a device that captures, the second run's walk is recorded and every run from then on
+// replays it.
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -23,6 +25,9 @@ struct LvProgram {
     bool profile;
     double *seconds;               // [step]
     LvEvent *before, *after;
+    bool walked;                   // it has run before
+    bool uncapturable;
+    LvGraph *graph;                // the steps that are no preparation, captured
 };
 
 static char *address_of(const LvProgram *program, LvPlace place) {
@@ -51,6 +56,24 @@ static bool allocate_arenas(LvProgram *program, LvError *error) {
     size_t constants = (size_t)plan->arena_bytes[LV_ARENA_CONSTANTS];
     return constants == 0 ||
            device->ops->upload(device, program->memory[LV_ARENA_CONSTANTS], plan->constants, constants, error);
+}
+
+// Where memory is short: the batch that would fit, values between steps growing with it, and what --memory-limit would be.
+static void suggest_batch(const LvProgram *program, LvError *error) {
+    const LvPlan *plan = program->plan;
+    size_t left, total;
+    if (error->kind != LV_ERROR_MEMORY || !program->device->ops->memory(program->device, &left, &total)) return;
+    double grows = (double)(plan->arena_bytes[LV_ARENA_ACTIVATIONS] + plan->arena_bytes[LV_ARENA_IO]), shared = 0, own = 0;
+    for (int a = 0; a < LV_ARENA_COUNT; a++) *(a <= LV_ARENA_CACHE ? &shared : &own) += (double)plan->arena_bytes[a];
+    double room = (double)left + (double)program->info.device_bytes;
+    double others = own - grows + (double)program->device->ops->workspace(program->device, plan).bytes;
+    double batch = grows > 0 ? floor((double)plan->batch * (room - others) / grows) : 0;
+    if (batch >= 1 && batch < (double)plan->batch) {
+        lv_error_hint(error, "a batch of %.0f would about fit, or --memory-limit %.1fG recomputes rather than stores", batch,
+                      (shared + room) * 1e-9);
+    } else if (room + shared < (double)total) {
+        lv_error_hint(error, "other programs hold %.1f GB of the GPU's memory", ((double)total - room - shared) * 1e-9);
+    }
 }
 
 static void bind_addresses(LvProgram *program) {
@@ -92,6 +115,7 @@ bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvP
                 prepare_calls(program, error) && device->ops->event_create(device, &program->before, error) &&
                 device->ops->event_create(device, &program->after, error);
     if (!good) {
+        suggest_batch(program, error);
         lv_program_destroy(program);
         return false;
     }
@@ -108,6 +132,7 @@ bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvP
 void lv_program_destroy(LvProgram *program) {
     if (!program) return;
     const LvDeviceOps *ops = program->device->ops;
+    if (program->graph) ops->graph_destroy(program->device, program->graph);
     for (int s = 0; program->calls && s < program->plan->step_count; s++) {
         if (program->calls[s]) ops->discard(program->device, program->calls[s]);
     }
@@ -182,7 +207,7 @@ static bool run_step(LvProgram *program, int index, LvError *error) {
     char **buffers = program->buffers[index];
     size_t bytes = 0;
     switch (step->kind) {
-        case LV_STEP_KERNEL: return ops->launch(device, program->module, step->kernel, buffers, step->scalars, error);
+        case LV_STEP_KERNEL: return ops->launch(device, program->module, step, buffers, error);
         case LV_STEP_CONV:
         case LV_STEP_MATMUL:
         case LV_STEP_LINEAR_LOSS: return ops->call(device, program->calls[index], buffers, error);
@@ -198,25 +223,68 @@ static bool run_step(LvProgram *program, int index, LvError *error) {
     return lv_error_set(error, LV_ERROR_FORMAT, "step %d is of no known kind", index);
 }
 
-bool lv_program_run(LvProgram *program, LvError *error) {
-    const LvPlan *plan = program->plan;
-    const LvDeviceOps *ops = program->device->ops;
-    LvStore *store = program->store;
-    ops->begin(program->device);
-    for (int s = program->prepared == store->version ? plan->prepare_count : 0; s < plan->step_count; s++) {
-        if (program->profile) ops->record(program->device, program->before);
-        if (!run_step(program, s, error)) {
-            return lv_error_prefix(error, "step %d, %s", s, plan->steps[s].label ? plan->steps[s].label : "");
-        }
+// "step 3, conv2d 3x3 64->64 (kernel 'conv_7'): ..."; the hint names the source lines where the device failed.
+static bool report_step(const LvProgram *program, int index, LvError *error) {
+    const LvStep *step = &program->plan->steps[index];
+    const char *label = step->label ? step->label : "";
+    bool gpu = step->launch_count > 0 && step->kernel >= 0;
+    if (error->kind == LV_ERROR_DEVICE && step->sources && *step->sources) lv_error_hint(error, "made from %s", step->sources);
+    if (gpu) return lv_error_prefix(error, "step %d, %s (kernel '%s')", index, label, program->plan->kernels[step->kernel].name);
+    return lv_error_prefix(error, "step %d, %s", index, label);
+}
+
+// `waits`: for each step, so that one that fails on a device that works on behind us is the one that is named.
+static bool walk(LvProgram *program, int first, int end, bool waits, LvError *error) {
+    LvDevice *device = program->device;
+    for (int s = first; s < end; s++) {
+        if (program->profile) device->ops->record(device, program->before);
+        if (!run_step(program, s, error) || (waits && !device->ops->sync(device, error))) return report_step(program, s, error);
         if (program->profile) {
-            ops->record(program->device, program->after);
-            program->seconds[s] += ops->elapsed(program->device, program->before, program->after);
+            device->ops->record(device, program->after);
+            program->seconds[s] += device->ops->elapsed(device, program->before, program->after);
         }
     }
-    if (!ops->sync(program->device, error)) return false;
+    return true;
+}
+
+// What cannot be captured is walked: slower, and if something is wrong with it that is where it shows.
+static bool capture(LvProgram *program) {
+    const LvPlan *plan = program->plan;
+    LvDevice *device = program->device;
+    LvError ignored = {0};
+    if (program->graph || program->uncapturable) return program->graph != NULL;
+    bool good = device->ops->capture_begin(device, &ignored);
+    if (good) {
+        bool recorded = walk(program, plan->prepare_count, plan->step_count, false, &ignored);
+        good = device->ops->capture_end(device, &program->graph, &ignored) && recorded;
+        if (!good && program->graph) device->ops->graph_destroy(device, program->graph), program->graph = NULL;
+    }
+    program->uncapturable = !good;
+    lv_error_clear(&ignored);
+    return good;
+}
+
+bool lv_program_run(LvProgram *program, LvError *error) {
+    const LvPlan *plan = program->plan;
+    LvDevice *device = program->device;
+    LvStore *store = program->store;
+    bool waits = !program->walked || device->checked, prepares = program->prepared != store->version;
+    bool replays = device->ops->captures && !waits && !program->profile;
+    device->ops->begin(device);
+    if (prepares && !walk(program, 0, plan->prepare_count, waits, error)) return false;
+    if (replays && capture(program)) {
+        if (!device->ops->replay(device, program->graph, error)) return false;
+    } else if (!walk(program, plan->prepare_count, plan->step_count, waits, error)) {
+        return false;
+    }
+    program->walked = true;
     // What it writes itself, it has prepared nothing from.
     program->prepared = plan->writes_variables ? ++store->version : store->version;
     return true;
+}
+
+bool lv_program_wait(LvProgram *program, LvError *error) {
+    return program->device->ops->sync(program->device, error);
 }
 
 LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan) {
@@ -226,6 +294,7 @@ LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan) {
 LvProgramInfo lv_program_info(const LvProgram *program) {
     LvProgramInfo info = program->info;
     info.scratch_bytes = (int64_t)program->device->ops->scratch_bytes(program->device);
+    info.captured = program->graph != NULL;
     return info;
 }
 

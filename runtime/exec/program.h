@@ -13,10 +13,12 @@ typedef struct LvDevice LvDevice;
 typedef struct LvStore LvStore;
 typedef struct LvProgram LvProgram;
 
-// `name`: "cpu", "auto". threads 0: all that the process may use.
+// `name`: "cpu", "cuda" (the first GPU), "cuda:1", "auto" (a GPU where all that it needs is there, else the CPU). threads 0: all
+// that the process may use.
 bool lv_device_open(const char *name, int threads, LvDevice **device, LvError *error);
 void lv_device_close(LvDevice *device);
-const char *lv_device_name(const LvDevice *device);  // "cpu (2 threads, AVX-512, AMX)"
+const char *lv_device_name(const LvDevice *device);    // "cpu (2 threads, AVX-512, AMX)"
+const char *lv_device_target(const LvDevice *device);  // what plans for it are compiled for: "cpu", "cuda:sm_90"
 
 // Memory that the device's library takes beside a plan's arenas, told without preparing or running anything.
 typedef struct {
@@ -46,7 +48,10 @@ typedef struct {
 bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvProgram **program, LvError *error);
 void lv_program_destroy(LvProgram *program);
 bool lv_program_set_input(LvProgram *program, const char *name, const void *data, size_t bytes, LvError *error);
+// Queues a run: a GPU may be at it still, and its failure shows when something waits for it. The first run waits for every step, so
+// that a fault names the step.
 bool lv_program_run(LvProgram *program, LvError *error);
+bool lv_program_wait(LvProgram *program, LvError *error);  // until all that was queued is done; reading results waits too
 bool lv_program_get_result(LvProgram *program, const char *name, void *data, size_t bytes, LvError *error);
 // The gradient of a parameter, after a run of a training plan.
 bool lv_program_get_gradient(const LvProgram *program, int variable, void *data, size_t bytes, LvError *error);
@@ -55,7 +60,8 @@ typedef struct {
     double compile_seconds;  // kernels and primitives, this load
     int kernels_compiled, kernels_cached;
     int64_t device_bytes;    // arenas allocated for this program alone
-    int64_t scratch_bytes;   // of library calls, shared by all programs of the device
+    int64_t scratch_bytes;   // of library calls and of kernels on a GPU, shared by all programs of the device
+    bool captured;           // a run is one launch of all its steps
 } LvProgramInfo;
 LvProgramInfo lv_program_info(const LvProgram *program);
 

@@ -65,10 +65,15 @@ static void cpu_unload(LvDevice *device, LvModule *module) {
     cpu_kernels_unload(module);
 }
 
-static bool cpu_launch(LvDevice *device, LvModule *module, int kernel, char *const *buffers, const LvScalar *scalars,
-                       LvError *error) {
+static bool cpu_memory(LvDevice *device, size_t *left, size_t *total) {
+    (void)device;
+    *left = *total = 0;
+    return false;
+}
+
+static bool cpu_launch(LvDevice *device, LvModule *module, const LvStep *step, char *const *buffers, LvError *error) {
     (void)device, (void)error;
-    cpu_kernels_launch(module, kernel, buffers, scalars);
+    cpu_kernels_launch(module, step->kernel, buffers, step->scalars);
     return true;
 }
 
@@ -118,6 +123,25 @@ static bool cpu_sync(LvDevice *device, LvError *error) {
     return true;
 }
 
+static bool cpu_capture_begin(LvDevice *device, LvError *error) {
+    (void)device;
+    return lv_error_set(error, LV_ERROR_UNSUPPORTED, "the CPU captures nothing");
+}
+
+static bool cpu_capture_end(LvDevice *device, LvGraph **graph, LvError *error) {
+    *graph = NULL;
+    return cpu_capture_begin(device, error);
+}
+
+static bool cpu_replay(LvDevice *device, LvGraph *graph, LvError *error) {
+    (void)graph;
+    return cpu_capture_begin(device, error);
+}
+
+static void cpu_graph_destroy(LvDevice *device, LvGraph *graph) {
+    (void)device, (void)graph;
+}
+
 // The thread count is OpenMP's setting of the calling thread; kernels and oneDNN both read it.
 static void cpu_begin(LvDevice *device) {
     LvCpu *cpu = (LvCpu *)device;
@@ -144,6 +168,7 @@ static const LvDeviceOps cpu_ops = {
     .download = cpu_transfer,
     .copy = cpu_copy,
     .zero = cpu_zero,
+    .memory = cpu_memory,
     .load = cpu_load,
     .unload = cpu_unload,
     .launch = cpu_launch,
@@ -158,6 +183,10 @@ static const LvDeviceOps cpu_ops = {
     .record = cpu_record,
     .elapsed = cpu_elapsed,
     .sync = cpu_sync,
+    .capture_begin = cpu_capture_begin,
+    .capture_end = cpu_capture_end,
+    .replay = cpu_replay,
+    .graph_destroy = cpu_graph_destroy,
     .begin = cpu_begin,
 };
 
@@ -194,6 +223,7 @@ bool lv_cpu_open(int threads, LvDevice **device, LvError *error) {
     LvCpu *cpu = lv_calloc(1, sizeof *cpu);
     bool avx512, amx, bf16;
     cpu->base.ops = &cpu_ops;
+    cpu->base.target = "cpu";
     cpu->threads = threads > 0 ? threads : omp_get_max_threads();
     cpu->processor = read_processor(&avx512, &amx, &bf16);
     cpu->cache_dir = lv_cache_open();

@@ -1,0 +1,83 @@
+// Library calls: which of the backend's implementations a step takes, the scratch memory that it runs in.
+#include "device/cuda/calls.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+
+struct LvCall {
+    LvModule *module;
+    LvStep *step;          // our copy of it
+    CudaScratch *scratch;
+    MatmulCall *matmul;    // one of these, or, for a convolution, neither: its kernel is the plan's
+    LossCall *loss;
+};
+
+static size_t step_scratch(const LvStep *step) {
+    if (step->kind == LV_STEP_MATMUL) return cuda_matmul_call_scratch(step);
+    if (step->kind == LV_STEP_LINEAR_LOSS) return cuda_loss_call_scratch(step);
+    return (size_t)step->scratch;
+}
+
+size_t cuda_plan_scratch(const LvPlan *plan) {
+    size_t most = 0;
+    for (int s = 0; s < plan->step_count; s++) {
+        size_t bytes = step_scratch(&plan->steps[s]);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
+static LvStep *copy_step(const LvStep *step) {
+    LvStep *copy = lv_malloc(sizeof *copy);
+    *copy = *step;
+    copy->operands = lv_calloc((size_t)step->operand_count + 1, sizeof *copy->operands);
+    copy->launches = lv_calloc((size_t)step->launch_count + 1, sizeof *copy->launches);
+    memcpy(copy->operands, step->operands, (size_t)step->operand_count * sizeof *copy->operands);
+    memcpy(copy->launches, step->launches, (size_t)step->launch_count * sizeof *copy->launches);
+    copy->scalar_count = 0, copy->scalars = NULL;
+    copy->label = copy->sources = NULL;
+    return copy;
+}
+
+bool cuda_call_prepare(LvCuda *gpu, LvModule *module, const LvStep *step, LvCall **out, LvError *error) {
+    LvCall *call = *out = lv_calloc(1, sizeof *call);
+    bool good = false;
+    call->module = module;
+    call->step = copy_step(step);
+    if (step->kind == LV_STEP_MATMUL) good = cuda_matmul_call_create(gpu, module, step, &call->matmul, error);
+    else if (step->kernel < 0 || step->launch_count == 0 || !module)
+        lv_error_set(error, LV_ERROR_UNSUPPORTED, "the plan has no kernel for it: it was not made for a GPU");
+    else if (step->kind == LV_STEP_LINEAR_LOSS) good = cuda_loss_call_create(gpu, module, step, &call->loss, error);
+    else good = true;
+    good = good && cuda_scratch_take(gpu, step_scratch(step), &call->scratch, error);
+    if (!good) {
+        cuda_call_discard(gpu, call);
+        *out = NULL;
+    }
+    return good;
+}
+
+void cuda_call_discard(LvCuda *gpu, LvCall *call) {
+    if (!call) return;
+    cuda_matmul_call_destroy(gpu, call->matmul);
+    cuda_loss_call_destroy(gpu, call->loss);
+    cuda_scratch_leave(gpu, call->scratch);
+    free(call->step->operands);
+    free(call->step->launches);
+    free(call->step);
+    free(call);
+}
+
+bool cuda_call_run(LvCuda *gpu, LvCall *call, char *const *buffers, LvError *error) {
+    char *scratch = cuda_scratch_memory(call->scratch);
+    if (call->matmul) return cuda_matmul_call_run(gpu, call->matmul, buffers, scratch, error);
+    if (call->loss) return cuda_loss_call_run(gpu, call->loss, buffers, scratch, error);
+    return cuda_kernels_launch(gpu, call->module, call->step, buffers, error);
+}
+
+const char *cuda_call_describe(const LvCall *call) {
+    if (call->matmul) return cuda_matmul_call_describe(call->matmul);
+    return call->loss ? cuda_loss_call_describe(call->loss) : "the plan's kernel";
+}

@@ -1,0 +1,173 @@
+// The backend's own kernels: see own.h. Types and activations are parameters, so that there is one text of each; a branch that all
+// threads take the same way costs little beside the memory that is moved.
+#include "device/cuda/own.h"
+
+#include <string.h>
+
+#include "base/arena.h"
+
+enum { KERNEL_FINISH, KERNEL_MATMUL, KERNELS, THREADS = 256, MOST_BLOCKS = 4096, MOST_BATCH = 32768 };
+
+// A simulator of CUDA on a host has these of its own (codegen/cuda/prelude_instructions.c).
+static const char prelude[] =
+    "#ifndef LV_SIM\n"
+    "static __device__ __forceinline__ unsigned short lv_to_bf16(float x) {\n"
+    "  unsigned short h;\n"
+    "  asm(\"cvt.rn.bf16.f32 %0, %1;\" : \"=h\"(h) : \"f\"(x));\n"
+    "  return h;\n"
+    "}\n"
+    "static __device__ __forceinline__ unsigned short lv_to_f16(float x) {\n"
+    "  unsigned short h;\n"
+    "  asm(\"cvt.rn.f16.f32 %0, %1;\" : \"=h\"(h) : \"f\"(x));\n"
+    "  return h;\n"
+    "}\n"
+    "static __device__ __forceinline__ float lv_from_f16(unsigned short h) {\n"
+    "  float x;\n"
+    "  asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(x) : \"h\"(h));\n"
+    "  return x;\n"
+    "}\n"
+    "#endif\n";
+
+// Numbers of types and activations are those of LvDType and LvActivation.
+static const char finish_text[] =
+    "static __device__ __forceinline__ float lv_own_finish_get(const char *p, long long type, long long i) {\n"
+    "  if (type == 0) return ((const float *)p)[i];\n"
+    "  unsigned short h = ((const unsigned short *)p)[i];\n"
+    "  return type == 1 ? __int_as_float((int)((unsigned)h << 16)) : lv_from_f16(h);\n"
+    "}\n"
+    "static __device__ __forceinline__ void lv_own_finish_set(char *p, long long type, long long i, float x) {\n"
+    "  if (type == 0) ((float *)p)[i] = x;\n"
+    "  else ((unsigned short *)p)[i] = type == 1 ? lv_to_bf16(x) : lv_to_f16(x);\n"
+    "}\n"
+    "extern \"C\" __global__ void lv_own_finish_0(char *to, const char *from, const char *add, char *scratch, long long "
+    "to_type,\n"
+    "    long long from_type, long long add_type, long long activation, long long count) {\n"
+    "  const long long step = (long long)gridDim.x * blockDim.x;\n"
+    "  for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) {\n"
+    "    float x = lv_own_finish_get(from, from_type, i);\n"
+    "    if (activation == 1) x = x < 0.0f ? 0.0f : x;\n"
+    "    else if (activation == 2) x = x / (1.0f + expf(-x));\n"
+    "    else if (activation == 3) x = 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));\n"
+    "    if (add) x += lv_own_finish_get(add, add_type, i);\n"
+    "    lv_own_finish_set(to, to_type, i, x);\n"
+    "  }\n"
+    "}\n";
+
+// A thread an element of y, a row of blocks for each of the batch.
+static const char matmul_text[] =
+    "static __device__ double lv_own_matmul_get(const char *p, long long type, long long i) {\n"
+    "  switch (type) {\n"
+    "    case 0: return (double)((const float *)p)[i];\n"
+    "    case 1: return (double)__int_as_float((int)((unsigned)((const unsigned short *)p)[i] << 16));\n"
+    "    case 2: return (double)lv_from_f16(((const unsigned short *)p)[i]);\n"
+    "    case 3: return ((const double *)p)[i];\n"
+    "    case 4: return (double)((const int *)p)[i];\n"
+    "    case 5: return (double)((const long long *)p)[i];\n"
+    "    default: return (double)((const unsigned char *)p)[i];\n"
+    "  }\n"
+    "}\n"
+    "static __device__ void lv_own_matmul_set(char *p, long long type, long long i, double x) {\n"
+    "  switch (type) {\n"
+    "    case 0: ((float *)p)[i] = (float)x; break;\n"
+    "    case 1: ((unsigned short *)p)[i] = lv_to_bf16((float)x); break;\n"
+    "    case 2: ((unsigned short *)p)[i] = lv_to_f16((float)x); break;\n"
+    "    case 3: ((double *)p)[i] = x; break;\n"
+    "    case 4: ((int *)p)[i] = (int)x; break;\n"
+    "    case 5: ((long long *)p)[i] = (long long)x; break;\n"
+    "    default: ((unsigned char *)p)[i] = (unsigned char)(x != 0.0);\n"
+    "  }\n"
+    "}\n"
+    "extern \"C\" __global__ void lv_own_matmul_0(char *y, const char *a, const char *b, const char *bias, const char *add, char "
+    "*scratch,\n"
+    "    long long type_y, long long type_a, long long type_b, long long type_bias, long long type_add, long long m, long long "
+    "n,\n"
+    "    long long k, long long count, long long y_row, long long y_column, long long y_step, long long a_row, long long "
+    "a_column,\n"
+    "    long long a_step, long long b_row, long long b_column, long long b_step, double alpha, long long activation) {\n"
+    "  const long long step = (long long)gridDim.x * blockDim.x;\n"
+    "  for (long long z = blockIdx.y; z < count; z += gridDim.y)\n"
+    "    for (long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x; at < m * n; at += step) {\n"
+    "      const long long row = at / n, column = at % n, to = z * y_step + row * y_row + column * y_column;\n"
+    "      double x = 0.0;\n"
+    "      for (long long i = 0; i < k; i++)\n"
+    "        x += lv_own_matmul_get(a, type_a, z * a_step + row * a_row + i * a_column) *\n"
+    "             lv_own_matmul_get(b, type_b, z * b_step + i * b_row + column * b_column);\n"
+    "      x *= alpha;\n"
+    "      if (bias) x += lv_own_matmul_get(bias, type_bias, column);\n"
+    "      if (activation == 1) x = x < 0.0 ? 0.0 : x;\n"
+    "      else if (activation == 2) x = x / (1.0 + exp(-x));\n"
+    "      else if (activation == 3) x = 0.5 * x * (1.0 + erf(x * 0.70710678118654752440));\n"
+    "      if (add) x += lv_own_matmul_get(add, type_add, to);\n"
+    "      lv_own_matmul_set(y, type_y, to, x);\n"
+    "    }\n"
+    "}\n";
+
+// As the kernels of a plan with one step for each.
+bool cuda_own_load(LvCuda *gpu, LvError *error) {
+    if (gpu->own) return true;
+    LvKernelText kernels[KERNELS] = {{"lv_own_finish", finish_text}, {"lv_own_matmul", matmul_text}};
+    LvLaunch launch = {{1, 1, 1}, THREADS, 0};
+    LvStep steps[KERNELS];
+    LvLoadInfo info;
+    for (int k = 0; k < KERNELS; k++)
+        steps[k] = (LvStep){.kind = LV_STEP_KERNEL, .kernel = k, .launch_count = 1, .launches = &launch};
+    LvPlan plan = {.entry = "",
+                   .device = gpu->target,
+                   .prelude = prelude,
+                   .kernel_count = KERNELS,
+                   .kernels = kernels,
+                   .step_count = KERNELS,
+                   .steps = steps};
+    return cuda_kernels_load(gpu, &plan, &gpu->own, &info, error);
+}
+
+static uint64_t address(const void *at) { return (uint64_t)(uintptr_t)at; }
+
+static int32_t blocks_for(int64_t elements) {
+    int64_t blocks = (elements + THREADS - 1) / THREADS;
+    return (int32_t)(blocks > MOST_BLOCKS ? MOST_BLOCKS : blocks);
+}
+
+bool cuda_own_finish(LvCuda *gpu, const OwnFinish *f, LvError *error) {
+    uint64_t parameters[] = {address(f->to),          address(f->from),     address(f->add),          0,
+                             (uint64_t)f->to_type,    (uint64_t)f->from_type, (uint64_t)f->add_type, (uint64_t)f->activation,
+                             (uint64_t)f->count};
+    LvLaunch launch = {{blocks_for(f->count), 1, 1}, THREADS, 0};
+    return f->count == 0 || cuda_kernels_launch_one(gpu, gpu->own, KERNEL_FINISH, 0, launch, parameters,
+                                                    sizeof parameters / sizeof *parameters, error);
+}
+
+bool cuda_own_matmul(LvCuda *gpu, const OwnMatmul *m, void *y, const void *a, const void *b, const void *bias, const void *add,
+                     LvError *error) {
+    uint64_t parameters[] = {address(y),
+                             address(a),
+                             address(b),
+                             address(bias),
+                             address(add),
+                             0,
+                             m->type_y,
+                             m->type_a,
+                             m->type_b,
+                             m->type_bias,
+                             m->type_add,
+                             (uint64_t)m->m,
+                             (uint64_t)m->n,
+                             (uint64_t)m->k,
+                             (uint64_t)m->count,
+                             (uint64_t)m->y_row,
+                             (uint64_t)m->y_column,
+                             (uint64_t)m->y_step,
+                             (uint64_t)m->a_row,
+                             (uint64_t)m->a_column,
+                             (uint64_t)m->a_step,
+                             (uint64_t)m->b_row,
+                             (uint64_t)m->b_column,
+                             (uint64_t)m->b_step,
+                             0,
+                             (uint64_t)m->activation};
+    enum { COUNT = sizeof parameters / sizeof *parameters };
+    memcpy(&parameters[COUNT - 2], &m->alpha, sizeof m->alpha);
+    LvLaunch launch = {{blocks_for(m->m * m->n), (int32_t)(m->count > MOST_BATCH ? MOST_BATCH : m->count), 1}, THREADS, 0};
+    return m->m * m->n == 0 || m->count == 0 ||
+           cuda_kernels_launch_one(gpu, gpu->own, KERNEL_MATMUL, 0, launch, parameters, COUNT, error);
+}

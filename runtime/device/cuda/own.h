@@ -1,0 +1,30 @@
+// Two kernels of the backend's own, for what the library leaves undone. They are compiled, cached and launched like a plan's.
+#ifndef LV_DEVICE_CUDA_OWN_H
+#define LV_DEVICE_CUDA_OWN_H
+
+#include "device/cuda/cuda.h"
+
+bool cuda_own_load(LvCuda *gpu, LvError *error);
+
+// to = activation(from) + add, element by element; `add` NULL: nothing is added. f32, bf16 and f16, `to` may be `from` or `add`.
+typedef struct {
+    void *to;
+    const void *from, *add;
+    LvDType to_type, from_type, add_type;
+    LvActivation activation;
+    int64_t count;
+} OwnFinish;
+bool cuda_own_finish(LvCuda *gpu, const OwnFinish *finish, LvError *error);
+
+// A batch of products as plain sums in f64, of any types and strides: what the library has no algorithm for.
+typedef struct {
+    LvDType type_y, type_a, type_b, type_bias, type_add;
+    int64_t m, n, k, count;
+    int64_t y_row, y_column, y_step, a_row, a_column, a_step, b_row, b_column, b_step;  // strides in elements
+    double alpha;
+    LvActivation activation;
+} OwnMatmul;
+bool cuda_own_matmul(LvCuda *gpu, const OwnMatmul *matmul, void *y, const void *a, const void *b, const void *bias,
+                     const void *add, LvError *error);
+
+#endif

@@ -1,0 +1,23 @@
+// Timing the candidates for a product of matrices, within bounds.
+#ifndef LV_DEVICE_CUDA_TUNE_H
+#define LV_DEVICE_CUDA_TUNE_H
+
+#include "device/cuda/cuda.h"
+
+enum { TUNE_CANDIDATES = 8 };
+
+typedef struct {
+    size_t a, b, y, bias, workspace;  // bytes
+} TuneSizes;
+
+typedef struct {
+    void *y;
+    const void *a, *b, *add;  // `add` is laid out like y
+} TuneBuffers;
+
+// Runs each of the candidates over memory of its own. False where that memory cannot be had, or none runs; else the fastest.
+bool tune_candidates(LvCuda *gpu, TuneSizes sizes, int count,
+                     bool run(void *user, int candidate, const TuneBuffers *at, void *workspace),
+                     void use_bias(void *user, const void *bias), void *user, int *best);
+
+#endif
