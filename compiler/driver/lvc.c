@@ -9,6 +9,7 @@
 #include "base/plan_file.h"
 #include "driver/compiler.h"
 #include "driver/pipeline.h"
+#include "driver/roofline.h"
 #include "exec/program.h"
 #include "sema/sema.h"
 #include "syntax/ast.h"
@@ -18,12 +19,14 @@ static const OptionSpec specs[] = {
     {"config", OPTION_VALUE, "NAME|FILE.yaml", "a config block of the model, or a YAML file of its parameters"},
     {"entry", OPTION_VALUE, "NAME", "entry to compile (default: the one that trains, else the first)"},
     {"batch", OPTION_VALUE, "N", "batch size (default 8)"},
-    {"device", OPTION_VALUE, "DEVICE", "cpu or auto (default cpu)"},
+    {"device", OPTION_VALUE, "DEVICE", "cpu, or cuda:sm_90 for GPUs of that architecture; cuda alone is sm_80 (default cpu)"},
     {"precision", OPTION_VALUE, "P", "f32 or bf16 (default f32)"},
     {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto (default)"},
+    {"tf32", OPTION_FLAG, NULL, "products of f32 may be made in TF32, on a GPU"},
     {"memory-limit", OPTION_VALUE, "BYTES", "recompute rather than store more than this; k, M, G after the number"},
-    {"emit", OPTION_VALUE, "STAGE", "print ast, graph, joint, fused, loop, c or plan, or the graph after a pass, and write nothing"},
+    {"emit", OPTION_VALUE, "STAGE", "print ast, graph, joint, fused, loop, c (cuda) or plan, or the graph after a pass, and write nothing"},
     {"explain", OPTION_FLAG, NULL, "a line a kernel and library call: FLOP, bytes, source lines"},
+    {"gpu", OPTION_VALUE, "GPU", "what its roofline allows: a100, h100, h200, b200 or rtx4090; with --explain a line a step"},
     {"format", OPTION_FLAG, NULL, "print the file in the canonical style, and nothing else"},
     {"pass", OPTION_VALUE, "NAMES", "MODEL is a graph (.lvg): run these passes on it, fold,cse, and print it"},
     {"no-fuse", OPTION_FLAG, NULL, "one kernel a node: for finding faults"},
@@ -41,6 +44,7 @@ static const char examples[] =
     "examples:\n"
     "  lvc models/augvae.lv --config small --batch 8       what a step of training costs; augvae.lvm\n"
     "  lvc models/augvae.lv --entry encode --explain       the kernels of encoding, each with its source lines\n"
+    "  lvc models/augvae.lv --device cuda:sm_90 --gpu h100 the least time that the roofline of an H100 allows\n"
     "  lvc mine.lv --emit graph --entry train              the graph before differentiation\n"
     "  lvc mine.lv --format > tidy.lv                      the same file in the canonical style\n";
 
@@ -51,6 +55,7 @@ typedef struct {
     LvModel *model;
     LvPlan *plan;
     LvDevice *device;  // asked what its library takes; nothing runs on it
+    const RooflineGpu *gpu;  // of --gpu
     const char *path;
 } Command;
 
@@ -171,6 +176,13 @@ static void print_cost(const LvPlan *plan, LvWorkspace workspace, double seconds
     printf("  %-16s %10.2f s\n", "compiled in", seconds);
 }
 
+static void print_roofline(const Command *command) {
+    LvText text = {0};
+    roofline_print(command->plan, command->gpu, options_flag(&command->options, "explain", false), &text);
+    fputs(lv_text_get(&text), stdout);
+    lv_text_free(&text);
+}
+
 // ---- what it does
 
 // `dir/name.lv` -> "name.lvm"
@@ -263,17 +275,32 @@ static int64_t workspace_of(void *device, const LvPlan *plan) {
     return (int64_t)lv_device_workspace(device, plan).bytes;
 }
 
-static bool compile(Command *command, LvCompileOptions *compile, LvText *emitted, LvText *explain, LvError *error) {
-    if (!read_options(&command->options, compile, error) || !load(command, error) ||
-        !lv_device_open(options_get(&command->options, "device", "cpu"), 0, &command->device, error)) {
-        return false;
+// Of a GPU's library nothing is known here: what is counted is what the kernels leave for each other.
+static LvWorkspace workspace_needed(const Command *command) {
+    LvWorkspace workspace = {0};
+    if (command->device) return lv_device_workspace(command->device, command->plan);
+    for (int i = 0; i < command->plan->step_count; i++) {
+        if ((size_t)command->plan->steps[i].scratch > workspace.bytes) workspace.bytes = (size_t)command->plan->steps[i].scratch;
     }
-    compile->workspace = workspace_of;
-    compile->workspace_user = command->device;
+    return workspace;
+}
+
+static bool compile(Command *command, LvCompileOptions *compile, LvText *emitted, LvText *explain, LvError *error) {
+    const char *device = options_get(&command->options, "device", "cpu");
+    if (!read_options(&command->options, compile, error) || !load(command, error)) return false;
+    if (!strncmp(device, "cuda", 4)) {
+        compile->device = device;  // compiling for a GPU needs none
+    } else {
+        if (!lv_device_open(device, 0, &command->device, error)) return false;
+        compile->workspace = workspace_of;
+        compile->workspace_user = command->device;
+    }
     compile->entry = choose_entry(command, error);
     if (!compile->entry || (!compile->emit && !check_entries(command, compile, error))) return false;
     compile->emitted = emitted;
-    if (options_flag(&command->options, "explain", false)) compile->explain = explain;
+    const char *gpu = options_get(&command->options, "gpu", NULL);
+    if (gpu && !(command->gpu = roofline_gpu(gpu, compile->device, error))) return false;
+    if (options_flag(&command->options, "explain", false) && !gpu) compile->explain = explain;
     return lv_model_compile(command->model, compile, &command->diagnostics, &command->plan, error);
 }
 
@@ -288,8 +315,9 @@ static int compile_model(Command *command) {
     fputs(lv_text_get(&explain), stdout);
     fputs(lv_text_get(&emitted), stdout);
     if (good && !options.emit && command->plan) {
-        print_cost(command->plan, lv_device_workspace(command->device, command->plan),
+        print_cost(command->plan, workspace_needed(command),
                    (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
+        if (command->gpu) print_roofline(command);
         char *standard = artifact_path(command->path);
         const char *output = options_get(&command->options, "output", standard);
         good = lv_plan_write(command->plan, output, &error);

@@ -155,6 +155,8 @@ Value *graph_find_input(const Graph *graph, const char *name);           // NULL
 // Text form (.lvg), and back. graph_print(graph_parse(x)) is x. graph_parse returns NULL and reports what is wrong.
 void graph_print(const Graph *graph, LvText *out);
 Graph *graph_parse(const char *text, size_t length, LvError *error);
+// Nodes and ports of another graph behind those that are there; the names of its ports get the prefix.
+void graph_append(Graph *to, const Graph *graph, const char *prefix);
 Graph *graph_copy(const Graph *graph);  // spans and scopes kept; value ids are given anew
 
 // What is wrong with the graph, in the arena; NULL: nothing. Order of nodes, shapes, attributes, layouts, effects.

@@ -6,7 +6,8 @@
 // where they are used; gradients of parameters come out of the library in f32, and so do logits. Reductions, statistics,
 // softmax, the quantizer and the loss see f32. Kernels fuse the casts, so what lies in memory between a kernel and a
 // convolution is bf16. Where the processor has no bf16 products (x86 before AVX-512: its library would fall back to plain loops)
-// only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32.
+// only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32. On a GPU the
+// products inside of attention are its tensor cores' too; over a cache they are not, whose every key would have to be cast.
 #include "codegen/codegen.h"
 #include "ops/op.h"
 #include "passes/pass.h"
@@ -58,6 +59,24 @@ static bool is_f32_loss(const Node *node) {
     return (node->op == OP_linear_cross_entropy || node->op == OP_linear_cross_entropy_grad) && node->inputs[0]->dtype == LV_F32;
 }
 
+static bool is_f32_attention(const Node *node) {
+    return (node->op == OP_attention || node->op == OP_attention_grad) && node->inputs[0]->dtype == LV_F32 && !node_bool(node, ATTR_length, false);
+}
+
+// q, k and v, and of the gradient y and dy, are rounded; so are the results but for the logsumexp. The softmax inside is made in f32.
+static void attention_in_bf16(Graph *graph, Node *node, Value **with) {
+    Value *inputs[8];
+    for (int i = 0; i < node->input_count; i++) {
+        bool rounds = i < 4 || i == 5;  // 3 of attention is the seed, 4 of the gradient the logsumexp
+        inputs[i] = rounds && node->inputs[i]->dtype == LV_F32 ? build_cast(graph, node->inputs[i], LV_BF16) : node->inputs[i];
+    }
+    Node *rounded = build_node(graph, node->op, node->input_count, inputs, &node->attrs)->node;
+    for (int i = 0; i < node->result_count; i++) {
+        Value *result = &rounded->results[i];
+        with[node->results[i].id] = result->dtype == LV_BF16 ? build_cast(graph, result, LV_F32) : result;
+    }
+}
+
 bool pass_precision(Graph *graph, PassContext *context) {
     if (context->precision != LV_PRECISION_BF16) return true;
     bool has_products = context->target->cuda || processor_has_bf16();
@@ -73,6 +92,11 @@ bool pass_precision(Graph *graph, PassContext *context) {
         if (is_f32_loss(node) && has_products) {
             rewrite_at(graph, node);
             for (int i = 0; i < 2; i++) node->inputs[i] = build_cast(graph, node->inputs[i], LV_BF16);
+        }
+        if (context->target->cuda && is_f32_attention(node)) {
+            rewrite_at(graph, node);
+            attention_in_bf16(graph, node, with);
+            continue;
         }
         if (!is_f32_contraction(node) || node->input_count > 4 || !(has_products || codegen_takes(node, context->target))) continue;
         rewrite_at(graph, node);

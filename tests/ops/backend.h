@@ -1,0 +1,26 @@
+// Graphs through a backend, the whole way: passes, schedule, plan, the device's compiler, the runtime.
+#ifndef LV_TESTS_OPS_BACKEND_H
+#define LV_TESTS_OPS_BACKEND_H
+
+#include "cases.h"
+#include "exec/program.h"
+
+// Part of a graph: its ports' names begin with `prefix`, without which they are in the sets.
+typedef struct {
+    const char *prefix;
+    const TensorSet *inputs;
+    TensorSet *results;  // in the arena
+} BackendPart;
+
+// Plans are for `target`, "cpu" or "cuda:sm_80", which the device runs. The graph is used up but not freed. `no_fuse`: a kernel a node.
+bool backend_run(LvDevice *device, const char *target, Graph *graph, bool no_fuse, const BackendPart *parts, int count, LvArena *arena,
+                 LvError *error);
+
+// What a case's results may be off by: f32 against the true values, with room for the random test values' cancellations.
+double backend_tolerance(const Tensor *want, bool gradient, bool coarse);
+// "softmax {axis = 1} ...: y0 fused is off by 0.1" of the first result that is, in `message`; false if one is. `how` is "fused".
+bool backend_compare(const OpCase *c, const TensorSet *inputs, const TensorSet *want, const TensorSet *got, const char *how, LvText *message);
+// Whether the case's gradient is checked too.
+bool backend_has_gradient(const OpCase *c);
+
+#endif
