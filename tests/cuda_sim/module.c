@@ -1,0 +1,163 @@
+// Linked into every kernel module, compiled like any C: what the compiler calls before each access of instrumented code (gcc's
+// thread sanitizer, of which nothing but the calls is used), the thread's indices, and the wrappers that text.h calls.
+//
+// Every access must lie in a live allocation of device memory, in the block's shared memory, in the thread's own stack or in the
+// module's constants, and be aligned to its size. The common case, device memory, is decided here; the rest by the stand-in.
+#include "module.h"
+
+#include <stddef.h>
+
+#include "half.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+HIDDEN LvSimState lv_sim_state;
+HIDDEN LvSimIndex lv_sim_threadIdx, lv_sim_blockIdx, lv_sim_blockDim, lv_sim_gridDim;
+extern const LvSimKernel lv_sim_kernels[] HIDDEN;
+extern const int lv_sim_kernel_count HIDDEN;
+
+__attribute__((visibility("default"))) LvSimAttach lv_sim_attach;
+void lv_sim_attach(LvSimModule *module) {
+    *module = (LvSimModule){&lv_sim_state, &lv_sim_threadIdx, &lv_sim_blockIdx, &lv_sim_blockDim, &lv_sim_gridDim,
+                            lv_sim_kernels, lv_sim_kernel_count};
+}
+
+static inline __attribute__((always_inline)) void check(const void *pointer, uint32_t bytes, LvSimAccess kind, const void *where) {
+    const LvSimState *s = &lv_sim_state;
+    const uintptr_t address = (uintptr_t)pointer, offset = address - s->device_base;
+    if (address - s->stack < s->stack_bytes && !(address & (bytes - 1))) return;
+    if (offset < s->device_span && !(address & (bytes - 1)) && !s->watch_device &&
+        (offset & (SIM_GRANULE - 1)) + bytes <= s->valid[offset / SIM_GRANULE]) {
+        return;
+    }
+    s->hooks->access(address, bytes, kind, where);
+}
+
+#define ACCESS(NAME, BYTES, KIND)                     \
+    HIDDEN void NAME(void *address);                  \
+    void NAME(void *address) {                        \
+        check(address, BYTES, KIND, __builtin_return_address(0)); \
+    }
+ACCESS(__tsan_read1, 1, SIM_READ)
+ACCESS(__tsan_read2, 2, SIM_READ)
+ACCESS(__tsan_read4, 4, SIM_READ)
+ACCESS(__tsan_read8, 8, SIM_READ)
+ACCESS(__tsan_read16, 16, SIM_READ)
+ACCESS(__tsan_write1, 1, SIM_WRITE)
+ACCESS(__tsan_write2, 2, SIM_WRITE)
+ACCESS(__tsan_write4, 4, SIM_WRITE)
+ACCESS(__tsan_write8, 8, SIM_WRITE)
+ACCESS(__tsan_write16, 16, SIM_WRITE)
+// Of types that the compiler takes to be packed: their parts must be aligned as the hardware wants it all the same.
+ACCESS(__tsan_unaligned_read2, 2, SIM_READ)
+ACCESS(__tsan_unaligned_read4, 4, SIM_READ)
+ACCESS(__tsan_unaligned_read8, 8, SIM_READ)
+ACCESS(__tsan_unaligned_write2, 2, SIM_WRITE)
+ACCESS(__tsan_unaligned_write4, 4, SIM_WRITE)
+ACCESS(__tsan_unaligned_write8, 8, SIM_WRITE)
+
+// Structures copied whole: by the largest words that their address and length allow.
+static void range(char *at, size_t bytes, LvSimAccess kind, const void *where) {
+    for (size_t step; bytes; at += step, bytes -= step) {
+        for (step = 8; step > bytes || ((uintptr_t)at & (step - 1)); step /= 2) {}
+        check(at, (uint32_t)step, kind, where);
+    }
+}
+
+#define RANGE(NAME, KIND)                                  \
+    HIDDEN void NAME(void *address, size_t bytes);         \
+    void NAME(void *address, size_t bytes) {               \
+        range(address, bytes, KIND, __builtin_return_address(0)); \
+    }
+#define RANGE_OF(NAME, BYTES, KIND)                        \
+    HIDDEN void NAME(void *address);                       \
+    void NAME(void *address) { range(address, BYTES, KIND, __builtin_return_address(0)); }
+RANGE(__tsan_read_range, SIM_READ)
+RANGE(__tsan_write_range, SIM_WRITE)
+RANGE_OF(__tsan_unaligned_read16, 16, SIM_READ)
+RANGE_OF(__tsan_unaligned_write16, 16, SIM_WRITE)
+
+HIDDEN void __tsan_init(void);
+void __tsan_init(void) {}
+
+// What the undefined behaviour sanitizer calls: an index past the end of an array whose length is known, and division by zero.
+typedef struct {
+    const char *file;
+    uint32_t line, column;
+} Location;
+#define WRONG(NAME, PARAMETERS, WHAT)       \
+    HIDDEN void NAME PARAMETERS;            \
+    void NAME PARAMETERS {                  \
+        lv_sim_state.hooks->wrong(WHAT, at->file, (int)at->line); \
+    }
+WRONG(__ubsan_handle_out_of_bounds, (Location *at, __attribute__((unused)) uintptr_t index), "an index outside of its array")
+WRONG(__ubsan_handle_divrem_overflow, (Location *at, __attribute__((unused)) uintptr_t a, __attribute__((unused)) uintptr_t b),
+      "an integer division by zero, or whose quotient is too large")
+
+// ---- for text.h
+
+HIDDEN void lv_sim_vector(const void *address, unsigned bytes);
+void lv_sim_vector(const void *address, unsigned bytes) {
+    if ((uintptr_t)address & (bytes - 1)) lv_sim_state.hooks->vector((uintptr_t)address, bytes, __builtin_return_address(0));
+}
+
+HIDDEN void lv_sim_barrier(int line);
+void lv_sim_barrier(int line) { lv_sim_state.hooks->barrier(line); }
+
+HIDDEN uint64_t lv_sim_collective(int line, int kind, unsigned mask, uint64_t value, unsigned operand, unsigned width);
+uint64_t lv_sim_collective(int line, int kind, unsigned mask, uint64_t value, unsigned operand, unsigned width) {
+    LvSimExchange exchange = {.value = value, .operand = operand, .width = width};
+    lv_sim_state.hooks->collective(kind, mask, &exchange, line);
+    return exchange.value;
+}
+
+typedef struct {
+    float d[4];
+} Quad;
+
+HIDDEN Quad lv_sim_mma(int line, int kind, Quad d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1);
+Quad lv_sim_mma(int line, int kind, Quad d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+    LvSimExchange exchange = {.a = {a0, a1, a2, a3}, .b = {b0, b1}, .d = {d.d[0], d.d[1], d.d[2], d.d[3]}};
+    lv_sim_state.hooks->collective(kind, 0xFFFFFFFFu, &exchange, line);
+    for (int i = 0; i < 4; i++) d.d[i] = exchange.d[i];
+    return d;
+}
+
+typedef struct {
+    uint32_t r[4];
+} Words;
+
+HIDDEN Words lv_sim_ldmatrix(int line, int kind, const void *row);
+Words lv_sim_ldmatrix(int line, int kind, const void *row) {
+    LvSimExchange exchange = {.row = row};
+    lv_sim_state.hooks->collective(kind, 0xFFFFFFFFu, &exchange, line);
+    return (Words){{exchange.r[0], exchange.r[1], exchange.r[2], exchange.r[3]}};
+}
+
+HIDDEN void lv_sim_copy(int line, void *shared, const void *global, int bytes, int size);
+void lv_sim_copy(int line, void *shared, const void *global, int bytes, int size) {
+    lv_sim_state.hooks->copy(shared, global, bytes, size, line);
+}
+
+HIDDEN void lv_sim_copy_commit(void);
+void lv_sim_copy_commit(void) { lv_sim_state.hooks->copy_commit(); }
+
+HIDDEN void lv_sim_copy_wait(int groups);
+void lv_sim_copy_wait(int groups) { lv_sim_state.hooks->copy_wait(groups); }
+
+HIDDEN void *lv_sim_dynamic_shared(int line);
+void *lv_sim_dynamic_shared(int line) { return lv_sim_state.hooks->dynamic_shared(line); }
+
+// ---- conversions
+
+HIDDEN unsigned lv_sim_to_bf16(float x);
+unsigned lv_sim_to_bf16(float x) { return half_to_bf16(x); }
+
+HIDDEN unsigned lv_sim_to_f16(float x);
+unsigned lv_sim_to_f16(float x) { return half_to_f16(x); }
+
+HIDDEN float lv_sim_from_f16(unsigned h);
+float lv_sim_from_f16(unsigned h) { return half_from_f16(h); }
+
+HIDDEN unsigned lv_sim_to_tf32(float x);
+unsigned lv_sim_to_tf32(float x) { return half_to_tf32(x); }

@@ -1,0 +1,84 @@
+// Between the driver's stand-in and a kernel module, which is a shared object made of the kernels' text, text.h and module.c.
+// The module holds what is asked for at every access (LvSimState), the stand-in sets it and is called back through LvSimHooks.
+#ifndef LV_CUDA_SIM_MODULE_H
+#define LV_CUDA_SIM_MODULE_H
+
+#include <stdint.h>
+
+typedef struct {
+    uint32_t x, y, z;
+} LvSimIndex;
+
+typedef enum {  // what the lanes of a warp do together
+    SIM_SYNC_WARP,
+    SIM_SHUFFLE,
+    SIM_SHUFFLE_UP,
+    SIM_SHUFFLE_DOWN,
+    SIM_SHUFFLE_XOR,
+    SIM_BALLOT,
+    SIM_ANY,
+    SIM_ALL,
+    SIM_MMA_BF16,
+    SIM_MMA_F16,
+    SIM_MMA_TF32,
+    SIM_LDMATRIX2,
+    SIM_LDMATRIX2_TRANS,
+    SIM_LDMATRIX4,
+    SIM_LDMATRIX4_TRANS,
+} LvSimCollective;
+
+// What a lane brings to a collective and takes from it.
+typedef struct {
+    uint64_t value;      // of a shuffle or a vote, both ways
+    uint32_t operand, width;
+    uint32_t a[4], b[2]; // fragments
+    float d[4];
+    const void *row;     // of ldmatrix
+    uint32_t r[4];
+} LvSimExchange;
+
+typedef enum { SIM_READ, SIM_WRITE } LvSimAccess;
+
+typedef struct {
+    // An access that the module did not find to be right by itself, and, if `watch` is set, any to device or shared memory.
+    void (*access)(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);
+    void (*barrier)(int line);
+    void (*collective)(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange, int line);
+    void (*copy)(void *shared, const void *global, int bytes, int size, int line);
+    void (*copy_commit)(void);
+    void (*copy_wait)(int groups);
+    void *(*dynamic_shared)(int line);
+    void (*vector)(uintptr_t address, uint32_t bytes, const void *where);  // of a vector that is not aligned
+    void (*wrong)(const char *what, const char *file, int line);
+} LvSimHooks;
+
+#define SIM_GRANULE 256  // of device memory; `valid` has for each how many bytes from its start may be touched
+
+typedef struct {
+    uintptr_t device_base, device_span;
+    const uint16_t *valid;
+    uintptr_t stack, stack_bytes;
+    int watch_device;  // races on device memory are looked for: every access goes to the hook
+    const LvSimHooks *hooks;
+} LvSimState;
+
+typedef struct {
+    const char *name;
+    void (*enter)(void **parameters);
+    int parameters;
+    const int *bytes;                  // of each parameter
+    int fibers;                        // threads that wait for each other: each is to have a stack
+    int most_threads;                  // __launch_bounds__, 0: none
+    char *shared_start, *shared_stop;  // static shared memory
+} LvSimKernel;
+
+typedef struct {
+    LvSimState *state;
+    LvSimIndex *thread, *block, *block_dim, *grid_dim;
+    const LvSimKernel *kernels;
+    int count;
+} LvSimModule;
+
+typedef void LvSimAttach(LvSimModule *module);  // the module's lv_sim_attach
+
+#endif

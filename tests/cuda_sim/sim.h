@@ -1,0 +1,126 @@
+// Running a kernel's blocks and threads on one thread of the host, and what is checked meanwhile. Private to the driver's stand-in.
+//
+// Like a GPU, this is one to a process, and the text that runs on it calls back without a context: hence the one `sim`.
+#ifndef LV_CUDA_SIM_SIM_H
+#define LV_CUDA_SIM_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "module.h"
+
+enum { SIM_MOST_THREADS = 1024, SIM_WARP = 32, SIM_STACK = 64 << 10, SIM_MOST_SHARED = 256 << 10 };
+enum { SIM_ILLEGAL_ADDRESS = 700, SIM_MISALIGNED = 716, SIM_LAUNCH_FAILED = 719 };  // as the driver numbers them
+
+// Who touched two bytes of memory last. A stamp: epoch (32 bits), thread in the block (10), its warp barriers so far (18), then
+// flags. The epoch grows at each block and each barrier of a block, and never repeats: what is older is ordered before.
+typedef struct {
+    uint64_t write, read, other_read;  // other_read: of another warp than `read` if there was one
+} SimCell;
+
+enum { STAMP_BYTES = 3, STAMP_PENDING = 8, STAMP_STEPS_AT = 4, STAMP_THREAD_AT = 22, STAMP_WARP_AT = 27, STAMP_EPOCH_AT = 32 };
+
+typedef struct {
+    char *to;
+    const char *from;
+    int bytes, size;  // read, written
+    int group;
+} SimCopy;
+
+typedef struct {
+    void *stack_pointer;
+    uintptr_t stack;         // lowest address
+    uint32_t index;          // in the block
+    uint32_t steps;          // warp barriers passed
+    bool done;
+    int line;                // of the barrier or collective where it waits
+    LvSimCollective kind;
+    uint32_t mask;
+    LvSimExchange *exchange;
+    SimCopy *copies;         // under way, in the order of issue
+    int copy_count, copy_room, groups;  // groups: committed so far
+} SimThread;
+
+typedef struct {
+    uint32_t ready, at_barrier, in_collective;  // lanes
+} SimWarp;
+
+typedef struct {
+    const char *kernel;
+    int code;             // CUresult, 0: none
+    uint32_t block[3], thread;
+    char what[256];
+    const void *where;    // in the module's code, or
+    int line;             // of the text
+} SimError;
+
+typedef struct {
+    const LvSimModule *module;
+    const LvSimKernel *kernel;
+    void **parameters;
+    uint32_t grid[3], threads;
+    uint32_t dynamic_bytes;
+} SimLaunch;
+
+typedef struct {
+    int check;            // LV_CUDA_SIM_CHECK: 0 nothing, 1 bounds, alignment, races on shared memory, 2 on device memory too
+    uint64_t seed, random;
+    SimLaunch launch;
+    LvSimState *state;    // the module's
+    const char *image, *image_end;  // the module in memory: constants may be read
+    SimThread threads[SIM_MOST_THREADS];
+    SimWarp warps[SIM_MOST_THREADS / SIM_WARP];
+    uint32_t warp_count, order[SIM_MOST_THREADS / SIM_WARP], turn;  // turn: place in `order` of the warp that runs
+    SimThread *current;   // NULL outside of a kernel
+    uint32_t live, arrived;
+    int barrier_line;
+    void *host_stack;     // where the launch waits
+    uint32_t epoch, block_epoch, launch_epoch;  // now, at the block's start, at the launch's
+    uint64_t stamp;       // of the current thread
+    char *dynamic;        // dynamic shared memory
+    SimCell *static_cells, *dynamic_cells;
+    SimError error;
+} Sim;
+
+extern Sim sim;
+extern const LvSimHooks sim_hooks;
+
+void sim_start(void);  // once: reads the environment, reserves stacks
+// Runs a launch to its end, or to the first error, which is then in sim.error.
+void sim_run(const SimLaunch *launch, const char *image, const char *image_end);
+
+// ---- among the parts
+void sim_schedule(void);  // runs another thread; returns when the current one may go on
+_Noreturn void sim_fail(int code, const void *where, int line, const char *format, ...) __attribute__((format(printf, 4, 5)));
+uint64_t sim_random(void);
+static inline uint64_t sim_stamp_of(const SimThread *t) {
+    return (uint64_t)sim.epoch << STAMP_EPOCH_AT | (uint64_t)t->index << STAMP_THREAD_AT | (uint64_t)(t->steps & 0x3FFFF) << STAMP_STEPS_AT;
+}
+
+void sim_barrier(int line);
+void sim_collective(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange, int line);
+const char *sim_collective_name(LvSimCollective kind);
+void sim_multiply(SimThread *lanes, LvSimCollective kind);     // mma of the 32 lanes
+void sim_load_matrices(SimThread *lanes, LvSimCollective kind);  // ldmatrix
+
+void *sim_dynamic_shared(int line);
+void sim_vector(uintptr_t address, uint32_t bytes, const void *where);
+void sim_wrong(const char *what, const char *file, int line);
+void sim_forget_stamps(void);
+
+// "4 bytes past the end of an allocation of 64": the driver's (cuda_memory.c).
+void sim_describe_device_address(uintptr_t address, uint32_t bytes, char *text, size_t room);
+
+void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);
+// By a thread that may not be the current one, from a place known by its line.
+void sim_access_shared(uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where, int line);
+bool sim_in_shared(uintptr_t address, uint32_t bytes);
+SimCell *sim_shared_cell(uintptr_t address);  // of an address in shared memory
+
+void sim_copy(void *shared, const void *global, int bytes, int size, int line);
+void sim_copy_commit(void);
+void sim_copy_wait(int groups);
+void sim_copies_drop(void);  // at a block's end
+
+#endif

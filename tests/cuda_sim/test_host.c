@@ -1,0 +1,2 @@
+#include "test.h"
+const TestCase test_host[] = {{NULL, {NULL}, NULL}};
