@@ -1,5 +1,5 @@
 // attention on GPUs without the T x S matrix, after FlashAttention-2 (Dao 2023): shapes, and the kernel in f32 arithmetic, which takes
-// every size and type.
+// every size and type (template_attention_mma.c has the one for tensor cores).
 //
 // A block owns 64 queries of a head and goes over blocks of 64 keys: scores s = scale q k^T (4 x 4 a thread, by 16 channels at a time
 // through shared memory), running maximum m and sum l, y = y exp(m_old - m) + p v with p through shared memory. Values wider than 256
@@ -250,10 +250,13 @@ static const char drop_text[] =
     "      for (int j = 0; j < 4; j++) s[i][j] *= kept[j];\n";
 
 bool cuda_print_attention(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
-    (void)target;
     AttentionShape z = attention_shape(node);
     if (!attention_takes(&z)) return false;
     if (!out) return true;
+    if (attention_mma_takes(&z, target)) {
+        attention_print_mma_forward(&z, name, out, made);
+        return true;
+    }
     int64_t wides = wides_of(z.e), slices = z.e > ATTENTION_SLICE ? (z.e + ATTENTION_SLICE - 1) / ATTENTION_SLICE : 1;
     int64_t tile = 16 * 64 * wides, least = 2 * 16 * 68, tiles = (z.t + ATTENTION_TILE - 1) / ATTENTION_TILE;
     LvText drop = {0};

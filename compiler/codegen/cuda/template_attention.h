@@ -30,6 +30,25 @@ void attention_print_common(const AttentionShape *z, const char *name, LvText *o
 // The tile of f32 products: NAME_products, NAME_gather and their sizes, for accumulators of `columns` columns.
 void attention_print_tile(const AttentionShape *z, const char *name, int64_t columns, LvText *out);
 
+// On tensor cores: a warp owns 16 `tall` rows (of queries, or of keys), a block `rows`, and goes over `columns` of the others at a
+// time. Of d and of e: channels of a row in shared memory, and how many a block accumulates.
+typedef struct {
+    int tall, columns, warps, rows;
+    int64_t padded[2], wide[2];
+} AttentionMma;
+
+AttentionMma attention_sizes(const AttentionShape *z, int tall, int columns, int warps);
+bool attention_mma_takes(const AttentionShape *z, const Target *target);
+void attention_print_mma_forward(const AttentionShape *z, const char *name, LvText *out, CudaKernel *made);
+// PREFIX_tile_d, _scores_d, _gather_d and the same with _e, PREFIX_pair, and with dropout PREFIX_kept_rows, _kept_columns.
+void attention_print_mma(const AttentionShape *z, const char *prefix, const AttentionMma *a, LvText *out);
+bool attention_fits(const Target *target, int64_t shared);  // whether a block may have so much shared memory
+
+bool attention_mma_grad_takes(const AttentionShape *z, const Target *target);
+// Launches 1 and 2 of the gradient; `parameters` are those of its functions, delta stands in scratch memory.
+void attention_print_mma_grad(const AttentionShape *z, const Target *target, const char *name, const char *parameters, LvText *out,
+                              CudaKernel *made);
+
 enum { ATTENTION_TILE = 64, ATTENTION_SLICE = 256, ATTENTION_BLOCK = 256 };
 
 #endif

@@ -123,27 +123,32 @@ static char *filled(const AttentionShape *z, const char *name, const char *text)
 static int64_t tiles_of(int64_t rows) { return rows ? (rows + ATTENTION_TILE - 1) / ATTENTION_TILE : 1; }
 static int64_t slices_of(int64_t columns) { return columns ? (columns + ATTENTION_SLICE - 1) / ATTENTION_SLICE : 1; }
 
+static void print_plain(const AttentionShape *z, const char *name, const char *parameters, LvText *out, CudaKernel *made) {
+    int64_t widest = z->d > z->e ? z->d : z->e, slice = widest > ATTENTION_SLICE ? ATTENTION_SLICE : widest;
+    int64_t wides = slice > 64 ? (slice + 63) / 64 : 1, tile = 16 * 64 * wides, least = 2 * 16 * 68;
+    attention_print_tile(z, name, widest, out);
+    for (int i = 0; i < 2; i++) {
+        char *drop = filled(z, name, z->dropout == 0 ? "" : i ? drop_queries_text : drop_keys_text);
+        int64_t tiles = tiles_of(i ? z->t : z->s);
+        ATTENTION_FILL(z, name, i ? queries_text : keys_text, out, {"parameters", parameters, 0}, {"wides", NULL, wides},
+                       {"tile", NULL, tile > least ? tile : least}, {"tiles", NULL, tiles}, {"drop", drop, 0},
+                       {"first", z->causal ? "row" : "0", 0});
+        cuda_push_launch(made, z->heads * tiles, slices_of(i ? z->d : widest), 1, ATTENTION_BLOCK, 0);
+        free(drop);
+    }
+}
+
 bool cuda_print_attention_grad(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
-    (void)target;
     AttentionShape z = attention_shape(node);
     if (!attention_takes(&z)) return false;
     if (!out) return true;
-    int64_t widest = z.d > z.e ? z.d : z.e, slice = widest > ATTENTION_SLICE ? ATTENTION_SLICE : widest;
-    int64_t wides = slice > 64 ? (slice + 63) / 64 : 1, tile = 16 * 64 * wides, least = 2 * 16 * 68;
-    bool drops = z.dropout > 0;
-    char *parameters = filled(&z, name, parameters_text), *drop_keys = filled(&z, name, drops ? drop_keys_text : ""),
-         *drop_queries = filled(&z, name, drops ? drop_queries_text : "");
+    char *parameters = filled(&z, name, parameters_text);
     attention_print_common(&z, name, out);
-    attention_print_tile(&z, name, widest, out);
-    const char *const texts[] = {delta_text, keys_text, queries_text};
-    for (int i = 0; i < 3; i++)
-        ATTENTION_FILL(&z, name, texts[i], out, {"parameters", parameters, 0}, {"wides", NULL, wides},
-                       {"tile", NULL, tile > least ? tile : least}, {"tiles", NULL, tiles_of(i == 1 ? z.s : z.t)},
-                       {"drop", i == 1 ? drop_keys : drop_queries, 0}, {"first", z.causal ? "row" : "0", 0});
+    ATTENTION_FILL(&z, name, delta_text, out, {"parameters", parameters, 0});
     cuda_take_scratch(made, 4 * z.heads * z.t);
     cuda_push_launch(made, (z.heads * z.t + 7) / 8, 1, 1, 256, 0);
-    cuda_push_launch(made, z.heads * tiles_of(z.s), slices_of(widest), 1, ATTENTION_BLOCK, 0);
-    cuda_push_launch(made, z.heads * tiles_of(z.t), slices_of(z.d), 1, ATTENTION_BLOCK, 0);
-    free(parameters), free(drop_keys), free(drop_queries);
+    if (attention_mma_grad_takes(&z, target)) attention_print_mma_grad(&z, target, name, parameters, out, made);
+    else print_plain(&z, name, parameters, out, made);
+    free(parameters);
     return true;
 }
