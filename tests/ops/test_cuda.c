@@ -19,12 +19,14 @@
 enum { PART = 48 };
 
 static LvDevice *device;  // NULL: none here
+static const char *device_name;
 static LvError reason;    // why
 static GoldenCases golden;
 
 typedef struct {
     LvArena *arena;
     Graph *graph;
+    Graph *own[PART];                // the cases' graphs: names are theirs
     int count;
     OpCase *cases[PART];             // NULL: a golden case
     const GoldenCase *golden[PART];
@@ -45,11 +47,10 @@ static void add_case(Batch *b, const char *text) {
     OpCase *c = b->cases[at] = case_parse(text, b->arena);
     TensorSet *inputs = &b->inputs[at];
     for (int i = 0; i < c->input_count; i++) set_add(inputs, lv_arena_printf(b->arena, "x%d", i), case_input(c, i));
-    Graph *graph = case_graph(c);
+    Graph *graph = b->own[at] = case_graph(c);
     if (backend_has_gradient(c)) case_differentiate(graph, c, 1, b->arena, inputs);
     evaluate_set(graph, false, inputs, &b->want[at], b->arena);
     add(b, graph);
-    graph_destroy(graph);
 }
 
 static void add_golden(Batch *b, const GoldenCase *c) {
@@ -81,6 +82,9 @@ static int run(Batch *b, bool no_fuse, LvText *message) {
     if (!good) {
         lv_text_printf(message, "%s%s: %s", message->length ? "\n" : "", how, error.message ? error.message : "no plan");
         lv_error_clear(&error);
+        lv_device_close(device);  // a fault takes the context with it
+        device = NULL;
+        if (!lv_device_open(device_name, 0, &device, &error)) fail_msg("%s: and the device does not open again", error.message);
         return 1;
     }
     int wrong = 0;
@@ -96,6 +100,8 @@ static void finish(Batch *b) {
     LvText message = {0};
     int wrong = run(b, false, &message);
     wrong += run(b, true, &message);
+    for (int i = 0; i < b->count; i++)
+        if (b->own[i]) graph_destroy(b->own[i]);
     graph_destroy(b->graph);
     lv_arena_destroy(b->arena);
     if (wrong) fail_msg("%s", lv_text_get(&message));
@@ -134,8 +140,8 @@ static void test_one(void **state) {
 int main(int argc, char **argv) {
     LvArena *arena = lv_arena_create();
     golden = golden_load(arena);
-    const char *name = getenv("LV_TEST_DEVICE") ? getenv("LV_TEST_DEVICE") : "cuda";
-    if (!lv_device_open(name, 0, &device, &reason)) fprintf(stderr, "# skipped: %s\n", reason.message);
+    device_name = getenv("LV_TEST_DEVICE") ? getenv("LV_TEST_DEVICE") : "cuda";
+    if (!lv_device_open(device_name, 0, &device, &reason)) fprintf(stderr, "# skipped: %s\n", reason.message);
     struct CMUnitTest *tests = lv_calloc((size_t)(op_case_count + golden.count) + 1, sizeof *tests);
     int *firsts = lv_calloc((size_t)golden.count + 1, sizeof *firsts);
     size_t count = 0;

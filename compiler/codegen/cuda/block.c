@@ -64,11 +64,13 @@ static void put_results(Block *b) {
 }
 
 // Each result by the whole team, or by a thread of its own where there are enough of them.
+static bool is_shared_out(const Block *b, const NestShape *s) { return s->items * s->width < b->team / 4 && s->reduced > 8; }
+
 static void reduction(Block *b, const Nest *nest) {
     Printer *p = &b->c->p;
     NestShape s = nest_shape(nest, p->base);
     int64_t results = s.items * s.width;
-    bool together = results < b->team / 4 && s.reduced > 8;
+    bool together = is_shared_out(b, &s);
     printer_depths(p, 0, p->base);
     open_turns(b, "t", results, together ? "0" : "lane", together ? 1 : b->team);
     put_element(b, &s);
@@ -129,6 +131,16 @@ static int64_t row_length(const Kernel *kernel) {
     return longest;
 }
 
+// Does the block, somewhere, join what its threads have?
+static bool joins(const Block *b) {
+    const Kernel *kernel = b->c->p.kernel;
+    for (size_t i = 0; i < kernel->nests.count; i++) {
+        NestShape s = nest_shape(&kernel->nests.data[i], kernel->shared);
+        if (printer_reduces(&kernel->nests.data[i]) && is_shared_out(b, &s)) return true;
+    }
+    return false;
+}
+
 void cuda_block_kernel(CudaPrinter *c) {
     Printer *p = &c->p;
     const Kernel *kernel = p->kernel;
@@ -149,7 +161,7 @@ void cuda_block_kernel(CudaPrinter *c) {
         printer_line(p, "if (i0 >= %lld) return;", (long long)rows);
     } else {
         printer_line(p, "const int lane = threadIdx.x;");
-        printer_line(p, "__shared__ __align__(16) unsigned char joined[%d];", 16 * CUDA_BLOCK / 32);
+        if (joins(&b)) printer_line(p, "__shared__ __align__(16) unsigned char joined[%d];", 16 * CUDA_BLOCK / 32);
         if (kernel->shared) printer_line(p, "const LvIndex i0 = blockIdx.x;");
     }
     locals(&b, teams, in_scratch);

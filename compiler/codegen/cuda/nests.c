@@ -261,12 +261,15 @@ void cuda_print_kernel(const Kernel *kernel, const Target *target, const char *n
         for (size_t i = 0; i < kernel->nests.count; i++) {
             const Nest *nest = &kernel->nests.data[i];
             printer_enter(&c.p, nest);
-            if (nest_points(nest) == 0 && !printer_reduces(nest)) ;  // nothing to write
-            else if (printer_reduces(nest)) cuda_reduction(&c, nest);
-            else print_points(&c, nest);
+            if (printer_reduces(nest)) cuda_reduction(&c, nest);
+            else if (nest_points(nest) > 0) print_points(&c, nest);
             printer_leave(&c.p);
             c.p.lanes = 1;
         }
+    }
+    if (!c.functions) {  // nothing to write
+        cuda_begin(&c);
+        cuda_end(&c, 1, 1, CUDA_WARP, 0);
     }
     for (size_t i = 0; i < scalars.count; i++) lv_vec_push(&made->scalars, scalars.data[i]);
     put_functions(&c, out);

@@ -179,7 +179,7 @@ static void cut_chunks(CudaPrinter *c, const Nest *nest, Partials *parts, int64_
 
 static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
     Printer *p = &c->p;
-    p->lanes = nest_lanes(p, nest);
+    p->lanes = s.axes > s.kept ? nest_lanes(p, nest) : 1;  // where nothing but extents of 1 is reduced, the innermost axis is kept
     int64_t steps = s.reduced / p->lanes;
     int team = steps <= 8 ? 1 : steps < 1024 || s.items >= 4096 ? CUDA_WARP : CUDA_BLOCK;
     int64_t teams = CUDA_BLOCK / team, blocks = (s.items + teams - 1) / teams;
