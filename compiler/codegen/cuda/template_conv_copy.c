@@ -246,11 +246,12 @@ static void words_of_copy(const Conv *conv, const ConvTile *tile, ConvOperand op
         return;
     }
     conv_text(words, word_of(words, operand, "open"),
-              "  #pragma unroll\n  for (int g = 0; g < %d; g += %d) {\n    unsigned short held[%d];\n    #pragma unroll\n"
-              "    for (int i = g; i < g + %d; i++) {\n", copy.pieces, held, held, held);
-    conv_text(words, word_of(words, operand, "land"), "    held[i - g] = in ? s->from[at] : (unsigned short)0;\n");
+              "  #pragma unroll 1\n  for (int g = 0; g < %d; g += %d) {\n    unsigned short held[%d];\n    #pragma unroll\n"
+              "    for (int e = 0; e < %d; e++) {\n      const int i = g + e;\n", copy.pieces, held, held, held);
+    conv_text(words, word_of(words, operand, "land"), "    held[e] = in ? s->from[at] : (unsigned short)0;\n");
     conv_text(words, word_of(words, operand, "close"),
-              "    }\n    #pragma unroll\n    for (int i = g; i < g + %d; i++) tile[%s] = held[i - g];\n  }\n", held, place);
+              "    }\n    #pragma unroll\n    for (int e = 0; e < %d; e++) {\n      const int i = g + e;\n      tile[%s] = held[e];\n    }\n  }\n",
+              held, place);
 }
 
 // Four pixels fit into registers beside the sums; more are looked up.
