@@ -53,32 +53,56 @@ CuResult cuLaunchKernel(CuFunction function, unsigned grid_x, unsigned grid_y, u
     return cuda_stream_give(stream, op);
 }
 
-// The line of the text where code lies, by addr2line, 0 if it cannot say. Of code inlined there, the first that is not text.h's.
-static int line_of(CuModule module, const void *where) {
-    char command[256], said[1024];
-    int line = 0;
+// ---- an error's place in the text
+
+typedef struct {
+    char file[512];  // as a #line of the text names it
+    int line;
+} Place;
+
+// By addr2line: of code that is inlined there, the innermost and the outermost place that is not text.h's. False if it cannot say.
+static bool find_places(CuModule module, const void *where, Place *inner, Place *outer) {
+    char command[256], said[512];
+    bool found = false;
     snprintf(command, sizeof command, "addr2line -i -e /proc/%d/fd/%d 0x%zx 2>/dev/null", (int)getpid(), module->file,
              (size_t)((const char *)where - 1 - module->base));
     FILE *pipe = popen(command, "r");
     while (pipe && fgets(said, sizeof said, pipe)) {
-        const char *colon = strrchr(said, ':');
-        if (!line && colon && !strstr(said, "/text.h:")) line = atoi(colon + 1);
+        char *colon = strrchr(said, ':'), *slash = strrchr(said, '/');
+        if (!colon || strstr(said, "/text.h:") || said[0] == '?') continue;
+        *colon = 0;
+        snprintf(outer->file, sizeof outer->file, "%s", slash && slash < colon ? slash + 1 : said);
+        outer->line = atoi(colon + 1);
+        if (!found) *inner = *outer;
+        found = true;
     }
     if (pipe) pclose(pipe);
-    return line;
+    return found;
+}
+
+static void print_place(const char *text, const Place *place) {
+    char mark[600];
+    snprintf(mark, sizeof mark, "#line 1 \"%s\"\n", place->file);
+    const char *at = text ? strstr(text, mark) : NULL;
+    at = at ? at + strlen(mark) : text;
+    for (int i = 1; i < place->line && at; i++) at = (at = strchr(at, '\n')) ? at + 1 : NULL;
+    while (at && *at == ' ') at++;
+    fprintf(stderr, "; %s(%d)", place->file, place->line);
+    if (at) fprintf(stderr, ": %.*s", (int)strcspn(at, "\n"), at);
 }
 
 static void report(CuModule module, const SimError *error) {
-    const int line = error->line ? error->line : error->where ? line_of(module, error->where) : 0;
-    const char *text = module->text;
-    for (int i = 1; i < line && text; i++) text = (text = strchr(text, '\n')) ? text + 1 : NULL;
-    while (text && *text == ' ') text++;
+    Place inner, outer;
     fprintf(stderr, "cuda_sim: kernel %s, block (%u, %u, %u), thread %u: %s", error->kernel, error->block[0], error->block[1], error->block[2],
             error->thread, error->what);
-    if (line && text) fprintf(stderr, "; line %d: %.*s", line, (int)strcspn(text, "\n"), text);
-    else if (line) fprintf(stderr, "; line %d", line);
+    if (error->where && find_places(module, error->where, &inner, &outer)) {
+        print_place(module->text, &outer);
+        if (inner.line != outer.line || strcmp(inner.file, outer.file)) print_place(module->text, &inner);
+    }
     fprintf(stderr, " (LV_CUDA_SIM_SEED=%llu)\n", (unsigned long long)sim.seed);
 }
+
+// ----
 
 void cuda_launch_run(CudaOp *op) {
     if (cuda_error()) return;  // after a fault nothing runs any more

@@ -81,18 +81,14 @@ HIDDEN void __tsan_init(void);
 void __tsan_init(void) {}
 
 // What the undefined behaviour sanitizer calls: an index past the end of an array whose length is known, and division by zero.
-typedef struct {
-    const char *file;
-    uint32_t line, column;
-} Location;
-#define WRONG(NAME, PARAMETERS, WHAT)       \
-    HIDDEN void NAME PARAMETERS;            \
-    void NAME PARAMETERS {                  \
-        lv_sim_state.hooks->wrong(WHAT, at->file, (int)at->line); \
-    }
-WRONG(__ubsan_handle_out_of_bounds, (Location *at, __attribute__((unused)) uintptr_t index), "an index outside of its array")
-WRONG(__ubsan_handle_divrem_overflow, (Location *at, __attribute__((unused)) uintptr_t a, __attribute__((unused)) uintptr_t b),
-      "an integer division by zero, or whose quotient is too large")
+HIDDEN void __ubsan_handle_out_of_bounds(void);
+void __ubsan_handle_out_of_bounds(void) {
+    lv_sim_state.hooks->wrong("an index outside of its array", __builtin_return_address(0));
+}
+HIDDEN void __ubsan_handle_divrem_overflow(void);
+void __ubsan_handle_divrem_overflow(void) {
+    lv_sim_state.hooks->wrong("an integer division by zero, or whose quotient is too large", __builtin_return_address(0));
+}
 
 // ---- for text.h
 
@@ -102,12 +98,12 @@ void lv_sim_vector(const void *address, unsigned bytes) {
 }
 
 HIDDEN void lv_sim_barrier(int line);
-void lv_sim_barrier(int line) { lv_sim_state.hooks->barrier(line); }
+void lv_sim_barrier(int line) { lv_sim_state.hooks->barrier(line, __builtin_return_address(0)); }
 
-HIDDEN uint64_t lv_sim_collective(int line, int kind, unsigned mask, uint64_t value, unsigned operand, unsigned width);
-uint64_t lv_sim_collective(int line, int kind, unsigned mask, uint64_t value, unsigned operand, unsigned width) {
+HIDDEN uint64_t lv_sim_collective(int kind, unsigned mask, uint64_t value, unsigned operand, unsigned width);
+uint64_t lv_sim_collective(int kind, unsigned mask, uint64_t value, unsigned operand, unsigned width) {
     LvSimExchange exchange = {.value = value, .operand = operand, .width = width};
-    lv_sim_state.hooks->collective(kind, mask, &exchange, line);
+    lv_sim_state.hooks->collective(kind, mask, &exchange, __builtin_return_address(0));
     return exchange.value;
 }
 
@@ -115,10 +111,10 @@ typedef struct {
     float d[4];
 } Quad;
 
-HIDDEN Quad lv_sim_mma(int line, int kind, Quad d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1);
-Quad lv_sim_mma(int line, int kind, Quad d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+HIDDEN Quad lv_sim_mma(int kind, Quad d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1);
+Quad lv_sim_mma(int kind, Quad d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
     LvSimExchange exchange = {.a = {a0, a1, a2, a3}, .b = {b0, b1}, .d = {d.d[0], d.d[1], d.d[2], d.d[3]}};
-    lv_sim_state.hooks->collective(kind, 0xFFFFFFFFu, &exchange, line);
+    lv_sim_state.hooks->collective(kind, 0xFFFFFFFFu, &exchange, __builtin_return_address(0));
     for (int i = 0; i < 4; i++) d.d[i] = exchange.d[i];
     return d;
 }
@@ -127,16 +123,16 @@ typedef struct {
     uint32_t r[4];
 } Words;
 
-HIDDEN Words lv_sim_ldmatrix(int line, int kind, const void *row);
-Words lv_sim_ldmatrix(int line, int kind, const void *row) {
+HIDDEN Words lv_sim_ldmatrix(int kind, const void *row);
+Words lv_sim_ldmatrix(int kind, const void *row) {
     LvSimExchange exchange = {.row = row};
-    lv_sim_state.hooks->collective(kind, 0xFFFFFFFFu, &exchange, line);
+    lv_sim_state.hooks->collective(kind, 0xFFFFFFFFu, &exchange, __builtin_return_address(0));
     return (Words){{exchange.r[0], exchange.r[1], exchange.r[2], exchange.r[3]}};
 }
 
-HIDDEN void lv_sim_copy(int line, void *shared, const void *global, int bytes, int size);
-void lv_sim_copy(int line, void *shared, const void *global, int bytes, int size) {
-    lv_sim_state.hooks->copy(shared, global, bytes, size, line);
+HIDDEN void lv_sim_copy(void *shared, const void *global, int bytes, int size);
+void lv_sim_copy(void *shared, const void *global, int bytes, int size) {
+    lv_sim_state.hooks->copy(shared, global, bytes, size, __builtin_return_address(0));
 }
 
 HIDDEN void lv_sim_copy_commit(void);
@@ -145,8 +141,8 @@ void lv_sim_copy_commit(void) { lv_sim_state.hooks->copy_commit(); }
 HIDDEN void lv_sim_copy_wait(int groups);
 void lv_sim_copy_wait(int groups) { lv_sim_state.hooks->copy_wait(groups); }
 
-HIDDEN void *lv_sim_dynamic_shared(int line);
-void *lv_sim_dynamic_shared(int line) { return lv_sim_state.hooks->dynamic_shared(line); }
+HIDDEN void *lv_sim_dynamic_shared(void);
+void *lv_sim_dynamic_shared(void) { return lv_sim_state.hooks->dynamic_shared(__builtin_return_address(0)); }
 
 // ---- conversions
 

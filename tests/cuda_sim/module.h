@@ -40,16 +40,16 @@ typedef struct {
 typedef enum { SIM_READ, SIM_WRITE } LvSimAccess;
 
 typedef struct {
-    // An access that the module did not find to be right by itself, and, if `watch` is set, any to device or shared memory.
+    // `where` is an address in the module's code. An access that the module did not find to be right by itself, and, if `watch` is set, any to device or shared memory.
     void (*access)(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);
-    void (*barrier)(int line);
-    void (*collective)(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange, int line);
-    void (*copy)(void *shared, const void *global, int bytes, int size, int line);
+    void (*barrier)(int line, const void *where);  // line: which barrier it is
+    void (*collective)(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange, const void *where);
+    void (*copy)(void *shared, const void *global, int bytes, int size, const void *where);
     void (*copy_commit)(void);
     void (*copy_wait)(int groups);
-    void *(*dynamic_shared)(int line);
+    void *(*dynamic_shared)(const void *where);
     void (*vector)(uintptr_t address, uint32_t bytes, const void *where);  // of a vector that is not aligned
-    void (*wrong)(const char *what, const char *file, int line);
+    void (*wrong)(const char *what, const void *where);
 } LvSimHooks;
 
 #define SIM_GRANULE 256  // of device memory; `valid` has for each how many bytes from its start may be touched

@@ -152,14 +152,15 @@ static bool rewrite(Work *work) {
 
 static bool translate(Work *work) {
     const char *arguments[MOST_ARGUMENTS];
-    char from[700], to[700];
+    char from[700], to[700], named[1024];
     int n = 0;
+    snprintf(named, sizeof named, "-fdebug-prefix-map=%s.cu=%s", work->base, work->source->name);
     snprintf(from, sizeof from, "%s.ii", work->base);
     snprintf(to, sizeof to, "%s.o", work->base);
     arguments[n++] = compiler();
     const char *const fixed[] = {"-x", "c++-cpp-output", "-std=c++17", "-O1", "-g1", "-w", "-fPIC", "-fvisibility=hidden", "-fno-exceptions",
                                  "-fno-rtti", "-fno-gnu-unique", "-fno-strict-aliasing", "-fwrapv", "-ffp-contract=off", "-fno-math-errno",
-                                 "-fno-asynchronous-unwind-tables", "-fno-stack-protector", "-c"};
+                                 "-fno-asynchronous-unwind-tables", "-fno-stack-protector", named, "-c"};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) arguments[n++] = fixed[i];
     if (sim_setting("LV_CUDA_SIM_CHECK", 1)) {
         arguments[n++] = "-fsanitize=thread", arguments[n++] = "--param", arguments[n++] = "tsan-instrument-func-entry-exit=0";

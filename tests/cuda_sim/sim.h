@@ -34,7 +34,7 @@ typedef struct {
     uint32_t index;          // in the block
     uint32_t steps;          // warp barriers passed
     bool done;
-    int line;                // of the barrier or collective where it waits
+    const void *where;       // the barrier or collective where it waits
     LvSimCollective kind;
     uint32_t mask;
     LvSimExchange *exchange;
@@ -51,8 +51,7 @@ typedef struct {
     int code;             // CUresult, 0: none
     uint32_t block[3], thread;
     char what[256];
-    const void *where;    // in the module's code, or
-    int line;             // of the text
+    const void *where;    // in the module's code
 } SimError;
 
 typedef struct {
@@ -74,7 +73,8 @@ typedef struct {
     uint32_t warp_count, order[SIM_MOST_THREADS / SIM_WARP], turn;  // turn: place in `order` of the warp that runs
     SimThread *current;   // NULL outside of a kernel
     uint32_t live, arrived;
-    int barrier_line;
+    int barrier_line;      // of the barrier where some wait
+    const void *barrier_where;
     void *host_stack;     // where the launch waits
     uint32_t epoch, block_epoch, launch_epoch;  // now, at the block's start, at the launch's
     uint64_t stamp;       // of the current thread
@@ -92,33 +92,33 @@ void sim_run(const SimLaunch *launch, const char *image, const char *image_end);
 
 // ---- among the parts
 void sim_schedule(void);  // runs another thread; returns when the current one may go on
-_Noreturn void sim_fail(int code, const void *where, int line, const char *format, ...) __attribute__((format(printf, 4, 5)));
+_Noreturn void sim_fail(int code, const void *where, const char *format, ...) __attribute__((format(printf, 3, 4)));
 uint64_t sim_random(void);
 static inline uint64_t sim_stamp_of(const SimThread *t) {
     return (uint64_t)sim.epoch << STAMP_EPOCH_AT | (uint64_t)t->index << STAMP_THREAD_AT | (uint64_t)(t->steps & 0x3FFFF) << STAMP_STEPS_AT;
 }
 
-void sim_barrier(int line);
-void sim_collective(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange, int line);
+void sim_barrier(int line, const void *where);
+void sim_collective(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange, const void *where);
 const char *sim_collective_name(LvSimCollective kind);
 void sim_multiply(SimThread *lanes, LvSimCollective kind);     // mma of the 32 lanes
 void sim_load_matrices(SimThread *lanes, LvSimCollective kind);  // ldmatrix
 
-void *sim_dynamic_shared(int line);
+void *sim_dynamic_shared(const void *where);
 void sim_vector(uintptr_t address, uint32_t bytes, const void *where);
-void sim_wrong(const char *what, const char *file, int line);
+void sim_wrong(const char *what, const void *where);
 void sim_forget_stamps(void);
 
 // "4 bytes past the end of an allocation of 64": the driver's (cuda_memory.c).
 void sim_describe_device_address(uintptr_t address, uint32_t bytes, char *text, size_t room);
 
 void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);
-// By a thread that may not be the current one, from a place known by its line.
-void sim_access_shared(uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where, int line);
+// By a thread that may not be the current one.
+void sim_access_shared(uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where);
 bool sim_in_shared(uintptr_t address, uint32_t bytes);
 SimCell *sim_shared_cell(uintptr_t address);  // of an address in shared memory
 
-void sim_copy(void *shared, const void *global, int bytes, int size, int line);
+void sim_copy(void *shared, const void *global, int bytes, int size, const void *where);
 void sim_copy_commit(void);
 void sim_copy_wait(int groups);
 void sim_copies_drop(void);  // at a block's end

@@ -40,8 +40,8 @@ SimCell *sim_shared_cell(uintptr_t address) {
     return cell_of(lies_in(r, address, 1) ? r : static_shared(), address);
 }
 
-void *sim_dynamic_shared(int line) {
-    if (!sim.launch.dynamic_bytes) sim_fail(SIM_ILLEGAL_ADDRESS, NULL, line, "dynamic shared memory in a launch that gave it no bytes");
+void *sim_dynamic_shared(const void *where) {
+    if (!sim.launch.dynamic_bytes) sim_fail(SIM_ILLEGAL_ADDRESS, where, "dynamic shared memory in a launch that gave it no bytes");
     return sim.dynamic;
 }
 
@@ -66,7 +66,6 @@ typedef struct {
     LvSimAccess kind;
     bool of_device;  // device memory, else shared
     const void *where;
-    int line;
 } Touch;
 
 static const char *memory_of(const Touch *t) { return t->of_device ? "device memory" : "shared memory"; }
@@ -75,13 +74,13 @@ static const char *word_of(LvSimAccess kind) { return kind == SIM_WRITE ? "write
 static _Noreturn void report_race(uint64_t earlier, const char *was, const Touch *t) {
     const uint32_t thread = (uint32_t)(earlier >> STAMP_THREAD_AT) & 0x3FF, epoch = (uint32_t)(earlier >> STAMP_EPOCH_AT);
     const char *block = epoch < sim.block_epoch ? "another block" : "the same block";
-    sim_fail(SIM_LAUNCH_FAILED, t->where, t->line, "race in %s: %s at %p, which thread %u of %s %s, with no barrier between them", memory_of(t),
+    sim_fail(SIM_LAUNCH_FAILED, t->where, "race in %s: %s at %p, which thread %u of %s %s, with no barrier between them", memory_of(t),
              word_of(t->kind), (void *)t->address, thread, block, was);
 }
 
 static void touch_cell(SimCell *c, uint64_t now, const Touch *t) {
     if (c->write & STAMP_PENDING) {
-        sim_fail(SIM_LAUNCH_FAILED, t->where, t->line, "%s of %s at %p, where a copy under way (thread %u) will write", word_of(t->kind),
+        sim_fail(SIM_LAUNCH_FAILED, t->where, "%s of %s at %p, where a copy under way (thread %u) will write", word_of(t->kind),
                  memory_of(t), (void *)t->address, (uint32_t)(c->write >> STAMP_THREAD_AT) & 0x3FF);
     }
     if (races(c->write, now, t->of_device)) report_race(c->write, "wrote", t);
@@ -106,8 +105,8 @@ static void touch(SimCell *c, uint32_t bytes, uint64_t stamp, Touch t) {
     for (uint32_t i = 0; i < bytes; i += 2, t.address += 2) touch_cell(c++, stamp | STAMP_BYTES, &t);
 }
 
-void sim_access_shared(uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where, int line) {
-    if (sim.check) touch(sim_shared_cell(address), bytes, stamp, (Touch){address, kind, false, where, line});
+void sim_access_shared(uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where) {
+    if (sim.check) touch(sim_shared_cell(address), bytes, stamp, (Touch){address, kind, false, where});
 }
 
 // Cells of device memory: reserved for all of its addresses, backed by memory where they are touched.
@@ -136,24 +135,25 @@ static _Noreturn void report_outside(uintptr_t address, uint32_t bytes, LvSimAcc
     for (int i = 0; i < 2; i++) {
         const uintptr_t past = address + bytes - (regions[i].from + regions[i].bytes), before = regions[i].from - address;
         if (!regions[i].bytes) continue;
-        if (past && past <= 65536) sim_fail(SIM_ILLEGAL_ADDRESS, where, 0, "%s of %u bytes at %p, %zu past the end of the block's %zu bytes of %s shared memory",
+        if (past && past <= 65536) sim_fail(SIM_ILLEGAL_ADDRESS, where, "%s of %u bytes at %p, %zu past the end of the block's %zu bytes of %s shared memory",
                                             what, bytes, (void *)address, (size_t)past, (size_t)regions[i].bytes, i ? "dynamic" : "static");
-        if (before && before <= 65536) sim_fail(SIM_ILLEGAL_ADDRESS, where, 0, "%s of %u bytes at %p, %zu before the block's %s shared memory", what, bytes,
+        if (before && before <= 65536) sim_fail(SIM_ILLEGAL_ADDRESS, where, "%s of %u bytes at %p, %zu before the block's %s shared memory", what, bytes,
                                                 (void *)address, (size_t)before, i ? "dynamic" : "static");
     }
-    if (offset >= sim.state->device_span) sim_fail(SIM_ILLEGAL_ADDRESS, where, 0, "%s of %u bytes at %p, which is no address of the device", what, bytes, (void *)address);
+    if (offset >= sim.state->device_span) sim_fail(SIM_ILLEGAL_ADDRESS, where, "%s of %u bytes at %p, which is no address of the device", what, bytes, (void *)address);
     char nearest[128];
     sim_describe_device_address(address, bytes, nearest, sizeof nearest);
-    sim_fail(SIM_ILLEGAL_ADDRESS, where, 0, "%s of %u bytes at %p, %s", what, bytes, (void *)address, nearest);
+    sim_fail(SIM_ILLEGAL_ADDRESS, where, "%s of %u bytes at %p, %s", what, bytes, (void *)address, nearest);
 }
 
+// A vector among a thread's own variables lies where the host's compiler put it, which says nothing about a GPU.
 void sim_vector(uintptr_t address, uint32_t bytes, const void *where) {
-    sim_fail(SIM_MISALIGNED, where, 0, "a vector of %u bytes at %p, which is no multiple of that", bytes, (void *)address);
+    if (address - sim.state->stack < sim.state->stack_bytes) return;
+    sim_fail(SIM_MISALIGNED, where, "a vector of %u bytes at %p, which is no multiple of that", bytes, (void *)address);
 }
 
-void sim_wrong(const char *what, const char *file, int line) {
-    (void)file;
-    sim_fail(SIM_LAUNCH_FAILED, NULL, line, "%s", what);
+void sim_wrong(const char *what, const void *where) {
+    sim_fail(SIM_LAUNCH_FAILED, where, "%s", what);
 }
 
 void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where) {
@@ -170,12 +170,12 @@ void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void 
         report_outside(address, bytes, kind, where);
     }
     if (address & (bytes - 1)) {
-        sim_fail(SIM_MISALIGNED, where, 0, "%s of %u bytes at %p, which is no multiple of that", word_of(kind), bytes, (void *)address);
+        sim_fail(SIM_MISALIGNED, where, "%s of %u bytes at %p, which is no multiple of that", word_of(kind), bytes, (void *)address);
     }
     if (in_dynamic || in_fixed) {
         const Region r = in_dynamic ? dynamic : fixed;
-        touch(cell_of(r, address), bytes, sim.stamp, (Touch){address, kind, false, where, 0});
+        touch(cell_of(r, address), bytes, sim.stamp, (Touch){address, kind, false, where});
     } else if (in_device && s->watch_device) {
-        touch(device_cells() + offset / 2, bytes, sim.stamp, (Touch){address, kind, true, where, 0});
+        touch(device_cells() + offset / 2, bytes, sim.stamp, (Touch){address, kind, true, where});
     }
 }

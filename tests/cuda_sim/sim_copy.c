@@ -5,26 +5,26 @@
 
 #include "sim.h"
 
-static void check_copy(const void *shared, const void *global, int bytes, int size, int line) {
+static void check_copy(const void *shared, const void *global, int bytes, int size, const void *where) {
     const LvSimState *s = sim.state;
     const uintptr_t to = (uintptr_t)shared, from = (uintptr_t)global, offset = from - s->device_base;
-    if (bytes < 0 || bytes > size) sim_fail(SIM_LAUNCH_FAILED, NULL, line, "lv_copy_async%d of %d bytes", size, bytes);
+    if (bytes < 0 || bytes > size) sim_fail(SIM_LAUNCH_FAILED, where, "lv_copy_async%d of %d bytes", size, bytes);
     if (!sim_in_shared(to, (uint32_t)size)) {
-        sim_fail(SIM_ILLEGAL_ADDRESS, NULL, line, "lv_copy_async%d to %p, which does not lie in the block's shared memory", size, shared);
+        sim_fail(SIM_ILLEGAL_ADDRESS, where, "lv_copy_async%d to %p, which does not lie in the block's shared memory", size, shared);
     }
     if (to % (uintptr_t)size || from % (uintptr_t)size) {
-        sim_fail(SIM_MISALIGNED, NULL, line, "lv_copy_async%d to %p from %p: both must be multiples of %d", size, shared, global, size);
+        sim_fail(SIM_MISALIGNED, where, "lv_copy_async%d to %p from %p: both must be multiples of %d", size, shared, global, size);
     }
     if (bytes && (offset >= s->device_span || offset % SIM_GRANULE + (uintptr_t)bytes > s->valid[offset / SIM_GRANULE])) {
         char nearest[128];
         sim_describe_device_address(from, (uint32_t)bytes, nearest, sizeof nearest);
-        sim_fail(SIM_ILLEGAL_ADDRESS, NULL, line, "lv_copy_async%d of %d bytes from %p, %s", size, bytes, global, nearest);
+        sim_fail(SIM_ILLEGAL_ADDRESS, where, "lv_copy_async%d of %d bytes from %p, %s", size, bytes, global, nearest);
     }
 }
 
-void sim_copy(void *shared, const void *global, int bytes, int size, int line) {
+void sim_copy(void *shared, const void *global, int bytes, int size, const void *where) {
     SimThread *t = sim.current;
-    check_copy(shared, global, bytes, size, line);
+    check_copy(shared, global, bytes, size, where);
     if (t->copy_count == t->copy_room) {
         const int room = t->copy_room ? 2 * t->copy_room : 16;
         SimCopy *more = realloc(t->copies, (size_t)room * sizeof *more);
@@ -34,9 +34,9 @@ void sim_copy(void *shared, const void *global, int bytes, int size, int line) {
     t->copies[t->copy_count++] = (SimCopy){shared, global, bytes, size, t->groups};
     if (!sim.check) return;
     // It may write at once, and so races with whoever was there since the last barrier.
-    sim_access_shared((uintptr_t)shared, (uint32_t)size, SIM_WRITE, sim.stamp, NULL, line);
+    sim_access_shared((uintptr_t)shared, (uint32_t)size, SIM_WRITE, sim.stamp, where);
     for (int i = 0; i < size; i += 2) sim_shared_cell((uintptr_t)shared + (uintptr_t)i)->write |= STAMP_PENDING;
-    for (int i = 0; i < bytes && sim.check > 1; i += 4) sim_access((uintptr_t)global + (uintptr_t)i, bytes - i < 4 ? 1 : 4, SIM_READ, NULL);
+    for (int i = 0; i < bytes && sim.check > 1; i += 4) sim_access((uintptr_t)global + (uintptr_t)i, bytes - i < 4 ? 1 : 4, SIM_READ, where);
 }
 
 void sim_copy_commit(void) {

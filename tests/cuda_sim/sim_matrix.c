@@ -58,10 +58,10 @@ void sim_load_matrices(SimThread *lanes, LvSimCollective kind) {
         const uintptr_t row = (uintptr_t)lanes[i].exchange->row;
         sim.launch.module->thread->x = lanes[i].index;
         if (!sim_in_shared(row, 16)) {
-            sim_fail(SIM_ILLEGAL_ADDRESS, NULL, lanes[i].line, "%s of a row at %p, which does not lie in the block's shared memory",
+            sim_fail(SIM_ILLEGAL_ADDRESS, lanes[i].where, "%s of a row at %p, which does not lie in the block's shared memory",
                      sim_collective_name(kind), (const void *)row);
         }
-        if (row % 16) sim_fail(SIM_MISALIGNED, NULL, lanes[i].line, "%s of a row at %p, which is no multiple of 16", sim_collective_name(kind), (const void *)row);
+        if (row % 16) sim_fail(SIM_MISALIGNED, lanes[i].where, "%s of a row at %p, which is no multiple of 16", sim_collective_name(kind), (const void *)row);
     }
     for (int lane = 0; lane < SIM_WARP; lane++) {
         LvSimExchange *e = lanes[lane].exchange;
@@ -72,8 +72,8 @@ void sim_load_matrices(SimThread *lanes, LvSimCollective kind) {
             for (int half = 0; half < 2; half++) {
                 const int along = 2 * (lane % 4) + half, row = across ? along : lane / 4, column = across ? lane / 4 : along;
                 const uintptr_t at = (uintptr_t)lanes[8 * i + row].exchange->row + 2 * (uintptr_t)column;
-                if (across) sim_access_shared(at, 2, SIM_READ, stamp, NULL, lanes[lane].line);
-                else if (!half) sim_access_shared(at, 4, SIM_READ, stamp, NULL, lanes[lane].line);
+                if (across) sim_access_shared(at, 2, SIM_READ, stamp, lanes[lane].where);
+                else if (!half) sim_access_shared(at, 4, SIM_READ, stamp, lanes[lane].where);
                 memcpy(&both[half], (const void *)at, 2);
             }
             e->r[i] = both[0] | (uint32_t)both[1] << 16;

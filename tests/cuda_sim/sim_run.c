@@ -60,12 +60,12 @@ void sim_start(void) {
     }
 }
 
-void sim_fail(int code, const void *where, int line, const char *format, ...) {
+void sim_fail(int code, const void *where, const char *format, ...) {
     va_list arguments;
     SimError *error = &sim.error;
     const LvSimIndex *block = sim.launch.module->block;
     *error = (SimError){.kernel = sim.launch.kernel->name, .code = code, .block = {block->x, block->y, block->z},
-                        .thread = sim.launch.module->thread->x, .where = where, .line = line};
+                        .thread = sim.launch.module->thread->x, .where = where};
     va_start(arguments, format);
     vsnprintf(error->what, sizeof error->what, format, arguments);
     va_end(arguments);
@@ -114,11 +114,11 @@ static _Noreturn void report_stuck(void) {
             if (!(t->mask >> lane & 1) || (sim.warps[i / SIM_WARP].in_collective >> lane & 1)) continue;
             sim.launch.module->thread->x = i;
             const bool none = other >= sim.launch.threads, done = !none && sim.threads[other].done;
-            sim_fail(SIM_LAUNCH_FAILED, NULL, t->line, "%s waits for lane %u of its warp (mask 0x%x), which %s", sim_collective_name(t->kind),
+            sim_fail(SIM_LAUNCH_FAILED, t->where, "%s waits for lane %u of its warp (mask 0x%x), which %s", sim_collective_name(t->kind),
                      lane, t->mask, none ? "does not exist" : done ? "has ended" : "waits at a barrier of the block");
         }
     }
-    sim_fail(SIM_LAUNCH_FAILED, NULL, sim.barrier_line, "a barrier that not all threads of the block reach");
+    sim_fail(SIM_LAUNCH_FAILED, sim.barrier_where, "a barrier that not all threads of the block reach");
 }
 
 static SimThread *next_thread(void) {
@@ -142,14 +142,14 @@ void sim_schedule(void) {
     resume(next_thread());
 }
 
-void sim_barrier(int line) {
+void sim_barrier(int line, const void *where) {
     SimThread *t = sim.current;
     SimWarp *warp = &sim.warps[t->index / SIM_WARP];
     const uint32_t bit = 1u << t->index % SIM_WARP;
     if (sim.arrived && sim.barrier_line != line) {
-        sim_fail(SIM_LAUNCH_FAILED, NULL, line, "__syncthreads here, while other threads of the block are at that of line %d", sim.barrier_line);
+        sim_fail(SIM_LAUNCH_FAILED, where, "__syncthreads, while other threads of the block are at another, of line %d", sim.barrier_line);
     }
-    sim.barrier_line = t->line = line;
+    sim.barrier_line = line, sim.barrier_where = t->where = where;
     sim.arrived++;
     warp->ready &= ~bit;
     warp->at_barrier |= bit;

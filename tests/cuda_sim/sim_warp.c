@@ -41,11 +41,11 @@ static void shuffle(SimThread *lanes, LvSimCollective kind, uint32_t mask) {
         const uint32_t lane = (uint32_t)__builtin_ctz(m);
         LvSimExchange *e = lanes[lane].exchange;
         if (e->width > SIM_WARP || !e->width || (e->width & (e->width - 1))) {
-            sim_fail(SIM_LAUNCH_FAILED, NULL, lanes[lane].line, "%s of width %u, which is no power of two up to 32", sim_collective_name(kind), e->width);
+            sim_fail(SIM_LAUNCH_FAILED, lanes[lane].where, "%s of width %u, which is no power of two up to 32", sim_collective_name(kind), e->width);
         }
         const uint32_t source = source_of(lane, kind, e->operand, e->width);
         if (source >= SIM_WARP || !(mask >> source & 1)) {
-            sim_fail(SIM_LAUNCH_FAILED, NULL, lanes[lane].line, "%s: lane %u wants the value of lane %u, which takes no part (mask 0x%x)",
+            sim_fail(SIM_LAUNCH_FAILED, lanes[lane].where, "%s: lane %u wants the value of lane %u, which takes no part (mask 0x%x)",
                      sim_collective_name(kind), lane, source, mask);
         }
         e->value = values[source];
@@ -79,20 +79,20 @@ static void perform(SimThread *lanes, LvSimCollective kind, uint32_t mask) {
     }
 }
 
-void sim_collective(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange, int line) {
+void sim_collective(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange, const void *where) {
     SimThread *t = sim.current;
     const uint32_t lane = t->index % SIM_WARP;
     SimWarp *warp = &sim.warps[t->index / SIM_WARP];
     SimThread *lanes = t - lane;
-    t->kind = kind, t->mask = mask, t->exchange = exchange, t->line = line;
-    if (!(mask >> lane & 1)) sim_fail(SIM_LAUNCH_FAILED, NULL, line, "%s with a mask (0x%x) without the lane itself", sim_collective_name(kind), mask);
+    t->kind = kind, t->mask = mask, t->exchange = exchange, t->where = where;
+    if (!(mask >> lane & 1)) sim_fail(SIM_LAUNCH_FAILED, where, "%s with a mask (0x%x) without the lane itself", sim_collective_name(kind), mask);
     warp->ready &= ~(1u << lane);
     warp->in_collective |= 1u << lane;
     for (uint32_t m = mask & warp->in_collective; m; m &= m - 1) {
         const SimThread *other = &lanes[__builtin_ctz(m)];
         if (other->kind == kind && other->mask == mask) continue;
-        sim_fail(SIM_LAUNCH_FAILED, NULL, line, "%s (mask 0x%x), while lane %d of the warp is at %s (mask 0x%x) of line %d",
-                 sim_collective_name(kind), mask, __builtin_ctz(m), sim_collective_name(other->kind), other->mask, other->line);
+        sim_fail(SIM_LAUNCH_FAILED, where, "%s (mask 0x%x), while lane %d of the warp is at %s (mask 0x%x)", sim_collective_name(kind), mask,
+                 __builtin_ctz(m), sim_collective_name(other->kind), other->mask);
     }
     if ((warp->in_collective & mask) == mask) {
         perform(lanes, kind, mask);

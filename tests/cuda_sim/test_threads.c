@@ -39,7 +39,7 @@ static const char pointwise[] =
     "}\n";
 
 static const TestMutation pointwise_wrong[] = {
-    {"read past the end", "(in + i)", "(in + i + 4)", "4 bytes past the end of an allocation of 4000; line 4"},
+    {"read past the end", "(in + i)", "(in + i + 4)", "4 bytes past the end of an allocation of 4000; test.cu(4)"},
     {"a vector at an odd place", "(in + i)", "(in + i + 1)", "a vector of 16 bytes"},
     {"written one off", "(out + i) = v", "(out + i + 4) = v", "past the end"},
     {"no bound", "if (i >= (int)n) return;", "", "past the end"},
@@ -86,7 +86,7 @@ static const char reduction[] =
 static const TestMutation reduction_wrong[] = {
     {"no barrier before", "  __syncthreads();\n", "", "race in shared memory"},
     {"no barrier between", "__syncthreads(); // of a round", "", "race in shared memory"},
-    {"half a barrier", "  __syncthreads();\n", "  if (t < 100) __syncthreads();\n", "__syncthreads here, while other threads"},
+    {"half a barrier", "  __syncthreads();\n", "  if (t < 100) __syncthreads();\n", "at another, of line 7"},
     {"one too far", "sums[t + half]", "sums[t + half + 64]", "an index outside of its array"},
     {"not filled", "  sums[t] = sum;\n", "  if (t) sums[t] = sum;\n", NULL},
     {"fills too little", "c = t;", "c = t + 1;", NULL},

@@ -13,7 +13,7 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __launch_bounds__(...) lv_sim_bounds(__VA_ARGS__)
 #define LV_D static __device__ __forceinline__
-#define LV_SHARED(type, name) type *name = (type *)lv_sim_dynamic_shared(__LINE__)
+#define LV_SHARED(type, name) type *name = (type *)lv_sim_dynamic_shared()
 #define LV_SIM_F static inline __attribute__((always_inline))
 
 typedef decltype(sizeof 0) size_t;
@@ -34,13 +34,13 @@ extern "C" {
 extern const lv_sim_index lv_sim_threadIdx, lv_sim_blockIdx, lv_sim_blockDim, lv_sim_gridDim;
 void lv_sim_vector(const void *address, unsigned bytes);
 void lv_sim_barrier(int line);
-unsigned long long lv_sim_collective(int line, int kind, unsigned mask, unsigned long long value, unsigned operand, unsigned width);
-lv_sim_quad lv_sim_mma(int line, int kind, lv_sim_quad d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1);
-lv_sim_words lv_sim_ldmatrix(int line, int kind, const void *row);
-void lv_sim_copy(int line, void *shared, const void *global, int bytes, int size);
+unsigned long long lv_sim_collective(int kind, unsigned mask, unsigned long long value, unsigned operand, unsigned width);
+lv_sim_quad lv_sim_mma(int kind, lv_sim_quad d, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1);
+lv_sim_words lv_sim_ldmatrix(int kind, const void *row);
+void lv_sim_copy(void *shared, const void *global, int bytes, int size);
 void lv_sim_copy_commit();
 void lv_sim_copy_wait(int groups);
-void *lv_sim_dynamic_shared(int line);
+void *lv_sim_dynamic_shared();
 unsigned lv_sim_to_bf16(float x);
 unsigned lv_sim_to_f16(float x);
 float lv_sim_from_f16(unsigned h);
@@ -106,25 +106,25 @@ LV_SIM_VECTOR4(unsigned char, uchar4)
 
 // ---- barriers and collectives
 #define __syncthreads() lv_sim_barrier(__LINE__)
-#define __syncwarp(...) lv_sim_sync_warp(__LINE__ __VA_OPT__(, ) __VA_ARGS__)
-#define __shfl_sync(...) lv_sim_shuffle(__LINE__, 1, __VA_ARGS__)
-#define __shfl_up_sync(...) lv_sim_shuffle(__LINE__, 2, __VA_ARGS__)
-#define __shfl_down_sync(...) lv_sim_shuffle(__LINE__, 3, __VA_ARGS__)
-#define __shfl_xor_sync(...) lv_sim_shuffle(__LINE__, 4, __VA_ARGS__)
-#define __ballot_sync(...) lv_sim_vote(__LINE__, 5, __VA_ARGS__)
-#define __any_sync(...) (int)lv_sim_vote(__LINE__, 6, __VA_ARGS__)
-#define __all_sync(...) (int)lv_sim_vote(__LINE__, 7, __VA_ARGS__)
-LV_SIM_F void lv_sim_sync_warp(int line, unsigned mask = 0xFFFFFFFFu) { lv_sim_collective(line, 0, mask, 0, 0, 32); }
-LV_SIM_F unsigned lv_sim_vote(int line, int kind, unsigned mask, int predicate) {
-    return (unsigned)lv_sim_collective(line, kind, mask, predicate != 0, 0, 32);
+#define __syncwarp(...) lv_sim_sync_warp(__VA_ARGS__)
+#define __shfl_sync(...) lv_sim_shuffle(1, __VA_ARGS__)
+#define __shfl_up_sync(...) lv_sim_shuffle(2, __VA_ARGS__)
+#define __shfl_down_sync(...) lv_sim_shuffle(3, __VA_ARGS__)
+#define __shfl_xor_sync(...) lv_sim_shuffle(4, __VA_ARGS__)
+#define __ballot_sync(...) lv_sim_vote(5, __VA_ARGS__)
+#define __any_sync(...) (int)lv_sim_vote(6, __VA_ARGS__)
+#define __all_sync(...) (int)lv_sim_vote(7, __VA_ARGS__)
+LV_SIM_F void lv_sim_sync_warp(unsigned mask = 0xFFFFFFFFu) { lv_sim_collective(0, mask, 0, 0, 32); }
+LV_SIM_F unsigned lv_sim_vote(int kind, unsigned mask, int predicate) {
+    return (unsigned)lv_sim_collective(kind, mask, predicate != 0, 0, 32);
 }
 template <class T, class W>
-LV_SIM_F T lv_sim_shuffle_bits(int line, int kind, unsigned mask, T value, unsigned operand, int width) {
-    return __builtin_bit_cast(T, (W)lv_sim_collective(line, kind, mask, __builtin_bit_cast(W, value), operand, (unsigned)width));
+LV_SIM_F T lv_sim_shuffle_bits(int kind, unsigned mask, T value, unsigned operand, int width) {
+    return __builtin_bit_cast(T, (W)lv_sim_collective(kind, mask, __builtin_bit_cast(W, value), operand, (unsigned)width));
 }
 #define LV_SIM_SHUFFLE(T, W)                                                                                        \
-    LV_SIM_F T lv_sim_shuffle(int line, int kind, unsigned mask, T value, unsigned operand, int width = 32) {       \
-        return lv_sim_shuffle_bits<T, W>(line, kind, mask, value, operand, width);                                  \
+    LV_SIM_F T lv_sim_shuffle(int kind, unsigned mask, T value, unsigned operand, int width = 32) {       \
+        return lv_sim_shuffle_bits<T, W>(kind, mask, value, operand, width);                                  \
     }
 LV_SIM_SHUFFLE(int, unsigned)
 LV_SIM_SHUFFLE(unsigned, unsigned)
@@ -134,29 +134,29 @@ LV_SIM_SHUFFLE(long long, unsigned long long)
 LV_SIM_SHUFFLE(unsigned long long, unsigned long long)
 
 // ---- wrappers of instructions
-#define lv_mma_bf16(...) lv_sim_product(__LINE__, 8, __VA_ARGS__)
-#define lv_mma_f16(...) lv_sim_product(__LINE__, 9, __VA_ARGS__)
-#define lv_mma_tf32(...) lv_sim_product(__LINE__, 10, __VA_ARGS__)
-#define lv_ldmatrix2(...) lv_sim_load(__LINE__, 11, 2, __VA_ARGS__)
-#define lv_ldmatrix2_trans(...) lv_sim_load(__LINE__, 12, 2, __VA_ARGS__)
-#define lv_ldmatrix4(...) lv_sim_load(__LINE__, 13, 4, __VA_ARGS__)
-#define lv_ldmatrix4_trans(...) lv_sim_load(__LINE__, 14, 4, __VA_ARGS__)
-#define lv_copy_async16(...) lv_sim_copy_of(__LINE__, 16, __VA_ARGS__)
-#define lv_copy_async8(...) lv_sim_copy_of(__LINE__, 8, __VA_ARGS__)
-#define lv_copy_async4(...) lv_sim_copy_of(__LINE__, 4, __VA_ARGS__)
+#define lv_mma_bf16(...) lv_sim_product(8, __VA_ARGS__)
+#define lv_mma_f16(...) lv_sim_product(9, __VA_ARGS__)
+#define lv_mma_tf32(...) lv_sim_product(10, __VA_ARGS__)
+#define lv_ldmatrix2(...) lv_sim_load(11, 2, __VA_ARGS__)
+#define lv_ldmatrix2_trans(...) lv_sim_load(12, 2, __VA_ARGS__)
+#define lv_ldmatrix4(...) lv_sim_load(13, 4, __VA_ARGS__)
+#define lv_ldmatrix4_trans(...) lv_sim_load(14, 4, __VA_ARGS__)
+#define lv_copy_async16(...) lv_sim_copy_of(16, __VA_ARGS__)
+#define lv_copy_async8(...) lv_sim_copy_of(8, __VA_ARGS__)
+#define lv_copy_async4(...) lv_sim_copy_of(4, __VA_ARGS__)
 #define lv_copy_commit() lv_sim_copy_commit()
 #define LV_COPY_WAIT(n) lv_sim_copy_wait(n)
-LV_SIM_F void lv_sim_product(int line, int kind, float *d, const unsigned *a, const unsigned *b) {
-    const lv_sim_quad q = lv_sim_mma(line, kind, {{d[0], d[1], d[2], d[3]}}, a[0], a[1], a[2], a[3], b[0], b[1]);
+LV_SIM_F void lv_sim_product(int kind, float *d, const unsigned *a, const unsigned *b) {
+    const lv_sim_quad q = lv_sim_mma(kind, {{d[0], d[1], d[2], d[3]}}, a[0], a[1], a[2], a[3], b[0], b[1]);
     d[0] = q.d[0], d[1] = q.d[1], d[2] = q.d[2], d[3] = q.d[3];
 }
-LV_SIM_F void lv_sim_load(int line, int kind, int count, unsigned *r, const void *row) {
-    const lv_sim_words w = lv_sim_ldmatrix(line, kind, row);
+LV_SIM_F void lv_sim_load(int kind, int count, unsigned *r, const void *row) {
+    const lv_sim_words w = lv_sim_ldmatrix(kind, row);
     r[0] = w.r[0], r[1] = w.r[1];
     if (count == 4) r[2] = w.r[2], r[3] = w.r[3];
 }
-LV_SIM_F void lv_sim_copy_of(int line, int size, void *shared, const void *global, int bytes) {
-    lv_sim_copy(line, shared, global, bytes, size);
+LV_SIM_F void lv_sim_copy_of(int size, void *shared, const void *global, int bytes) {
+    lv_sim_copy(shared, global, bytes, size);
 }
 LV_D unsigned short lv_to_bf16(float x) { return (unsigned short)lv_sim_to_bf16(x); }
 LV_D unsigned lv_pack_bf16(float low, float high) { return lv_sim_to_bf16(low) | lv_sim_to_bf16(high) << 16; }
