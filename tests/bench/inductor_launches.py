@@ -82,12 +82,37 @@ def fused_adamw_launches(elements):
     return launches + (pieces > 0)
 
 
+def pretend_gpu():
+    """Kernels are written by Triton's rules for an H100, for tensors that lie on the CPU. Nothing is compiled or run."""
+    import torch._inductor.config
+    import triton
+    from torch._inductor.runtime.hints import DeviceProperties
+    from triton.backends.compiler import GPUTarget
+
+    class Driver:
+        def get_current_target(self):
+            return GPUTarget("cuda", 90, 32)
+
+        def get_current_device(self):
+            return 0
+
+        def get_active_torch_device(self):
+            return None
+
+    h100 = DeviceProperties(type="cpu", index=0, multi_processor_count=132, cc=90, major=9, regs_per_multiprocessor=65536,
+                            max_threads_per_multi_processor=2048, max_threads_per_block=1024, warp_size=32)
+    triton.runtime.driver.set_active(Driver())
+    DeviceProperties.create = classmethod(lambda cls, device: h100)
+    torch._inductor.config.cpu_backend = "triton"
+
+
 def compiled(arguments):
     """Inductor's code for a step, the number of elements of each trained tensor, and what it was made with."""
     sys.path.insert(0, arguments.peer)
 
     import torch
     import torch._functorch.config
+    import torch._inductor.config
     from torch._inductor.utils import get_code
 
     import augvae
@@ -101,10 +126,13 @@ def compiled(arguments):
     def forward():
         try:
             losses(image=image)
-        except (AttributeError, TypeError, AssertionError, RuntimeError, IndexError):
-            pass  # the code is there; its functions were replaced by ones that return nothing
+        except IndexError:
+            pass  # the code is there; what should run it was replaced by what returns nothing
 
+    torch._inductor.config.force_disable_caches = True  # what is remembered leaves no code
     torch._functorch.config.force_non_lazy_backward_lowering = True
+    if arguments.triton:
+        pretend_gpu()
     codes = get_code(forward)
     return codes, [p.numel() for p in model.parameters() if p.requires_grad], {"torch": torch.__version__, "device": device}
 
@@ -117,6 +145,7 @@ def main():
     parser.add_argument("--show", action="store_true", help="every name and how often it is called")
     parser.add_argument("--json", help="the numbers into a file")
     parser.add_argument("--code", help="Inductor's output code into a file")
+    parser.add_argument("--triton", action="store_true", help="without a GPU: kernels as Triton's, which fuses by the rules of GPUs")
     parser.add_argument("--read", help="no compiling: the code is in this file")
     arguments = parser.parse_args()
     trained, report = [], {}
