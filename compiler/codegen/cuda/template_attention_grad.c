@@ -19,7 +19,7 @@ static const char delta_text[] =
 static const char keys_text[] =
     "extern \"C\" __global__ void $name_1($parameters) {\n"
     "  __shared__ __align__(16) float weights[64 * 68], tile[$tile];\n"
-    "  const int head = blockIdx.x / $tiles, row = blockIdx.x % $tiles * 64, slice = blockIdx.y * 256;\n"
+    "  const int head = blockIdx.x / $tiles, row = blockIdx.x % $tiles * 64, slice = blockIdx.y * $slice;\n"
     "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4, rows = $s - row < 64 ? $s - row : 64;\n"
     "  if (head >= $heads) return;\n"
     "$seeds"
@@ -68,7 +68,7 @@ static const char drop_keys_text[] = "      $name_kept4(seed, step, ((long long)
 static const char queries_text[] =
     "extern \"C\" __global__ void $name_2($parameters) {\n"
     "  __shared__ __align__(16) float weights[64 * 68], tile[$tile];\n"
-    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * 64, slice = blockIdx.y * 256;\n"
+    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * 64, slice = blockIdx.y * $slice;\n"
     "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4, rows = $t - row < 64 ? $t - row : 64;\n"
     "  if (head >= $heads || rows <= 0) return;\n"
     "$seeds"
@@ -121,19 +121,21 @@ static char *filled(const AttentionShape *z, const char *name, const char *text)
 }
 
 static int64_t tiles_of(int64_t rows) { return rows ? (rows + ATTENTION_TILE - 1) / ATTENTION_TILE : 1; }
-static int64_t slices_of(int64_t columns) { return columns ? (columns + ATTENTION_SLICE - 1) / ATTENTION_SLICE : 1; }
+static int64_t slices_of(int64_t columns, int64_t slice) { return columns ? (columns + slice - 1) / slice : 1; }
+
+enum { NARROW_SLICE = 128 };  // with dropout registers do not hold 256
 
 static void print_plain(const AttentionShape *z, const char *name, const char *parameters, LvText *out, CudaKernel *made) {
-    int64_t widest = z->d > z->e ? z->d : z->e, slice = widest > ATTENTION_SLICE ? ATTENTION_SLICE : widest;
-    int64_t wides = slice > 64 ? (slice + 63) / 64 : 1, tile = 16 * 64 * wides, least = 2 * 16 * 68;
-    attention_print_tile(z, name, widest, out);
+    int64_t widest = z->d > z->e ? z->d : z->e, slice = z->dropout > 0 ? NARROW_SLICE : ATTENTION_SLICE;
+    int64_t wides = widest <= 64 ? 1 : ((widest > slice ? slice : widest) + 63) / 64, tile = 16 * 64 * wides, least = 2 * 16 * 68;
+    attention_print_tile(z, name, 64 * wides, out);
     for (int i = 0; i < 2; i++) {
         char *drop = filled(z, name, z->dropout == 0 ? "" : i ? drop_queries_text : drop_keys_text);
         int64_t tiles = tiles_of(i ? z->t : z->s);
         ATTENTION_FILL(z, name, i ? queries_text : keys_text, out, {"parameters", parameters, 0}, {"wides", NULL, wides},
                        {"tile", NULL, tile > least ? tile : least}, {"tiles", NULL, tiles}, {"drop", drop, 0},
-                       {"first", z->causal ? "row" : "0", 0});
-        cuda_push_launch(made, z->heads * tiles, slices_of(i ? z->d : widest), 1, ATTENTION_BLOCK, 0);
+                       {"slice", NULL, slice}, {"first", z->causal ? "row" : "0", 0});
+        cuda_push_launch(made, z->heads * tiles, slices_of(i ? z->d : widest, slice), 1, ATTENTION_BLOCK, 0);
         free(drop);
     }
 }

@@ -12,7 +12,7 @@
 #include "codegen/cuda/template_attention.h"
 
 static const char keys_text[] =
-    "extern \"C\" __global__ void __launch_bounds__($threads) $name_1($parameters) {\n"
+    "extern \"C\" __global__ void __launch_bounds__($threads, 2) $name_1($parameters) {\n"
     "  LV_SHARED(unsigned short, shared);\n"
     "  unsigned short *ks = shared, *vs = ks + $rows * $pitchd, *qs = vs + $rows * $pitche, *dys = qs + $buffers * $columns * $pitchd;\n"
     "  float *lses = (float *)(dys + $buffers * $columns * $pitche), *deltas = lses + $buffers * $columns;\n"
@@ -110,7 +110,7 @@ static const char drop_keys_text[] =
     "        $name_keys_kept_columns(seed, step, ((long long)head * $t + query) * $s + own + 16 * m + g, kept);\n";
 
 static const char queries_text[] =
-    "extern \"C\" __global__ void __launch_bounds__($threads) $name_2($parameters) {\n"
+    "extern \"C\" __global__ void __launch_bounds__($threads, 2) $name_2($parameters) {\n"
     "  LV_SHARED(unsigned short, shared);\n"
     "  unsigned short *qs = shared, *dys = qs + $rows * $pitchd, *ks = dys + $rows * $pitche, *vs = ks + $buffers * $columns * $pitchd;\n"
     "  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4 * 2;\n"

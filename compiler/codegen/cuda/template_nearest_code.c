@@ -59,7 +59,7 @@ static const char product_text[] =
     "static __device__ __forceinline__ void $name_put(float *to, float4 a, float4 p) {\n"
     "  to[0] = a.x - p.x, to[$pitch] = a.y - p.y, to[2 * $pitch] = a.z - p.z, to[3 * $pitch] = a.w - p.w;\n"
     "}\n"
-    "extern \"C\" __global__ void $name_2(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "extern \"C\" __global__ void __launch_bounds__($block, 2) $name_2(const float *x, const float *codes, int *y, char *scratch) {\n"
     "  LV_SHARED(float, shared);\n"
     "  float *rows = shared, *columns = shared + 2 * 16 * $pitch, *pivot = shared + 4 * 16 * $pitch;  // [2][16][PITCH] each; [D]\n"
     "  float *state = pivot + $padded;  // [5][8][256]: best, second, third, index, other of each of a thread's rows\n"
