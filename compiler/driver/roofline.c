@@ -71,7 +71,7 @@ RooflineKind roofline_kind(const LvStep *step) {
 static RooflineUnit unit_of_dtype(const LvPlan *plan, LvDType dtype) {
     if (dtype == LV_BF16) return ROOFLINE_BF16;
     if (dtype == LV_F16) return ROOFLINE_F16;
-    return plan->precision && strstr(plan->precision, "tf32") ? ROOFLINE_TF32 : ROOFLINE_F32;
+    return plan->tf32 ? ROOFLINE_TF32 : ROOFLINE_F32;
 }
 
 // Products of the library are made on the unit of their operands' type; a kernel of a GPU says by the instructions in its text.
@@ -91,10 +91,28 @@ static RooflineUnit step_unit(const LvPlan *plan, const LvStep *step) {
     return unit_of_dtype(plan, step->operands[operand].dtype);
 }
 
+// The logits of a block of rows at a time, as the backend's runtime cuts them: written by a product, read by the kernel, which leaves
+// their gradient in the operands' type for two more products, of which one adds to dweight.
+static void add_logits(const LvStep *step, RooflineCost *cost) {
+    enum { BLOCK_BYTES = 256 << 20, LEAST_ROWS = 256, PADDED_TO = 8 };
+    bool gradient = step->linear_loss.gradient;
+    const LvOperand *x = &step->operands[gradient ? 3 : 1], *weight = x + 1;
+    int64_t n = x->shape.dim[0], classes = weight->shape.dim[0], stride = (classes + PADDED_TO - 1) / PADDED_TO * PADDED_TO;
+    int64_t rows = BLOCK_BYTES / (4 * stride) / LEAST_ROWS * LEAST_ROWS;
+    if (rows < LEAST_ROWS) rows = LEAST_ROWS;
+    int64_t blocks = (n + rows - 1) / rows;
+    cost->launches = (int)blocks * (gradient ? 4 : 2);
+    cost->bytes += 2 * 4 * (double)n * (double)stride;
+    if (!gradient) return;
+    cost->bytes += 3 * (double)lv_dtype_size(x->dtype) * (double)n * (double)stride;
+    cost->bytes += 2 * 4 * (double)(blocks - 1) * (double)lv_shape_elements(weight->shape);
+}
+
 RooflineCost roofline_step(const LvPlan *plan, const LvStep *step, const RooflineGpu *gpu) {
     RooflineCost cost = {.steps = 1, .launches = step->launch_count ? step->launch_count : 1};
     RooflineUnit unit = step_unit(plan, step);
     cost.bytes = (double)step->bytes + 2 * (double)step->scratch;  // scratch is written by one launch and read by another
+    if (step->kind == LV_STEP_LINEAR_LOSS && begins(plan->device, "cuda")) add_logits(step, &cost);
     cost.flops[unit] = (double)step->flops;
     double memory = cost.bytes / gpu->bandwidth, arithmetic = cost.flops[unit] / gpu->peak[unit];
     cost.seconds = fmax(memory, arithmetic);

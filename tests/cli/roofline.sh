@@ -1,0 +1,59 @@
+# What the roofline of a GPU allows: lvc --gpu, numbers checked by hand.
+cat >cost.lv <<'END'
+import optim
+
+model Cost() {
+    param weight: [8192, 4096] = 0.5
+    param first: [1024, 2048] = 0.5
+    param second: [2048, 512] = 0.5
+
+    entry product(x: f32[B, 8192]) { return {y: matmul(x, weight)} }
+
+    entry pass(x: f32[B, 4194304]) { return {y: exp(x)} }
+
+    entry train(x: f32[B, 1024]) {
+        y = matmul(maximum(matmul(x, first), 0.0), second)
+        loss = mean(y * y)
+        minimize(loss, optim.AdamW())
+        return {loss}
+    }
+}
+END
+cost() {  # entry batch gpu [options...]
+    local entry=$1 batch=$2 gpu=$3
+    shift 3
+    "$bin/lvc" cost.lv --entry "$entry" --batch "$batch" --gpu "$gpu" -o cost.lvm "$@" >out 2>err
+    status=$?
+}
+line() { sed -nE "s/ +/ /g; s/^ $1 ([0-9].*)/\1/p" out; }  # of the table
+
+# 2 x 1024 x 8192 x 4096 FLOP by 67 TFLOP/s; 4 x (1024 x 8192 + 8192 x 4096 + 1024 x 4096) bytes
+cost product 1024 h100; succeeds product || return 0
+is product_by_arithmetic "$(line matmuls)" "1 176.00 MiB 68.72 G 1025.664 100.0 % 0.0 %"
+is product_moves_all_once "$(line 'at the least')" "176.00 MiB, moved 1.00 times: variables 128.00 MiB, inputs, results 48.00 MiB"
+cost product 1024 a100; is product_on_a100 "$(line matmuls)" "1 176.00 MiB 68.72 G 3524.076 100.0 % 0.0 %"   # 19.5 TFLOP/s
+cost product 1 h200; is product_by_memory "$(line matmuls)" "1 128.05 MiB 67.11 M 27.972 100.0 % 100.0 %"      # 4.8 TB/s
+
+# 2 x 4 x 16 x 4194304 bytes by 3.35 and by 8 TB/s
+cost pass 16 h100; is pass "$(line 'other kernels' | cut -d' ' -f 1-3,6)" "1 512.00 MiB 160.260"
+cost pass 16 b200; is pass_on_b200 "$(line 'other kernels' | cut -d' ' -f 1-3,6)" "1 512.00 MiB 67.109"
+is launch "$(line launches)" "1 at about 2 us: 2.000 us more where nothing overlaps them"
+
+# 36700160 parameters of 4 bytes: read and written, the moments too, the gradients written and read; kept are 4096 x 2048 after
+# the rectifier and the 4096 x 512 of y, each written and read. Products: 2 x 4096 x (2 x 1024 x 2048 + 3 x 2048 x 512)
+cost train 4096 h100 --explain; succeeds train
+is train_ideal "$(line 'at the least')" \
+    "1.19 GiB, moved 1.20 times: variables 840.00 MiB, gradients 280.00 MiB, kept activations 80.00 MiB, inputs, results 16.00 MiB"
+is train_products "$(line matmuls)" "5 244.00 MiB 60.13 G 897.456 70.2 % 0.0 %"
+holds train_explained grep -qE '^ +0 +256\.416 us f +56\.00 MiB +17\.18 G f32 +1  matmul 4096x2048x1024  cost.lv:13' out
+is train_explained_whole "$(grep -cE '^ *[0-9]+ +[0-9.]+ us [mf] ' out)" "$(line 'in all' | cut -d' ' -f1)"
+
+# For a GPU: TF32 by 494.5 TFLOP/s where it may be, bf16 by 989.5; x cast before, y after, the weight once and for all.
+cost product 1024 h100 --device cuda:sm_90 --tf32; is tf32 "$(line matmuls)" "1 176.00 MiB 68.72 G 138.968 100.0 % 0.0 %"
+cost product 1024 h100 --device cuda:sm_90 --precision bf16; is bf16 "$(line matmuls | cut -d' ' -f 1-6)" "1 88.00 MiB 68.72 G 69.449"
+is bf16_casts "$(line 'other kernels' | cut -d' ' -f 2,3)" "72.00 MiB"
+is bf16_weight "$(line 'at the least' | sed 's/.*: //')" "variables 64.00 MiB, inputs, results 48.00 MiB"
+cost product 1024 h100 --device cuda:sm_100; said gpu_too_old
+
+cost train 4096 h200x; said no_such_gpu
+cost train 4096 tpu; said gpu_unknown
