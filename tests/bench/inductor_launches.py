@@ -7,12 +7,13 @@ PEER_DIR holds the peer's augvae.py. The losses and their gradients go through `
 does; the code that Inductor writes, forward and backward, is neither compiled nor run, only read line by line: a call of one of
 its own kernels, a call of a library (extern_kernels.*, torch.ops.aten.*; the backward of a convolution is as many as it has
 gradients of pictures and weights), a copy. The optimizer is not compiled (the peer uses fused AdamW): its launches on a GPU are
-those of multi_tensor_apply, counted by its rule. Without a GPU the code is the CPU's: the same graph through the same scheduler,
-but a fused loop nest there is one call where on a GPU a large reduction may be two kernels, so that the number is a lower bound of
-what a GPU launches.
+those of multi_tensor_apply, counted by its rule. Without a GPU the code is the CPU's, where a call may hold several loop nests that on
+a GPU are kernels of their own: a lower bound. With --triton the kernels are Triton's, cut and fused by the rules of an H100, which
+need no GPU either: what a GPU would launch.
 
 The defaults keep the full network's structure (four maps, three stages in the first encoder, the same blocks) at a small width and
-picture, since launches follow from the structure alone.
+picture. `--triton --set '{}' --batch 8` is the network itself, which takes some minutes and no arithmetic: reductions are cut by their
+size.
 """
 
 import argparse
@@ -172,7 +173,8 @@ def main():
             print(f"{number:6d}  {name}")
     print(json.dumps(report))
     if report.get("device") == "cpu":
-        print("Inductor's code for the CPU: on a GPU at least as many", file=sys.stderr)
+        print("as Triton would be asked for an H100; a library call is one kernel at least" if arguments.triton
+              else "Inductor's code for the CPU; on a GPU at least as many", file=sys.stderr)
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(report, file)
