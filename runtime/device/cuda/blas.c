@@ -311,7 +311,11 @@ bool cuda_matmul_run(LvCuda *gpu, CudaMatmul *m, void *y, const void *a, const v
     TuneBuffers at = {.y = y, .a = a, .b = b, .add = add};
     set_bias(gpu->blas, m, bias);
     LtResult result = run(gpu->blas, m, &m->algorithm, &at, workspace, gpu->stream);
-    return result == LT_OK || check(gpu->blas, result, error, m->key);
+    if (result == LT_OK) return true;
+    const CudaProduct *p = &m->product;
+    check(gpu->blas, result, error, lv_dtype_name(p->operands));
+    return lv_error_prefix(error, "a product of %lld x %lld by %lld x %lld", (long long)p->m, (long long)p->k, (long long)p->k,
+                           (long long)p->n);
 }
 
 const char *cuda_matmul_describe(const CudaMatmul *matmul) { return matmul->implementation; }

@@ -1,6 +1,7 @@
 // Finding NVIDIA's libraries: by the loader's own path first (LD_LIBRARY_PATH, ld.so.cache), then where toolkits and Python's
 // packages put them: $CUDA_HOME, $CUDA_PATH, /usr/local/cuda*, nvidia/*/lib of the site-packages of the active environment and of
-// the python3 on the PATH. Folders are found by pattern; no Python is run.
+// the python3 on the PATH. Folders are found by pattern; no Python is run. Where $LV_CUDA_PATH is set (folders with colons between
+// them) it is all that is looked at.
 #include "device/cuda/library.h"
 
 #include <dlfcn.h>
@@ -44,6 +45,11 @@ const char *cuda_library_package(CudaLibraryName name) { return libraries[name].
 // ---- where to look
 
 typedef LV_VEC(char *) Patterns;
+
+static const char *chosen_folders(void) {
+    const char *folders = getenv("LV_CUDA_PATH");
+    return folders && *folders ? folders : NULL;
+}
 
 static void add(Patterns *patterns, const char *folder, const char *below) {
     LvText text = {0};
@@ -89,7 +95,21 @@ static void add_pythons(Patterns *patterns) {
     }
 }
 
+static void add_folders(Patterns *patterns, const char *at) {
+    while (*at) {
+        LvText folder = {0};
+        size_t length = strcspn(at, ":");
+        lv_text_append(&folder, at, length);
+        if (length) lv_vec_push(patterns, folder.data);
+        at += length + (at[length] == ':');
+    }
+}
+
 static void list_patterns(Patterns *patterns) {
+    if (chosen_folders()) {
+        add_folders(patterns, chosen_folders());
+        return;
+    }
     add_toolkit(patterns, getenv("CUDA_HOME"));
     add_toolkit(patterns, getenv("CUDA_PATH"));
     add_python(patterns, getenv("VIRTUAL_ENV"));
@@ -159,7 +179,7 @@ bool cuda_library_open(CudaLibraryName name, int major, CudaLibrary *library) {
     for (int i = 0; i < NAMES && !good && libraries[name].files[i].name; i++) {
         const char *file = libraries[name].files[i].name;
         if (major && libraries[name].files[i].major > major) continue;
-        good = open_file(name, file, library) || open_in(name, &patterns, file, library);
+        good = (!chosen_folders() && open_file(name, file, library)) || open_in(name, &patterns, file, library);
     }
     for (size_t i = 0; i < patterns.count; i++) free(patterns.data[i]);
     lv_vec_free(&patterns);

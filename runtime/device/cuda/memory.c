@@ -37,7 +37,7 @@ struct CudaScratch {
 static bool report_full(LvCuda *gpu, size_t bytes, LvError *error) {
     size_t left = 0, total = 0;
     gpu->cu.cuMemGetInfo_v2(&left, &total);
-    lv_error_set(error, LV_ERROR_MEMORY, "out of GPU memory: %.2f GB needed, %.2f of %.2f GB are free", (double)bytes / 1e9,
+    lv_error_set(error, LV_ERROR_MEMORY, "out of GPU memory: %.3f GB needed, %.3f of %.3f GB are free", (double)bytes / 1e9,
                  (double)left / 1e9, (double)total / 1e9);
     return lv_error_hint(error, "a smaller batch, or --memory-limit BYTES to recompute rather than store");
 }
