@@ -45,7 +45,7 @@ void attention_print_mma(const AttentionShape *z, const char *prefix, const Atte
 bool attention_fits(const Target *target, int64_t shared);  // whether a block may have so much shared memory
 
 bool attention_mma_grad_takes(const AttentionShape *z, const Target *target);
-// Launches 1 and 2 of the gradient; `parameters` are those of its functions, delta stands in scratch memory.
+// `parameters`: those of the gradient's functions.
 void attention_print_mma_grad(const AttentionShape *z, const Target *target, const char *name, const char *parameters, LvText *out,
                               CudaKernel *made);
 

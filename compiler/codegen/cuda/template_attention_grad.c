@@ -1,20 +1,59 @@
-// The gradient of attention on GPUs in f32 arithmetic, for every size and type: delta = sums of dy y by row; then blocks that own 64
-// keys go over the queries for dk and dv, and blocks that own 64 queries go over the keys for dq. p is rebuilt from logsumexp in
-// both, so that nothing is summed between blocks. On the tile of template_attention.c; widths over 256 in slices.
+// The gradient of attention on GPUs in f32 arithmetic, for every size and type: blocks that own 64 queries go over the keys for dq, and
+// leave delta, the sums of dy y by row; then blocks that own 64 keys go over the queries for dk and dv. p is rebuilt from
+// logsumexp in both, so that nothing is summed between blocks. On the tile of template_attention.c; widths over 256 in slices.
 #include <stdlib.h>
 
 #include "base/arena.h"
 #include "codegen/cuda/template_attention.h"
 
-static const char delta_text[] =
+static const char queries_text[] =
     "extern \"C\" __global__ void $name_0($parameters) {\n"
-    "  const long long row = (long long)blockIdx.x * 8 + threadIdx.x / 32;\n"
-    "  if (row >= $heads * (long long)$t) return;\n"
-    "  float sum = 0;\n"
-    "  for (int i = threadIdx.x % 32; i < $e; i += 32) sum = fmaf($from(dy[row * $e + i]), $from(y[row * $e + i]), sum);\n"
-    "  sum = lv_warp_sum(sum);\n"
-    "  if (threadIdx.x % 32 == 0) ((float *)scratch)[row] = sum;\n"
+    "  __shared__ __align__(16) float weights[64 * 68], tile[$tile];\n"
+    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * 64, slice = blockIdx.y * $slice;\n"
+    "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4, rows = $t - row < 64 ? $t - row : 64;\n"
+    "  if (head >= $heads || rows <= 0) return;\n"
+    "$seeds"
+    "  float *delta = (float *)scratch + (long long)head * $t + row;\n"
+    "  y += ((long long)head * $t + row) * $e;\n"
+    "  q += ((long long)head * $t + row) * $d, dy += ((long long)head * $t + row) * $e, lse += (long long)head * $t + row;\n"
+    "  k += (long long)head * $s * $d, v += (long long)head * $s * $e;\n"
+    "  float dqs[4][4 * $wides], s[4][4], ds[4][4], own[4], dot[4];\n"
+    "  int reach[4];\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < 4; i++) {\n"
+    "    const bool there = ty + i < rows;\n"
+    "    own[i] = there ? lse[ty + i] : 0.f, dot[i] = 0, reach[i] = there ? $name_reach($length, row + ty + i) : 0;\n"
+    "    for (int n = tx / 4; there && n < $e; n += 16) dot[i] = fmaf($from(dy[(ty + i) * $e + n]), $from(y[(ty + i) * $e + n]), dot[i]);\n"
+    "    dot[i] = lv_warp_sum(dot[i], 16);\n"
+    "    if (there && tx == 0 && slice == 0) delta[ty + i] = dot[i];\n"
+    "    #pragma unroll\n"
+    "    for (int j = 0; j < 4 * $wides; j++) dqs[i][j] = 0;\n"
+    "  }\n"
+    "  const int last = $name_reach($length, row + rows - 1);\n"
+    "  for (int first = 0; first < last; first += 64) {\n"
+    "    const int count = last - first < 64 ? last - first : 64;\n"
+    "    $name_products(q, rows, k + (long long)first * $d, count, $d, tile, s);\n"
+    "    $name_products(dy, rows, v + (long long)first * $e, count, $e, tile, ds);\n"
+    "    #pragma unroll\n"
+    "    for (int i = 0; i < 4; i++) {\n"
+    "      float kept[4] = {1, 1, 1, 1};\n"
+    "$drop"
+    "      #pragma unroll\n"
+    "      for (int j = 0; j < 4; j++) {\n"
+    "        const float p = first + tx + j < reach[i] ? expf(s[i][j] * $scale - own[i]) : 0.f;\n"
+    "        ds[i][j] = p * (ds[i][j] * kept[j] - dot[i]) * $scale;\n"
+    "      }\n"
+    "    }\n"
+    "    $name_put(ds, weights);\n"
+    "    $name_gather(weights, k + (long long)first * $d + slice, count, $d, $d - slice, tile, dqs);\n"
+    "  }\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < 4; i++)\n"
+    "    if (ty + i < rows) $name_store(dqs[i], 1.f, dq + ((long long)head * $t + row + ty + i) * $d + slice, $d - slice);\n"
     "}\n";
+
+static const char drop_queries_text[] =
+    "      $name_kept4(seed, step, ((long long)head * $t + row + ty + i) * $s + first + tx, kept);\n";
 
 static const char keys_text[] =
     "extern \"C\" __global__ void $name_1($parameters) {\n"
@@ -65,51 +104,6 @@ static const char keys_text[] =
 
 static const char drop_keys_text[] = "      $name_kept4(seed, step, ((long long)head * $t + query) * $s + row + ty, kept);\n";
 
-static const char queries_text[] =
-    "extern \"C\" __global__ void $name_2($parameters) {\n"
-    "  __shared__ __align__(16) float weights[64 * 68], tile[$tile];\n"
-    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * 64, slice = blockIdx.y * $slice;\n"
-    "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4, rows = $t - row < 64 ? $t - row : 64;\n"
-    "  if (head >= $heads || rows <= 0) return;\n"
-    "$seeds"
-    "  const float *delta = (const float *)scratch + (long long)head * $t + row;\n"
-    "  q += ((long long)head * $t + row) * $d, dy += ((long long)head * $t + row) * $e, lse += (long long)head * $t + row;\n"
-    "  k += (long long)head * $s * $d, v += (long long)head * $s * $e;\n"
-    "  float dqs[4][4 * $wides], s[4][4], ds[4][4], own[4], dot[4];\n"
-    "  int reach[4];\n"
-    "  #pragma unroll\n"
-    "  for (int i = 0; i < 4; i++) {\n"
-    "    const bool there = ty + i < rows;\n"
-    "    own[i] = there ? lse[ty + i] : 0.f, dot[i] = there ? delta[ty + i] : 0.f, reach[i] = there ? $name_reach($length, row + ty + i) : 0;\n"
-    "    #pragma unroll\n"
-    "    for (int j = 0; j < 4 * $wides; j++) dqs[i][j] = 0;\n"
-    "  }\n"
-    "  const int last = $name_reach($length, row + rows - 1);\n"
-    "  for (int first = 0; first < last; first += 64) {\n"
-    "    const int count = last - first < 64 ? last - first : 64;\n"
-    "    $name_products(q, rows, k + (long long)first * $d, count, $d, tile, s);\n"
-    "    $name_products(dy, rows, v + (long long)first * $e, count, $e, tile, ds);\n"
-    "    #pragma unroll\n"
-    "    for (int i = 0; i < 4; i++) {\n"
-    "      float kept[4] = {1, 1, 1, 1};\n"
-    "$drop"
-    "      #pragma unroll\n"
-    "      for (int j = 0; j < 4; j++) {\n"
-    "        const float p = first + tx + j < reach[i] ? expf(s[i][j] * $scale - own[i]) : 0.f;\n"
-    "        ds[i][j] = p * (ds[i][j] * kept[j] - dot[i]) * $scale;\n"
-    "      }\n"
-    "    }\n"
-    "    $name_put(ds, weights);\n"
-    "    $name_gather(weights, k + (long long)first * $d + slice, count, $d, $d - slice, tile, dqs);\n"
-    "  }\n"
-    "  #pragma unroll\n"
-    "  for (int i = 0; i < 4; i++)\n"
-    "    if (ty + i < rows) $name_store(dqs[i], 1.f, dq + ((long long)head * $t + row + ty + i) * $d + slice, $d - slice);\n"
-    "}\n";
-
-static const char drop_queries_text[] =
-    "      $name_kept4(seed, step, ((long long)head * $t + row + ty + i) * $s + first + tx, kept);\n";
-
 static const char parameters_text[] =
     "const $type *q, const $type *k, const $type *v, const $type *y, const float *lse, const $type *dy$inputs, $type *dq, $type *dk, $type *dv, "
     "char *scratch";
@@ -130,12 +124,12 @@ static void print_plain(const AttentionShape *z, const char *name, const char *p
     int64_t wides = widest <= 64 ? 1 : ((widest > slice ? slice : widest) + 63) / 64, tile = 16 * 64 * wides, least = 2 * 16 * 68;
     attention_print_tile(z, name, 64 * wides, out);
     for (int i = 0; i < 2; i++) {
-        char *drop = filled(z, name, z->dropout == 0 ? "" : i ? drop_queries_text : drop_keys_text);
-        int64_t tiles = tiles_of(i ? z->t : z->s);
-        ATTENTION_FILL(z, name, i ? queries_text : keys_text, out, {"parameters", parameters, 0}, {"wides", NULL, wides},
+        char *drop = filled(z, name, z->dropout == 0 ? "" : i ? drop_keys_text : drop_queries_text);
+        int64_t tiles = tiles_of(i ? z->s : z->t);
+        ATTENTION_FILL(z, name, i ? keys_text : queries_text, out, {"parameters", parameters, 0}, {"wides", NULL, wides},
                        {"tile", NULL, tile > least ? tile : least}, {"tiles", NULL, tiles}, {"drop", drop, 0},
                        {"slice", NULL, slice}, {"first", z->causal ? "row" : "0", 0});
-        cuda_push_launch(made, z->heads * tiles, slices_of(i ? z->d : widest, slice), 1, ATTENTION_BLOCK, 0);
+        cuda_push_launch(made, z->heads * tiles, slices_of(i ? widest : z->d, slice), 1, ATTENTION_BLOCK, 0);
         free(drop);
     }
 }
@@ -146,9 +140,7 @@ bool cuda_print_attention_grad(const Node *node, const Target *target, const cha
     if (!out) return true;
     char *parameters = filled(&z, name, parameters_text);
     attention_print_common(&z, name, out);
-    ATTENTION_FILL(&z, name, delta_text, out, {"parameters", parameters, 0});
     cuda_take_scratch(made, 4 * z.heads * z.t);
-    cuda_push_launch(made, (z.heads * z.t + 7) / 8, 1, 1, 256, 0);
     if (attention_mma_grad_takes(&z, target)) attention_print_mma_grad(&z, target, name, parameters, out, made);
     else print_plain(&z, name, parameters, out, made);
     free(parameters);

@@ -1,5 +1,5 @@
-// The gradient of attention on tensor cores, for bf16 and f16, after FlashAttention-2 (Dao 2023): delta = sums of dy y by row, then dk
-// and dv, then dq, as in template_attention_grad.c.
+// The gradient of attention on tensor cores, for bf16 and f16, after FlashAttention-2 (Dao 2023): dq and delta = sums of dy y by row,
+// then dk and dv, as in template_attention_grad.c.
 //
 // For dk and dv a warp owns keys: it makes the transposed scores k q^T and v dy^T, whose results lie in the lanes as the left
 // side of dv += p^T dy and dk += ds^T q; queries and their dy stand once in shared memory for both uses. For dq a warp owns queries,
@@ -10,6 +10,117 @@
 
 #include "base/arena.h"
 #include "codegen/cuda/template_attention.h"
+
+static const char queries_text[] =
+    "static __device__ __forceinline__ void $name_eight(const $type *p, int valid, bool aligned, float *x) {\n"
+    "  if (aligned) {\n"
+    "$eight"
+    "  } else {\n"
+    "    #pragma unroll\n"
+    "    for (int i = 0; i < 8; i++) x[i] = i < valid ? $from(p[i]) : 0.f;\n"
+    "  }\n"
+    "}\n"
+    "// a b over a row, by four lanes\n"
+    "static __device__ __forceinline__ float $name_dot(const $type *a, const $type *b) {\n"
+    "  const bool aligned = $e % 8 == 0 && (((unsigned long long)a | (unsigned long long)b) & 15) == 0;\n"
+    "  float sum = 0;\n"
+    "  for (int i = threadIdx.x % 4 * 8; i < $e; i += 32) {\n"
+    "    float x[8], y[8];\n"
+    "    $name_eight(a + i, $e - i, aligned, x), $name_eight(b + i, $e - i, aligned, y);\n"
+    "    #pragma unroll\n"
+    "    for (int n = 0; n < 8; n++) sum = fmaf(x[n], y[n], sum);\n"
+    "  }\n"
+    "  return lv_warp_sum(sum, 4);\n"
+    "}\n"
+    "extern \"C\" __global__ void __launch_bounds__($threads, 2) $name_0($parameters) {\n"
+    "  LV_SHARED(unsigned short, shared);\n"
+    "  unsigned short *qs = shared, *dys = qs + $rows * $pitchd, *ks = dys + $rows * $pitche, *vs = ks + $buffers * $columns * $pitchd;\n"
+    "  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4 * 2;\n"
+    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * $rows, slice = blockIdx.y * $slice;\n"
+    "  const int count = $t - row < $rows ? $t - row : $rows, own = row + warp * (16 * $tall);\n"
+    "  if (head >= $heads || count <= 0) return;\n"
+    "$seeds"
+    "  const bool d_vector = $d % 8 == 0 && (((unsigned long long)q | (unsigned long long)k) & 15) == 0;\n"
+    "  const bool e_vector = $e % 8 == 0 && (((unsigned long long)v | (unsigned long long)dy) & 15) == 0;\n"
+    "  float *delta = (float *)scratch + (long long)head * $t;\n"
+    "  const $type *dyg = dy + (long long)head * $t * $e, *yg = y + (long long)head * $t * $e;\n"
+    "  q += ((long long)head * $t + row) * $d, dy += ((long long)head * $t + row) * $e, lse += (long long)head * $t;\n"
+    "  k += (long long)head * $s * $d, v += (long long)head * $s * $e;\n"
+    "  $name_queries_tile_d(qs, q, count, $rows, $d, d_vector);\n"
+    "  $name_queries_tile_e(dys, dy, count, $rows, $e, e_vector);\n"
+    "  float dqs[$tall][$wided / 8][4], l[$tall][2], dot[$tall][2];\n"
+    "  int reach[$tall][2];\n"
+    "  #pragma unroll\n"
+    "  for (int m = 0; m < $tall; m++) {\n"
+    "    #pragma unroll\n"
+    "    for (int h = 0; h < 2; h++) {\n"
+    "      const int query = own + 16 * m + 8 * h + g;\n"
+    "      const long long at = query < $t ? query : $t - 1;\n"
+    "      l[m][h] = lse[at] * 1.44269504088896341f, dot[m][h] = $name_dot(dyg + at * $e, yg + at * $e);\n"
+    "      if (query < $t && c == 0 && slice == 0) delta[query] = dot[m][h];\n"
+    "      reach[m][h] = query < $t ? $name_reach($length, query) : 0;\n"
+    "    }\n"
+    "    #pragma unroll\n"
+    "    for (int n = 0; n < $wided / 8; n++) dqs[m][n][0] = dqs[m][n][1] = dqs[m][n][2] = dqs[m][n][3] = 0;\n"
+    "  }\n"
+    "  const int last = $name_reach($length, row + count - 1);\n"
+    "  int buffer = 0;\n"
+    "  for (int next = 0, first = -$columns * ($buffers - 1); first < last; first += $columns, next += $columns) {\n"
+    "    const int at = $buffers == 2 ? buffer : 0;\n"
+    "    if ($buffers == 1 || first < 0) __syncthreads();\n"
+    "    if (next < last) {\n"
+    "      $name_queries_tile_d(ks + at * ($columns * $pitchd), k + (long long)next * $d, last - next, $columns, $d, d_vector);\n"
+    "      $name_queries_tile_e(vs + at * ($columns * $pitche), v + (long long)next * $e, last - next, $columns, $e, e_vector);\n"
+    "    }\n"
+    "    lv_copy_commit();\n"
+    "    buffer ^= 1;\n"
+    "    if (first < 0) continue;\n"
+    "    if ($buffers == 2) LV_COPY_WAIT(1);\n"
+    "    else LV_COPY_WAIT(0);\n"
+    "    __syncthreads();\n"
+    "    const int now = $buffers == 2 ? buffer : 0;\n"
+    "    const unsigned short *kn = ks + now * ($columns * $pitchd), *vn = vs + now * ($columns * $pitche);\n"
+    "    float s[$tall][$columns / 8][4], ds[$tall][$columns / 8][4];\n"
+    "    #pragma unroll\n"
+    "    for (int m = 0; m < $tall; m++)\n"
+    "      #pragma unroll\n"
+    "      for (int j = 0; j < $columns / 8; j++)\n"
+    "        #pragma unroll\n"
+    "        for (int i = 0; i < 4; i++) s[m][j][i] = ds[m][j][i] = 0;\n"
+    "    $name_queries_scores_d(qs + warp * (16 * $tall) * $pitchd, kn, s);\n"
+    "    $name_queries_scores_e(dys + warp * (16 * $tall) * $pitche, vn, ds);\n"
+    "    #pragma unroll\n"
+    "    for (int m = 0; m < $tall; m++)\n"
+    "      #pragma unroll\n"
+    "      for (int j = 0; j < $columns / 8; j++) {\n"
+    "        float kept[4] = {1, 1, 1, 1};\n"
+    "$drop"
+    "        #pragma unroll\n"
+    "        for (int i = 0; i < 4; i++) {\n"
+    "          float p = exp2f(s[m][j][i] * $scale2 - l[m][i / 2]);\n"
+    "          if (first + 8 * j + c + i % 2 >= reach[m][i / 2]) p = 0;\n"
+    "          ds[m][j][i] = p * (ds[m][j][i] * kept[i] - dot[m][i / 2]) * $scale;\n"
+    "        }\n"
+    "      }\n"
+    "    $name_queries_gather_d(ds, kn + slice, dqs);\n"
+    "    if ($buffers == 2) __syncthreads();\n"
+    "  }\n"
+    "  const bool dq_vector = $d % 2 == 0 && ((unsigned long long)dq & 3) == 0;\n"
+    "  #pragma unroll\n"
+    "  for (int m = 0; m < $tall; m++)\n"
+    "    #pragma unroll\n"
+    "    for (int h = 0; h < 2; h++) {\n"
+    "      const int query = own + 16 * m + 8 * h + g;\n"
+    "      if (query >= $t) continue;\n"
+    "      #pragma unroll\n"
+    "      for (int n = 0; n < $wided / 8; n++)\n"
+    "        $name_queries_pair(dq + ((long long)head * $t + query) * $d, slice + 8 * n + c, $d, dq_vector, dqs[m][n][2 * h], dqs[m][n][2 * h + 1]);\n"
+    "    }\n"
+    "}\n";
+
+static const char drop_queries_text[] =
+    "        const long long place = ((long long)head * $t + own + 16 * m + g) * $s + first + 8 * j + c;\n"
+    "        $name_queries_kept_rows(seed, step, place, place + 8LL * $s, kept);\n";
 
 static const char keys_text[] =
     "extern \"C\" __global__ void __launch_bounds__($threads, 2) $name_1($parameters) {\n"
@@ -109,94 +220,6 @@ static const char keys_text[] =
 static const char drop_keys_text[] =
     "        $name_keys_kept_columns(seed, step, ((long long)head * $t + query) * $s + own + 16 * m + g, kept);\n";
 
-static const char queries_text[] =
-    "extern \"C\" __global__ void __launch_bounds__($threads, 2) $name_2($parameters) {\n"
-    "  LV_SHARED(unsigned short, shared);\n"
-    "  unsigned short *qs = shared, *dys = qs + $rows * $pitchd, *ks = dys + $rows * $pitche, *vs = ks + $buffers * $columns * $pitchd;\n"
-    "  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4 * 2;\n"
-    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * $rows, slice = blockIdx.y * $slice;\n"
-    "  const int count = $t - row < $rows ? $t - row : $rows, own = row + warp * (16 * $tall);\n"
-    "  if (head >= $heads || count <= 0) return;\n"
-    "$seeds"
-    "  const bool d_vector = $d % 8 == 0 && (((unsigned long long)q | (unsigned long long)k) & 15) == 0;\n"
-    "  const bool e_vector = $e % 8 == 0 && (((unsigned long long)v | (unsigned long long)dy) & 15) == 0;\n"
-    "  const float *delta = (const float *)scratch + (long long)head * $t;\n"
-    "  q += ((long long)head * $t + row) * $d, dy += ((long long)head * $t + row) * $e, lse += (long long)head * $t;\n"
-    "  k += (long long)head * $s * $d, v += (long long)head * $s * $e;\n"
-    "  $name_queries_tile_d(qs, q, count, $rows, $d, d_vector);\n"
-    "  $name_queries_tile_e(dys, dy, count, $rows, $e, e_vector);\n"
-    "  float dqs[$tall][$wided / 8][4], l[$tall][2], dot[$tall][2];\n"
-    "  int reach[$tall][2];\n"
-    "  #pragma unroll\n"
-    "  for (int m = 0; m < $tall; m++) {\n"
-    "    #pragma unroll\n"
-    "    for (int h = 0; h < 2; h++) {\n"
-    "      const int query = own + 16 * m + 8 * h + g;\n"
-    "      l[m][h] = query < $t ? lse[query] * 1.44269504088896341f : 0.f, dot[m][h] = query < $t ? delta[query] : 0.f;\n"
-    "      reach[m][h] = query < $t ? $name_reach($length, query) : 0;\n"
-    "    }\n"
-    "    #pragma unroll\n"
-    "    for (int n = 0; n < $wided / 8; n++) dqs[m][n][0] = dqs[m][n][1] = dqs[m][n][2] = dqs[m][n][3] = 0;\n"
-    "  }\n"
-    "  const int last = $name_reach($length, row + count - 1);\n"
-    "  int buffer = 0;\n"
-    "  for (int next = 0, first = -$columns * ($buffers - 1); first < last; first += $columns, next += $columns) {\n"
-    "    const int at = $buffers == 2 ? buffer : 0;\n"
-    "    if ($buffers == 1 || first < 0) __syncthreads();\n"
-    "    if (next < last) {\n"
-    "      $name_queries_tile_d(ks + at * ($columns * $pitchd), k + (long long)next * $d, last - next, $columns, $d, d_vector);\n"
-    "      $name_queries_tile_e(vs + at * ($columns * $pitche), v + (long long)next * $e, last - next, $columns, $e, e_vector);\n"
-    "    }\n"
-    "    lv_copy_commit();\n"
-    "    buffer ^= 1;\n"
-    "    if (first < 0) continue;\n"
-    "    if ($buffers == 2) LV_COPY_WAIT(1);\n"
-    "    else LV_COPY_WAIT(0);\n"
-    "    __syncthreads();\n"
-    "    const int now = $buffers == 2 ? buffer : 0;\n"
-    "    const unsigned short *kn = ks + now * ($columns * $pitchd), *vn = vs + now * ($columns * $pitche);\n"
-    "    float s[$tall][$columns / 8][4], ds[$tall][$columns / 8][4];\n"
-    "    #pragma unroll\n"
-    "    for (int m = 0; m < $tall; m++)\n"
-    "      #pragma unroll\n"
-    "      for (int j = 0; j < $columns / 8; j++)\n"
-    "        #pragma unroll\n"
-    "        for (int i = 0; i < 4; i++) s[m][j][i] = ds[m][j][i] = 0;\n"
-    "    $name_queries_scores_d(qs + warp * (16 * $tall) * $pitchd, kn, s);\n"
-    "    $name_queries_scores_e(dys + warp * (16 * $tall) * $pitche, vn, ds);\n"
-    "    #pragma unroll\n"
-    "    for (int m = 0; m < $tall; m++)\n"
-    "      #pragma unroll\n"
-    "      for (int j = 0; j < $columns / 8; j++) {\n"
-    "        float kept[4] = {1, 1, 1, 1};\n"
-    "$drop"
-    "        #pragma unroll\n"
-    "        for (int i = 0; i < 4; i++) {\n"
-    "          float p = exp2f(s[m][j][i] * $scale2 - l[m][i / 2]);\n"
-    "          if (first + 8 * j + c + i % 2 >= reach[m][i / 2]) p = 0;\n"
-    "          ds[m][j][i] = p * (ds[m][j][i] * kept[i] - dot[m][i / 2]) * $scale;\n"
-    "        }\n"
-    "      }\n"
-    "    $name_queries_gather_d(ds, kn + slice, dqs);\n"
-    "    if ($buffers == 2) __syncthreads();\n"
-    "  }\n"
-    "  const bool dq_vector = $d % 2 == 0 && ((unsigned long long)dq & 3) == 0;\n"
-    "  #pragma unroll\n"
-    "  for (int m = 0; m < $tall; m++)\n"
-    "    #pragma unroll\n"
-    "    for (int h = 0; h < 2; h++) {\n"
-    "      const int query = own + 16 * m + 8 * h + g;\n"
-    "      if (query >= $t) continue;\n"
-    "      #pragma unroll\n"
-    "      for (int n = 0; n < $wided / 8; n++)\n"
-    "        $name_queries_pair(dq + ((long long)head * $t + query) * $d, slice + 8 * n + c, $d, dq_vector, dqs[m][n][2 * h], dqs[m][n][2 * h + 1]);\n"
-    "    }\n"
-    "}\n";
-
-static const char drop_queries_text[] =
-    "        const long long place = ((long long)head * $t + own + 16 * m + g) * $s + first + 8 * j + c;\n"
-    "        $name_queries_kept_rows(seed, step, place, place + 8LL * $s, kept);\n";
-
 enum { MAX_CHANNELS = 256, SLICE = 128 };
 
 // Of the blocks that own keys, and of those that own queries: sizes, and buffers for what goes by.
@@ -237,19 +260,21 @@ static void print_pass(const AttentionShape *z, const Target *target, const char
     attention_print_mma(z, lv_text_get(&prefix), &p.a, out);
     int64_t owned = keys ? z->s : z->t, tiles = owned ? (owned + p.a.rows - 1) / p.a.rows : 1;
     int64_t widest = keys && z->e > z->d ? z->e : z->d, slices = widest ? (widest + p.slice - 1) / p.slice : 1;
-    LvText begin = {0};
+    LvText begin = {0}, eight = {0};
+    cuda_print_load(z->dtype, 8, "x", "p", &eight);
     if (z->causal) lv_text_printf(&begin, "row / %d * %d", p.a.columns, p.a.columns);
     ATTENTION_FILL(z, name, p.text, out, {"parameters", parameters, 0}, {"threads", NULL, 32 * p.a.warps}, {"rows", NULL, p.a.rows},
                    {"columns", NULL, p.a.columns}, {"tall", NULL, p.a.tall}, {"pitchd", NULL, p.a.padded[0] + 8},
                    {"pitche", NULL, p.a.padded[1] + 8}, {"wided", NULL, p.a.wide[0]}, {"widee", NULL, p.a.wide[1]},
                    {"tiles", NULL, tiles}, {"slice", NULL, p.slice}, {"buffers", NULL, p.buffers}, {"scale2", scale, 0},
-                   {"drop", lv_text_get(&drop), 0}, {"begin", z->causal ? lv_text_get(&begin) : "0", 0});
+                   {"drop", lv_text_get(&drop), 0}, {"begin", z->causal ? lv_text_get(&begin) : "0", 0},
+                   {"eight", lv_text_get(&eight), 0});
     cuda_push_launch(made, z->heads * tiles, slices, 1, 32 * p.a.warps, p.shared);
-    lv_text_free(&prefix), lv_text_free(&drop), lv_text_free(&begin);
+    lv_text_free(&prefix), lv_text_free(&drop), lv_text_free(&begin), lv_text_free(&eight);
 }
 
 void attention_print_mma_grad(const AttentionShape *z, const Target *target, const char *name, const char *parameters, LvText *out,
                               CudaKernel *made) {
-    print_pass(z, target, name, parameters, true, out, made);
     print_pass(z, target, name, parameters, false, out, made);
+    print_pass(z, target, name, parameters, true, out, made);
 }

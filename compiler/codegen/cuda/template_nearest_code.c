@@ -5,42 +5,15 @@
 // of the best, distances are computed again in f64, of the two or, where the third is as near, of all codes. Of equal codes the lower
 // index wins.
 //
-// Four launches: p; |c - p|^2 / 2 of each code; products, a block for 128 rows and a share of the codes, 128 at a time, 8 x 8 a thread,
-// over D by 16 through two buffers in shared memory, and after each tile its scores go into the thread's own best, which stand
-// in shared memory too since registers hold the products; the last one puts shares together and decides what is in doubt.
+// Two launches: products, a block for 128 rows and a share of the codes, 128 at a time, 8 x 8 a thread, over D by 16 through two
+// buffers in shared memory; squares are summed on the way there, and after each tile its scores go into the thread's own best, which
+// stand in shared memory too since registers hold the products. The second one puts shares together and decides what is in doubt.
 #include <math.h>
 #include <stdio.h>
 
 #include "codegen/cuda/templates.h"
 
-enum { TILE = 128, STEP = 16, BLOCK = 256, PITCH = TILE + 4, SAMPLES = 256, WANTED_BLOCKS = 264, MAX_WIDTH = 8192 };
-
-static const char pivot_text[] =
-    "extern \"C\" __global__ void $name_0(const float *x, const float *codes, int *y, char *scratch) {\n"
-    "  __shared__ float parts[8][32];\n"
-    "  const int lane = threadIdx.x % 32, group = threadIdx.x / 32, column = blockIdx.x * 32 + lane;\n"
-    "  if ($n == 0) return;\n"
-    "  float sum = 0;\n"
-    "  if (column < $d)\n"
-    "    for (int i = group; i < $samples; i += 8) sum += x[(long long)($n - 1) * i / $samples * $d + column];\n"
-    "  parts[group][lane] = sum;\n"
-    "  __syncthreads();\n"
-    "  if (group != 0 || column >= $d) return;\n"
-    "  for (int g = 1; g < 8; g++) sum += parts[g][lane];\n"
-    "  ((float *)(scratch + $pivot))[column] = fabsf(sum) < 1e30f ? sum / $samples : 0.f;\n"
-    "}\n"
-    "extern \"C\" __global__ void $name_1(const float *x, const float *codes, int *y, char *scratch) {\n"
-    "  const float *pivot = (const float *)(scratch + $pivot);\n"
-    "  const int code = blockIdx.x * 8 + threadIdx.x / 32;\n"
-    "  if (code >= $k) return;\n"
-    "  float sum = 0;\n"
-    "  for (int i = threadIdx.x % 32; i < $d; i += 32) {\n"
-    "    const float apart = codes[(long long)code * $d + i] - pivot[i];\n"
-    "    sum = fmaf(apart, apart, sum);\n"
-    "  }\n"
-    "  sum = lv_warp_sum(sum);\n"
-    "  if (threadIdx.x % 32 == 0) ((float *)(scratch + $half))[code] = sum / 2;\n"
-    "}\n";
+enum { TILE = 128, STEP = 16, BLOCK = 256, PITCH = TILE + 4, SAMPLES = 32, WANTED_BLOCKS = 264, MAX_WIDTH = 4096 };
 
 static const char product_text[] =
     "typedef struct { float best, second, third; int index, other; } $name_found;\n"
@@ -56,19 +29,28 @@ static const char product_text[] =
     "  if (aligned && valid >= 4) return *(const float4 *)p;\n"
     "  return make_float4(valid > 0 ? p[0] : 0.f, valid > 1 ? p[1] : 0.f, valid > 2 ? p[2] : 0.f, valid > 3 ? p[3] : 0.f);\n"
     "}\n"
-    "static __device__ __forceinline__ void $name_put(float *to, float4 a, float4 p) {\n"
-    "  to[0] = a.x - p.x, to[$pitch] = a.y - p.y, to[2 * $pitch] = a.z - p.z, to[3 * $pitch] = a.w - p.w;\n"
+    "// into shared memory, moved by the pivot; their squares\n"
+    "static __device__ __forceinline__ float $name_put(float *to, float4 a, float4 p) {\n"
+    "  a.x -= p.x, a.y -= p.y, a.z -= p.z, a.w -= p.w;\n"
+    "  to[0] = a.x, to[$pitch] = a.y, to[2 * $pitch] = a.z, to[3 * $pitch] = a.w;\n"
+    "  return fmaf(a.x, a.x, a.y * a.y) + fmaf(a.z, a.z, a.w * a.w);\n"
     "}\n"
-    "extern \"C\" __global__ void __launch_bounds__($block, 2) $name_2(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "static __device__ __forceinline__ float $name_pivot(const float *x, int column) {\n"
+    "  float sum = 0;\n"
+    "  #pragma unroll 8\n"
+    "  for (int i = 0; i < $samples; i++) sum += x[(long long)($n - 1) * i / $samples * $d + column];\n"
+    "  return fabsf(sum) < 1e30f ? sum / $samples : 0.f;\n"
+    "}\n"
+    "extern \"C\" __global__ void __launch_bounds__($block, 2) $name_0(const float *x, const float *codes, int *y, char *scratch) {\n"
     "  LV_SHARED(float, shared);\n"
     "  float *rows = shared, *columns = shared + 2 * 16 * $pitch, *pivot = shared + 4 * 16 * $pitch;  // [2][16][PITCH] each; [D]\n"
-    "  float *state = pivot + $padded;  // [5][8][256]: best, second, third, index, other of each of a thread's rows\n"
-    "  const float *half = (const float *)(scratch + $half);\n"
+    "  float *halves = pivot + $padded;  // [2][128]: half the squares of a tile's codes\n"
+    "  float *state = halves + 2 * $tile;  // [5][8][256]: best, second, third, index, other of each of a thread's rows\n"
     "  const int thread = threadIdx.x, tx = thread % 16 * 4, ty = thread / 16 * 4, own = thread / 4, channel = thread % 4 * 4;\n"
     "  const int row = blockIdx.x * $tile, begin = blockIdx.y * $share, end = begin + $share < $k ? begin + $share : $k;\n"
     "  if (row >= $n) return;\n"
     "  const bool x_aligned = $d % 4 == 0 && ((unsigned long long)x & 15) == 0, c_aligned = $d % 4 == 0 && ((unsigned long long)codes & 15) == 0;\n"
-    "  for (int i = thread; i < $padded; i += $block) pivot[i] = i < $d ? ((const float *)(scratch + $pivot))[i] : 0.f;\n"
+    "  for (int i = thread; i < $padded; i += $block) pivot[i] = i < $d ? $name_pivot(x, i) : 0.f;\n"
     "  for (int i = 0; i < 8; i++) {\n"
     "    for (int f = 0; f < 3; f++) state[(f * 8 + i) * $block + thread] = 3e38f;\n"
     "    for (int f = 3; f < 5; f++) state[(f * 8 + i) * $block + thread] = __int_as_float(0);\n"
@@ -84,13 +66,26 @@ static const char product_text[] =
     "  for (int i = 0; i < 8; i++)\n"
     "    #pragma unroll\n"
     "    for (int j = 0; j < 8; j++) sums[i][j] = 0;\n"
-    "  int code = begin, depth = 0, buffer = 0;\n"
+    "  float r0 = 0, r1 = 0, q0 = 0, q1 = 0;  // squares of this thread's quarter of its rows and codes\n"
+    "  int code = begin, depth = 0, buffer = 0, parity = 0;\n"
     "  while (code < end) {\n"
     "    const float4 p = *(const float4 *)(pivot + depth + channel);\n"
     "    float *to_row = rows + (buffer * 16 + channel) * $pitch + own, *to_column = columns + (buffer * 16 + channel) * $pitch + own;\n"
-    "    $name_put(to_row, a0, p), $name_put(to_row + 64, a1, p), $name_put(to_column, b0, p), $name_put(to_column + 64, b1, p);\n"
-    "    __syncthreads();\n"
+    "    r0 += $name_put(to_row, a0, p), r1 += $name_put(to_row + 64, a1, p);\n"
+    "    q0 += $name_put(to_column, b0, p), q1 += $name_put(to_column + 64, b1, p);\n"
     "    const bool whole = depth + 16 >= $padded;  // the tile is complete after this step\n"
+    "    if (whole) {\n"
+    "      q0 = lv_warp_sum(q0, 4), q1 = lv_warp_sum(q1, 4);\n"
+    "      if (channel == 0) halves[parity * $tile + own] = q0 / 2, halves[parity * $tile + own + 64] = q1 / 2;\n"
+    "      if (code == begin && blockIdx.y == 0) {\n"
+    "        r0 = lv_warp_sum(r0, 4), r1 = lv_warp_sum(r1, 4);\n"
+    "        float *squares = (float *)(scratch + $squares);\n"
+    "        if (channel == 0 && row + own < $n) squares[row + own] = r0;\n"
+    "        if (channel == 0 && row + own + 64 < $n) squares[row + own + 64] = r1;\n"
+    "      }\n"
+    "      q0 = q1 = 0;\n"
+    "    }\n"
+    "    __syncthreads();\n"
     "    const int next = whole ? 0 : depth + 16, next_code = whole ? code + $tile : code;\n"
     "    if (next_code < end) {\n"
     "      if (whole) {\n"
@@ -116,8 +111,8 @@ static const char product_text[] =
     "      float h[8];\n"
     "      #pragma unroll\n"
     "      for (int j = 0; j < 8; j++) {\n"
-    "        const int n = code + tx + j % 4 + j / 4 * 64;\n"
-    "        h[j] = n < end ? half[n] : LV_INF;\n"
+    "        const int n = tx + j % 4 + j / 4 * 64;\n"
+    "        h[j] = code + n < end ? halves[parity * $tile + n] : LV_INF;\n"
     "      }\n"
     "      #pragma unroll\n"
     "      for (int i = 0; i < 8; i++) {\n"
@@ -138,6 +133,7 @@ static const char product_text[] =
     "        #pragma unroll\n"
     "        for (int j = 0; j < 8; j++) sums[i][j] = 0;\n"
     "      }\n"
+    "      parity ^= 1;\n"
     "    }\n"
     "    code = next_code, depth = next, buffer ^= 1;\n"
     "  }\n"
@@ -170,8 +166,8 @@ static const char decide_text[] =
     "  }\n"
     "  return lv_warp_sum(sum, 32);\n"
     "}\n"
-    "extern \"C\" __global__ void $name_3(const float *x, const float *codes, int *y, char *scratch) {\n"
-    "  const float *pivot = (const float *)(scratch + $pivot), *found = (const float *)(scratch + $found);\n"
+    "extern \"C\" __global__ void $name_1(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "  const float *found = (const float *)(scratch + $found);\n"
     "  const int row = blockIdx.x * 8 + threadIdx.x / 32;\n"
     "  if (row >= $n) return;\n"
     "  $name_found f = {3e38f, 3e38f, 3e38f, 0, 0};\n"
@@ -182,12 +178,7 @@ static const char decide_text[] =
     "    f.third = fminf(f.third, found[2 * apart + at]);\n"
     "  }\n"
     "  x += (long long)row * $d;\n"
-    "  float square = 0;\n"
-    "  for (int i = threadIdx.x % 32; i < $d; i += 32) {\n"
-    "    const float apart = x[i] - pivot[i];\n"
-    "    square = fmaf(apart, apart, square);\n"
-    "  }\n"
-    "  square = lv_warp_sum(square);\n"
+    "  const float square = ((const float *)(scratch + $squares))[row];\n"
     "  // rounding of a score: |x|^2 and |c|^2 = O(|x|^2 + distance^2) times that of a sum of D products\n"
     "  const float doubt = $doubt * (square + fabsf(square + 2 * f.best));\n"
     "  int code = f.index;\n"
@@ -213,21 +204,20 @@ bool cuda_print_nearest_code(const Node *node, const Target *target, const char 
     if (x->dtype != LV_F32 || d > MAX_WIDTH || n > INT32_MAX / 2 || k > INT32_MAX / 2 || !cuda_all_row_major(node)) return false;
     if (!out) return true;
     int64_t tiles = (n + TILE - 1) / TILE, code_tiles = (k + TILE - 1) / TILE;
-    int64_t shares = tiles ? (WANTED_BLOCKS + tiles - 1) / tiles : 1;
+    int64_t shares = tiles ? WANTED_BLOCKS / tiles : 1;
+    if (shares < 1) shares = 1;
     if (shares > code_tiles) shares = code_tiles;
     int64_t share = (code_tiles + shares - 1) / shares * TILE, padded = d ? (d + STEP - 1) / STEP * STEP : STEP;
     shares = (k + share - 1) / share;
-    int64_t pivot = cuda_take_scratch(made, 4 * d), half = cuda_take_scratch(made, 4 * k), found = cuda_take_scratch(made, 20 * shares * n);
+    int64_t squares = cuda_take_scratch(made, 4 * n), found = cuda_take_scratch(made, 20 * shares * n);
     char doubt[32];
     snprintf(doubt, sizeof doubt, "%.3ef", 1.2e-7 * (4 + sqrt((double)d)));
-    static const char *const texts[] = {pivot_text, product_text, decide_text};
-    for (int i = 0; i < 3; i++)
+    static const char *const texts[] = {product_text, decide_text};
+    for (int i = 0; i < 2; i++)
         TEMPLATE_FILL(out, texts[i], {"name", name, 0}, {"n", NULL, n}, {"d", NULL, d}, {"k", NULL, k}, {"samples", NULL, n < SAMPLES ? n + !n : SAMPLES},
-                      {"pivot", NULL, pivot}, {"half", NULL, half}, {"found", NULL, found}, {"share", NULL, share}, {"shares", NULL, shares},
+                      {"squares", NULL, squares}, {"found", NULL, found}, {"share", NULL, share}, {"shares", NULL, shares},
                       {"padded", NULL, padded}, {"pitch", NULL, PITCH}, {"tile", NULL, TILE}, {"block", NULL, BLOCK}, {"doubt", doubt, 0});
-    cuda_push_launch(made, (d + 31) / 32, 1, 1, BLOCK, 0);
-    cuda_push_launch(made, (k + 7) / 8, 1, 1, BLOCK, 0);
-    cuda_push_launch(made, tiles, shares, 1, BLOCK, 4 * (4 * STEP * PITCH + padded + 5 * 8 * BLOCK));
+    cuda_push_launch(made, tiles, shares, 1, BLOCK, 4 * (4 * STEP * PITCH + padded + 2 * TILE + 5 * 8 * BLOCK));
     cuda_push_launch(made, (n + 7) / 8, 1, 1, BLOCK, 0);
     return true;
 }

@@ -1,7 +1,7 @@
 // scatter_add for GPUs: updates [I..., ...], index [I...] -> [rows, ...], the same bits each time and no atomics.
 //
 // Few indices: each block owns a piece of a row and walks over all of them. Many: a stable radix sort of (row, place), 8 bits a
-// pass, three launches each (counts, their offsets, moves; a warp ranks its 32 keys by ballots); then sums over CHUNK sorted
+// pass (counts, then moves; a warp ranks its 32 keys by ballots), by one block in one launch where that is enough; then sums over CHUNK sorted
 // places a block, whatever rows they belong to, so that one row that gets all updates is no slower than many rows. A row that lies
 // within a chunk is written at once; of a row that goes over several, each leaves a part in scratch memory, and the last
 // launch adds them up in order and writes zeros to rows that got nothing. Floats are summed as two floats, high and low.
@@ -55,12 +55,26 @@ static const char rank_text[] =
     "  __syncwarp();\n"
     "  return rank;\n"
     "}\n"
+    "// the sum of x over all threads before this one\n"
+    "static __device__ __forceinline__ int $name_scan(int x, int *warps) {\n"
+    "  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;\n"
+    "  int sum = x;\n"
+    "  for (int o = 1; o < 32; o *= 2) {\n"
+    "    const int other = __shfl_sync(0xFFFFFFFFu, sum, lane >= o ? lane - o : lane);\n"
+    "    if (lane >= o) sum += other;\n"
+    "  }\n"
+    "  if (lane == 31) warps[warp] = sum;\n"
+    "  __syncthreads();\n"
+    "  sum -= x;\n"
+    "  for (int w = 0; w < warp; w++) sum += warps[w];\n"
+    "  return sum;\n"
+    "}\n"
     "// out of range: behind all rows\n"
     "static __device__ __forceinline__ int $name_key(int row) { return row < 0 || row >= $rows ? $rows : row; }\n";
 
-// Three launches of one pass; $read the key of n, $place its place.
-static const char pass_text[] =
-    "extern \"C\" __global__ void $name_$first(const $type *updates, const int *index, $type *y, char *scratch) {\n"
+// Keys of each digit by block, for a pass over several blocks.
+static const char count_text[] =
+    "extern \"C\" __global__ void $name_$launch(const $type *updates, const int *index, $type *y, char *scratch) {\n"
     "  __shared__ int counts[8][256];\n"
     "  int *table = (int *)(scratch + $table);\n"
     "  const int warp = threadIdx.x / 32, begin = blockIdx.x * $sorted + warp * 256 + threadIdx.x % 32;\n"
@@ -73,60 +87,78 @@ static const char pass_text[] =
     "  int sum = 0;\n"
     "  for (int w = 0; w < 8; w++) sum += counts[w][threadIdx.x];\n"
     "  table[threadIdx.x * $blocks + blockIdx.x] = sum;\n"
-    "}\n"
-    "extern \"C\" __global__ void $name_$second(const $type *updates, const int *index, $type *y, char *scratch) {\n"
+    "}\n";
+
+// Where each of them begins: in a launch of its own where there are many blocks.
+static const char offsets_text[] =
+    "extern \"C\" __global__ void $name_$launch(const $type *updates, const int *index, $type *y, char *scratch) {\n"
     "  __shared__ int warps[32];\n"
     "  int *table = (int *)(scratch + $table);\n"
     "  const int begin = threadIdx.x * $share, end = begin + $share < 256 * $blocks ? begin + $share : 256 * $blocks;\n"
     "  int sum = 0;\n"
     "  for (int i = begin; i < end; i++) sum += table[i];\n"
-    "  int before = sum;\n"
-    "  const int lane = threadIdx.x % 32;\n"
-    "  for (int o = 1; o < 32; o *= 2) {\n"
-    "    const int other = __shfl_sync(0xFFFFFFFFu, before, lane >= o ? lane - o : lane);\n"
-    "    if (lane >= o) before += other;\n"
-    "  }\n"
-    "  if (lane == 31) warps[threadIdx.x / 32] = before;\n"
-    "  __syncthreads();\n"
-    "  before -= sum;\n"
-    "  for (int w = 0; w < (int)threadIdx.x / 32; w++) before += warps[w];\n"
+    "  int before = $name_scan(sum, warps);\n"
     "  for (int i = begin; i < end; i++) {\n"
     "    const int own = table[i];\n"
     "    table[i] = before;\n"
     "    before += own;\n"
     "  }\n"
-    "}\n"
-    "extern \"C\" __global__ void $name_$third(const $type *updates, const int *index, $type *y, char *scratch) {\n"
-    "  __shared__ int counts[8][256];\n"
-    "  const int *table = (const int *)(scratch + $table);\n"
-    "  int *to = (int *)(scratch + $to), *to_place = (int *)(scratch + $toplace);\n"
-    "  const int warp = threadIdx.x / 32, begin = blockIdx.x * $sorted + warp * 256 + threadIdx.x % 32;\n"
-    "  int rank[8];\n"
-    "$keys"
-    "  for (int w = 0; w < 8; w++) counts[w][threadIdx.x] = 0;\n"
-    "  __syncthreads();\n"
-    "  #pragma unroll\n"
-    "  for (int i = 0; i < 8; i++) {\n"
-    "    const int n = begin + 32 * i;\n"
-    "    rank[i] = $name_rank(n < $count ? $read >> $shift & 255 : 0, n < $count, counts[warp]);\n"
-    "  }\n"
-    "  __syncthreads();\n"
-    "  int before = table[threadIdx.x * $blocks + blockIdx.x];\n"
-    "  for (int w = 0; w < 8; w++) {\n"
-    "    const int own = counts[w][threadIdx.x];\n"
-    "    counts[w][threadIdx.x] = before;\n"
-    "    before += own;\n"
-    "  }\n"
-    "  __syncthreads();\n"
-    "  #pragma unroll\n"
-    "  for (int i = 0; i < 8; i++) {\n"
-    "    const int n = begin + 32 * i;\n"
-    "    if (n >= $count) continue;\n"
-    "    const int row = $read, at = counts[warp][row >> $shift & 255] + rank[i];\n"
-    "    to[at] = row;\n"
-    "    to_place[at] = $place;\n"
-    "  }\n"
     "}\n";
+
+static const char move_begin_text[] =
+    "extern \"C\" __global__ void __launch_bounds__($warps * 32) $name_$launch(const $type *updates, const int *index, $type *y, char *scratch) {\n"
+    "  __shared__ int counts[$warps][256], warps[32];\n"
+    "  const int *table = (const int *)(scratch + $table);\n"
+    "  const int warp = threadIdx.x / 32, begin = blockIdx.x * $sorted + warp * 256 + threadIdx.x % 32;\n"
+    "  (void)warps, (void)table;\n";
+
+// $before: sets `before`, where keys of digit threadIdx.x begin.
+static const char move_text[] =
+    "  {\n"
+    "    int *to = (int *)(scratch + $to), *to_place = (int *)(scratch + $toplace), rank[8], before = 0;\n"
+    "$keys"
+    "    for (int w = 0; w < $warps; w++)\n"
+    "      if (threadIdx.x < 256) counts[w][threadIdx.x] = 0;\n"
+    "    __syncthreads();\n"
+    "    #pragma unroll\n"
+    "    for (int i = 0; i < 8; i++) {\n"
+    "      const int n = begin + 32 * i;\n"
+    "      rank[i] = $name_rank(n < $count ? $read >> $shift & 255 : 0, n < $count, counts[warp]);\n"
+    "    }\n"
+    "    __syncthreads();\n"
+    "$before"
+    "    for (int w = 0; w < $warps && threadIdx.x < 256; w++) {\n"
+    "      const int own = counts[w][threadIdx.x];\n"
+    "      counts[w][threadIdx.x] = before;\n"
+    "      before += own;\n"
+    "    }\n"
+    "    __syncthreads();\n"
+    "    #pragma unroll\n"
+    "    for (int i = 0; i < 8; i++) {\n"
+    "      const int n = begin + 32 * i;\n"
+    "      if (n >= $count) continue;\n"
+    "      const int row = $read, at = counts[warp][row >> $shift & 255] + rank[i];\n"
+    "      to[at] = row;\n"
+    "      to_place[at] = $place;\n"
+    "    }\n"
+    "    __syncthreads();\n"
+    "  }\n";
+
+static const char before_alone_text[] =
+    "    int sum = 0;\n"
+    "    for (int w = 0; w < $warps && threadIdx.x < 256; w++) sum += counts[w][threadIdx.x];\n"
+    "    before = $name_scan(sum, warps);\n";
+
+static const char before_few_text[] =
+    "    int sum = 0;\n"
+    "    for (int b = 0; b < $blocks; b++) {\n"
+    "      const int own = table[threadIdx.x * $blocks + b];\n"
+    "      sum += own;\n"
+    "      if (b < blockIdx.x) before += own;\n"
+    "    }\n"
+    "    before += $name_scan(sum, warps);\n";
+
+static const char before_many_text[] = "    before = table[threadIdx.x * $blocks + blockIdx.x];\n";
 
 // A chunk's part of a row that goes over several: slot 0 where the row began before the chunk, else 1.
 static const char sums_text[] =
@@ -215,42 +247,73 @@ static Scatter scatter_of(const Node *node) {
     return s;
 }
 
-// Where the sort's arrays lie: keys and places twice, for passes write from one into the other.
+// Where the sort's arrays lie: keys and places twice, for each pass writes from one into the other.
 typedef struct {
     int64_t table, key[2], place[2];
 } Arrays;
 
-static void print_pass(const Scatter *s, const char *name, int pass, const Arrays *a, LvText *out, CudaKernel *made) {
-    int64_t blocks = (s->count + SORTED - 1) / SORTED;
-    int from = pass % 2, to = 1 - from, first = (int)made->launches.count;
+// Up to ALONE keys are sorted by one block, all passes in a launch; of up to FEW_BLOCKS each adds up the others' numbers itself.
+enum { ALONE = 8192, FEW_BLOCKS = 64 };
+
+static int64_t blocks_of(const Scatter *s) { return s->count <= ALONE ? 1 : (s->count + SORTED - 1) / SORTED; }
+
+static void fill_pass(const Scatter *s, const char *name, const char *text, int pass, const Arrays *a, const char *before, LvText *out,
+                      const CudaKernel *made) {
+    int64_t blocks = blocks_of(s);
+    int from = pass % 2, to = 1 - from;
     LvText keys = {0}, read = {0};
     if (pass == 0) TEMPLATE_FILL(&read, "$name_key(index[n])", {"name", name, 0});
     else TEMPLATE_FILL(&keys, "  const int *key = (const int *)(scratch + $key), *place = (const int *)(scratch + $place);\n"
                               "  (void)place;\n",
                        {"key", NULL, a->key[from]}, {"place", NULL, a->place[from]});
-    TEMPLATE_FILL(out, pass_text, {"name", name, 0}, {"type", cuda_type(s->dtype), 0}, {"first", NULL, first}, {"second", NULL, first + 1},
-                  {"third", NULL, first + 2}, {"keys", lv_text_get(&keys), 0}, {"read", pass ? "key[n]" : lv_text_get(&read), 0},
-                  {"place", pass ? "place[n]" : "n", 0}, {"count", NULL, s->count}, {"shift", NULL, 8 * pass}, {"blocks", NULL, blocks},
+    TEMPLATE_FILL(out, text, {"name", name, 0}, {"type", cuda_type(s->dtype), 0}, {"launch", NULL, (int64_t)made->launches.count},
+                  {"keys", lv_text_get(&keys), 0}, {"read", pass ? "key[n]" : lv_text_get(&read), 0}, {"place", pass ? "place[n]" : "n", 0},
+                  {"count", NULL, s->count}, {"shift", NULL, 8 * pass}, {"blocks", NULL, blocks}, {"warps", NULL, blocks == 1 ? 32 : 8},
                   {"share", NULL, (256 * blocks + 1023) / 1024}, {"sorted", NULL, SORTED}, {"table", NULL, a->table},
-                  {"to", NULL, a->key[to]}, {"toplace", NULL, a->place[to]});
-    cuda_push_launch(made, blocks, 1, 1, BLOCK, 0);
-    cuda_push_launch(made, 1, 1, 1, 1024, 0);
-    cuda_push_launch(made, blocks, 1, 1, BLOCK, 0);
+                  {"to", NULL, a->key[to]}, {"toplace", NULL, a->place[to]}, {"before", before, 0});
     lv_text_free(&keys);
     lv_text_free(&read);
+}
+
+// The number of passes.
+static int print_sort(const Scatter *s, const char *name, const Arrays *a, LvText *out, CudaKernel *made) {
+    int64_t blocks = blocks_of(s);
+    int pass = 0;
+    LvText before = {0};
+    fill_pass(s, name, blocks == 1 ? before_alone_text : blocks <= FEW_BLOCKS ? before_few_text : before_many_text, 0, a, "", &before, made);
+    if (blocks == 1) fill_pass(s, name, move_begin_text, 0, a, "", out, made);
+    for (; pass == 0 || s->rows >> (8 * pass); pass++) {
+        if (blocks > 1) {
+            fill_pass(s, name, count_text, pass, a, "", out, made);
+            cuda_push_launch(made, blocks, 1, 1, BLOCK, 0);
+        }
+        if (blocks > FEW_BLOCKS) {
+            fill_pass(s, name, offsets_text, pass, a, "", out, made);
+            cuda_push_launch(made, 1, 1, 1, 1024, 0);
+        }
+        if (blocks > 1) fill_pass(s, name, move_begin_text, pass, a, "", out, made);
+        fill_pass(s, name, move_text, pass, a, lv_text_get(&before), out, made);
+        if (blocks == 1) continue;
+        lv_text_puts(out, "}\n");
+        cuda_push_launch(made, blocks, 1, 1, BLOCK, 0);
+    }
+    if (blocks == 1) {
+        lv_text_puts(out, "}\n");
+        cuda_push_launch(made, 1, 1, 1, 1024, 0);
+    }
+    lv_text_free(&before);
+    return pass;
 }
 
 enum { MANY_ROWS = 4096, GROUP = 32 };  // so many rows share a block's searches in the last launch, where rows are many
 
 static void print_sorted(const Scatter *s, const char *name, LvText *out, CudaKernel *made) {
-    int64_t blocks = (s->count + SORTED - 1) / SORTED, chunks = (s->count + CHUNK - 1) / CHUNK;
-    Arrays a = {.table = cuda_take_scratch(made, 4 * 256 * blocks)};
+    int64_t chunks = (s->count + CHUNK - 1) / CHUNK;
+    Arrays a = {.table = cuda_take_scratch(made, 4 * 256 * blocks_of(s))};
     for (int i = 0; i < 2; i++) a.key[i] = cuda_take_scratch(made, 4 * s->count), a.place[i] = cuda_take_scratch(made, 4 * s->count);
     int64_t parts = cuda_take_scratch(made, 2 * chunks * s->width * s->sum_bytes);
     TEMPLATE_FILL(out, rank_text, {"name", name, 0}, {"rows", NULL, s->rows});
-    int passes = 0;
-    while (passes == 0 || s->rows >> (8 * passes)) print_pass(s, name, passes++, &a, out, made);
-    int first = (int)made->launches.count, group = s->rows >= MANY_ROWS ? GROUP : 1;
+    int passes = print_sort(s, name, &a, out, made), first = (int)made->launches.count, group = s->rows >= MANY_ROWS ? GROUP : 1;
     TEMPLATE_FILL(out, sums_text, {"name", name, 0}, {"type", cuda_type(s->dtype), 0}, {"sums", NULL, first}, {"rest", NULL, first + 1},
                   {"count", NULL, s->count}, {"rows", NULL, s->rows}, {"width", NULL, s->width}, {"slabs", NULL, s->slabs},
                   {"block", NULL, s->block}, {"chunk", NULL, CHUNK}, {"group", NULL, group}, {"key", NULL, a.key[passes % 2]},
