@@ -137,7 +137,6 @@ static const char *index_type(const Conv *conv, const ConvTile *tile) {
 static const char main_text[] =
     "extern \"C\" __global__ void __launch_bounds__($threads) $name_0($parameters) {\n"
     "  LV_SHARED($type, shared);\n"
-    "$table"
     "  const int tid = (int)threadIdx.x, lane = tid % 32, warp = tid / 32;\n"
     "  const int m0 = (int)blockIdx.x / $ntiles * $bm, n0 = (int)blockIdx.x % $ntiles * $bn;\n"
     "  const $name_part part = $name_part_of($part);\n"
@@ -154,7 +153,7 @@ static const char main_text[] =
     "  }\n"
     "  $name_a a;\n"
     "  $name_b b;\n"
-    "  $name_begin_a(&a, part, $froma, m0, begin, tid, $tablename);\n"
+    "  $name_begin_a(&a, part, $froma, m0, begin, tid, $table);\n"
     "  $name_begin_b(&b, part, $fromb, n0, begin, tid);\n"
     "  #pragma unroll\n"
     "  for (int s = 0; s < $stages - 1; s++) {\n"
@@ -222,8 +221,7 @@ static void words_of_shape(const Conv *conv, const ConvTile *tile, ConvWords *wo
 
 static void words_of_main(const Conv *conv, const ConvTile *tile, ConvWords *words) {
     bool table = conv_has_table(conv, tile), tensor = conv->unit != CONV_F32;
-    conv_text(words, "table", table ? "  __shared__ int4 table[%d];\n" : "", tile->m);
-    conv_text(words, "tablename", table ? "table" : "(int4 *)0");
+    conv_words(words, "table", table ? "(int4 *)(shared + $stages * $stage)" : "(int4 *)0");
     conv_text(words, "part", conv->parts > 1 ? "(int)blockIdx.z" : "0");
     conv_text(words, "split", tile->splits > 1 ? "(int)blockIdx.y" : "0");
     if (conv->parts > 1) conv_text(words, "kcount", "part.kh * part.kw * %lld", (long long)conv->o);
@@ -255,7 +253,8 @@ bool cuda_print_conv(const Node *node, const Target *target, const char *name, L
     ConvTile tile = conv_choose_tile(&conv);
     print_kernel(&conv, &tile, name, out);
     int64_t stage = conv_elements(&conv, &tile, CONV_A) + conv_elements(&conv, &tile, CONV_B);
-    int64_t shared = tile.stages * stage * conv_size(&conv), end = conv_end_bytes(&conv, &tile);
+    int64_t table = conv_has_table(&conv, &tile) ? 16 * tile.m : 0;
+    int64_t shared = tile.stages * stage * conv_size(&conv) + table, end = conv_end_bytes(&conv, &tile);
     int64_t tiles = conv_up(conv.m, tile.m) * conv_up(conv.n, tile.n), total = result_elements(&conv);
     cuda_push_launch(made, tiles ? tiles : 1, tile.splits, conv.parts, conv_threads(&tile), shared > end ? shared : end);
     if (tile.splits > 1) {

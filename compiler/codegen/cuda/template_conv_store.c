@@ -125,7 +125,7 @@ static void print_write(const ConvWords *words, const char *what, LvDType dtype,
 int conv_fold_width(const Conv *conv) { return conv_width(conv->n, 4); }
 
 // Results of one thread that are stored together: as many as an access holds, at least of the type that is stored.
-int conv_store_width(const Conv *conv, const ConvTile *tile) {
+static int store_width(const Conv *conv, const ConvTile *tile) {
     if (tile->splits > 1 || conv->unit == CONV_F32) return conv_fold_width(conv);
     return conv_width(conv->n, (int)lv_dtype_size(conv->result));
 }
@@ -158,7 +158,7 @@ void conv_print_store(const Conv *conv, const ConvTile *tile, ConvWords *words, 
     conv_words(words, "pixel", pixel);
     if (gradient) conv_text(words, "rowcount", "%lld * part.nh * part.nw", (long long)conv->b);
     else conv_number(words, "rowcount", conv->m);
-    int width = conv_store_width(conv, tile);
+    int width = store_width(conv, tile);
     if (tile->splits > 1) print_write(words, "keep", LV_F32, width, out);
     print_finish(conv, width, words, out);
     conv_words(words, "keep", tile->splits > 1 ? "$name_keep((float *)scratch + ($index)blockIdx.y * $total + at, v)"
@@ -167,7 +167,7 @@ void conv_print_store(const Conv *conv, const ConvTile *tile, ConvWords *words, 
 }
 
 void conv_print_read_row(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
-    print_read(words, "row", LV_F32, conv_store_width(conv, tile), out);
+    print_read(words, "row", LV_F32, store_width(conv, tile), out);
 }
 
 void conv_print_fold(const Conv *conv, ConvWords *words, LvText *out) {

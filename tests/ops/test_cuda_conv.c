@@ -1,0 +1,323 @@
+// Convolutions' kernels for GPUs against the reference evaluation, on whatever libcuda and libnvrtc are found: a GPU's, or the stand-ins
+// that tests/cuda_sim/run puts on the path. Every direction, type and epilogue; shapes that divide by nothing, and for each tile that
+// template_conv_tile.c may choose some that make it do so. f32 also in TF32: the reference then has rounded operands, and sums
+// as exact as f32's are asked for. Small cases run twice, over memory full of other things: the same bits; a residual once more
+// in the result's place. `test_cuda_conv 'conv2d *'` runs some. Skipped where there is no device.
+#include <fnmatch.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "cases.h"
+#include "codegen/cuda/cuda.h"
+#include "cuda_device.h"
+
+// T is f32, bf16 or f16; R the type of the result, where it is not T: f32.
+static const char *const shapes[] = {
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1]} T[2, 32, 9, 7] T[64, 32, 3, 3]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true} T[2, 32, 9, 7] T[64, 32, 3, 3] T[64]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, activation = 1} T[1, 24, 9, 7] T[40, 24, 3, 3] f32[40]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, activation = 2} T[1, 24, 9, 7] T[40, 24, 3, 3] T[40]",
+    "conv2d {stride = [1, 1], pad = [0, 0, 0, 0], bias = true, residual = true, activation = 3, dtype = R} T[3, 16, 5, 4] T[24, 16, 1, 1] T[24] R[3, 24, 5, 4]",
+    "conv2d {stride = [1, 1], pad = [0, 0, 0, 0], residual = true} T[1, 12, 5, 4] T[28, 12, 1, 1] T[1, 28, 5, 4]",
+    "conv2d {stride = [2, 2], pad = [0, 1, 0, 1], dtype = R} T[2, 8, 10, 9] T[16, 8, 3, 3]",
+    "conv2d {stride = [2, 2], pad = [1, 1, 1, 1], bias = true} T[1, 3, 12, 12] T[20, 3, 4, 4] T[20]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, dtype = R} T[1, 40, 7, 7] T[3, 40, 3, 3] T[3]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, residual = true, activation = 2} T[3, 5, 6, 7] T[7, 5, 3, 3] T[7] T[3, 7, 6, 7]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1]} T[1, 130, 5, 5] T[6, 130, 3, 3]",
+    "conv2d {stride = [2, 3], pad = [2, 0, 1, 3], dtype = R} T[1, 2, 7, 5] T[2, 2, 5, 2]",
+    "conv2d {stride = [2, 2], pad = [0, 0, 0, 0]} T[2, 12, 1, 1] T[4, 12, 1, 1]",
+    "conv2d {stride = [1, 1], pad = [0, 0, 0, 0]} T[0, 2, 3, 3] T[3, 2, 2, 2]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, residual = true, dtype = R} T[2, 128, 6, 6] T[136, 128, 3, 3] T[136] R[2, 136, 6, 6]",
+    "conv2d_data_grad {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 32, 9, 7]} T[2, 64, 9, 7] T[64, 32, 3, 3]",
+    "conv2d_data_grad {stride = [1, 1], pad = [0, 0, 0, 0], shape = [1, 16, 5, 4], dtype = R} T[1, 24, 5, 4] T[24, 16, 1, 1]",
+    "conv2d_data_grad {stride = [2, 2], pad = [0, 1, 0, 1], shape = [2, 8, 10, 9]} T[2, 16, 5, 4] T[16, 8, 3, 3]",
+    "conv2d_data_grad {stride = [2, 2], pad = [1, 1, 1, 1], shape = [1, 3, 12, 12], dtype = R} T[1, 32, 6, 6] T[32, 3, 4, 4]",
+    "conv2d_data_grad {stride = [1, 1], pad = [1, 1, 1, 1], shape = [1, 40, 7, 7]} T[1, 3, 7, 7] T[3, 40, 3, 3]",
+    "conv2d_data_grad {stride = [1, 1], pad = [1, 1, 1, 1], shape = [3, 5, 6, 7]} T[3, 7, 6, 7] T[7, 5, 3, 3]",
+    "conv2d_data_grad {stride = [2, 3], pad = [2, 0, 1, 3], shape = [1, 2, 7, 5], dtype = R} T[1, 2, 4, 2] T[2, 2, 5, 2]",
+    "conv2d_data_grad {stride = [2, 2], pad = [0, 0, 0, 0], shape = [2, 12, 1, 1]} T[2, 4, 1, 1] T[4, 12, 1, 1]",
+    "conv2d_data_grad {stride = [2, 2], pad = [0, 0, 0, 0], shape = [1, 8, 5, 6], dtype = R} T[1, 64, 3, 3] T[64, 8, 1, 1]",
+    "conv2d_data_grad {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 128, 6, 6], dtype = R} T[2, 136, 6, 6] T[136, 128, 3, 3]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3], dtype = R} T[2, 32, 9, 7] T[2, 64, 9, 7]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [0, 0, 0, 0], kernel = [1, 1]} T[1, 16, 5, 4] T[1, 24, 5, 4]",
+    "conv2d_weight_grad {stride = [2, 2], pad = [0, 1, 0, 1], kernel = [3, 3], dtype = R} T[2, 8, 10, 9] T[2, 16, 5, 4]",
+    "conv2d_weight_grad {stride = [2, 2], pad = [1, 1, 1, 1], kernel = [4, 4]} T[1, 3, 12, 12] T[1, 20, 6, 6]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3]} T[3, 5, 6, 7] T[3, 7, 6, 7]",
+    "conv2d_weight_grad {stride = [2, 3], pad = [2, 0, 1, 3], kernel = [5, 2], dtype = R} T[1, 2, 7, 5] T[1, 2, 4, 2]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [0, 0, 0, 0], kernel = [2, 2]} T[0, 2, 3, 3] T[0, 3, 2, 2]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3], dtype = R} T[1, 40, 5, 64] T[1, 136, 5, 64]",
+};
+
+// Tiles of 128 x 128 ... 128 x 16, and split sums: f32 and bf16.
+static const char *const large_shapes[] = {
+    "conv2d {stride = [1, 1], pad = [0, 0, 0, 0], dtype = R} T[2, 32, 64, 128] T[128, 32, 1, 1]",
+    "conv2d {stride = [1, 1], pad = [0, 0, 0, 0]} T[1, 32, 128, 128] T[64, 32, 1, 1]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], dtype = R} T[1, 32, 40, 40] T[32, 32, 3, 3]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, residual = true, activation = 2, dtype = R} T[1, 96, 8, 8] T[160, 96, 3, 3] T[160] R[1, 160, 8, 8]",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1]} T[1, 3, 64, 64] T[128, 3, 3, 3]",
+    "conv2d_data_grad {stride = [1, 1], pad = [0, 0, 0, 0], shape = [2, 32, 64, 128]} T[2, 128, 64, 128] T[128, 32, 1, 1]",
+    "conv2d_data_grad {stride = [1, 1], pad = [0, 0, 0, 0], shape = [2, 128, 64, 128], dtype = R} T[2, 32, 64, 128] T[32, 128, 1, 1]",
+    "conv2d_data_grad {stride = [2, 2], pad = [0, 1, 0, 1], shape = [1, 72, 32, 64], dtype = R} T[1, 96, 16, 32] T[96, 72, 3, 3]",
+    "conv2d_data_grad {stride = [1, 1], pad = [1, 1, 1, 1], shape = [1, 96, 8, 8]} T[1, 160, 8, 8] T[160, 96, 3, 3]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [0, 0, 0, 0], kernel = [1, 1], dtype = R} T[1, 512, 2, 33] T[1, 520, 2, 33]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3], dtype = R} T[1, 64, 32, 32] T[1, 64, 32, 32]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [0, 0, 0, 0], kernel = [1, 1]} T[1, 16, 16, 17] T[1, 528, 16, 17]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [0, 0, 0, 0], kernel = [1, 1]} T[1, 528, 16, 17] T[1, 16, 16, 17]",
+};
+
+static CudaDevice device;
+static bool found;
+static const char *const *patterns;
+static int pattern_count;
+
+typedef struct {
+    OpCase *c;
+    Graph *graph;
+    TensorSet inputs, reference;  // the reference's are rounded to TF32
+    CudaKernel made;
+    char name[32];
+    bool tf32, once;
+} Job;
+
+typedef LV_VEC(Job) Jobs;
+
+static bool wanted(const char *text) {
+    for (int i = 0; i < pattern_count; i++)
+        if (fnmatch(patterns[i], text, 0) == 0) return true;
+    return pattern_count == 0;
+}
+
+// ---- values in memory
+
+static size_t bytes_of(const Value *v) { return (size_t)lv_shape_elements(v->shape) * lv_dtype_size(v->dtype); }
+
+static int64_t place_of(const Value *v, int64_t i) {
+    int64_t index[LV_MAX_RANK];
+    for (int k = v->shape.rank - 1; k >= 0; k--) index[k] = i % v->shape.dim[k], i /= v->shape.dim[k];
+    return lv_layout_offset(v->layout, v->shape, index);
+}
+
+// Values of the type, for the reference too.
+static void round_to_type(Tensor *t) {
+    char element[8];
+    for (int64_t i = 0, n = lv_shape_elements(t->shape); i < n; i++) {
+        lv_element_set(element, t->dtype, 0, t->f[i]);
+        t->f[i] = lv_element_get(element, t->dtype, 0);
+    }
+}
+
+// To nearest, ties away from zero, as cvt.rna does.
+static Tensor *in_tf32(const Tensor *t, LvArena *arena) {
+    Tensor *out = tensor_new(arena, t->dtype, t->shape);
+    for (int64_t i = 0, n = lv_shape_elements(t->shape); i < n; i++) {
+        float x = (float)t->f[i];
+        uint32_t bits;
+        memcpy(&bits, &x, 4);
+        bits = (bits + 0x1000u) & ~0x1FFFu;
+        memcpy(&x, &bits, 4);
+        out->f[i] = x;
+    }
+    return out;
+}
+
+static void put(CuPointer to, const Value *v, const Tensor *t) {
+    char *bytes = calloc(bytes_of(v) + 8, 1);
+    for (int64_t i = 0, n = lv_shape_elements(v->shape); i < n; i++) lv_element_set(bytes, v->dtype, place_of(v, i), t->f[i]);
+    cuda_device_put(to, bytes, bytes_of(v));
+    free(bytes);
+}
+
+static Tensor *from_bytes(const Value *v, const char *bytes, LvArena *arena) {
+    Tensor *t = tensor_new(arena, v->dtype, v->shape);
+    for (int64_t i = 0, n = lv_shape_elements(v->shape); i < n; i++) t->f[i] = lv_element_get(bytes, v->dtype, place_of(v, i));
+    return t;
+}
+
+// ---- cases
+
+static void add_job(Jobs *jobs, LvText *text, const char *line, bool tf32, bool once, LvArena *arena) {
+    Job job = {.c = case_parse(line, arena), .tf32 = tf32, .once = once};
+    Target target = {.cuda = true, .sm = device.sm, .tf32 = tf32};
+    job.graph = case_graph(job.c);
+    Node *node = job.graph->last;
+    for (int i = 0; i < node->input_count; i++)
+        if (node->inputs[i]->shape.rank == 4) node->inputs[i]->layout = lv_layout_nhwc();
+    node->results[0].layout = lv_layout_nhwc();
+    snprintf(job.name, sizeof job.name, "case%zu", jobs->count);
+    if (!cuda_template_print(node, &target, job.name, text, &job.made)) fail_msg("%s: no kernel", line);
+    for (int i = 0; i < job.c->input_count; i++) {
+        Tensor *input = case_input(job.c, i);
+        const char *name = lv_arena_printf(arena, "x%d", i);
+        round_to_type(input);
+        set_add(&job.inputs, name, input);
+        set_add(&job.reference, name, tf32 && i < 2 ? in_tf32(input, arena) : input);
+    }
+    lv_vec_push(jobs, job);
+}
+
+// The result's bytes. `in_place`: it is where the residual was.
+static char *run_job(const Job *job, CuModule module, int fill, bool in_place) {
+    const Node *node = job->graph->last;
+    const Value *y = &node->results[0];
+    CuPointer memory[8];
+    unsigned long long parameters[8];
+    int count = 1 + node->input_count;
+    memory[0] = cuda_device_memory(bytes_of(y), fill);
+    for (int i = 0; i < node->input_count; i++) {
+        memory[1 + i] = cuda_device_memory(bytes_of(node->inputs[i]), fill);
+        put(memory[1 + i], node->inputs[i], job->inputs.at[i].tensor);
+    }
+    memory[count] = cuda_device_memory((size_t)job->made.scratch, fill);
+    for (int i = 0; i <= count; i++) parameters[i] = memory[i];
+    if (in_place) parameters[0] = memory[count - 1];
+    cuda_device_launch(module, job->name, job->made.launches.data, job->made.launches.count, parameters, count + 1, job->c->text);
+    char *out = calloc(bytes_of(y) + 8, 1);
+    cuda_device_get(out, parameters[0], bytes_of(y));
+    for (int i = 0; i <= count; i++) cuda_device_free(memory[i]);
+    return out;
+}
+
+// Sums of f32, and the result rounded once more.
+static double allowed(LvDType dtype) { return dtype == LV_BF16 ? 3e-3 : dtype == LV_F16 ? 5e-4 : 3e-6; }
+
+static void check_job(const Job *job, CuModule module, LvArena *arena) {
+    const Node *node = job->graph->last;
+    const Value *y = &node->results[0];
+    const char *text = job->c->text, *how = job->tf32 ? " in TF32" : "";
+    TensorSet want;
+    evaluate_set(job->graph, false, &job->reference, &want, arena);
+    char *got = run_job(job, module, 0xEE, false);
+    double apart = tensor_distance(from_bytes(y, got, arena), want.at[0].tensor);
+    if (!(apart <= allowed(y->dtype))) fail_msg("%s%s: off by %g", text, how, apart);
+    if (!job->once) {
+        char *again = run_job(job, module, 0xFF, false);
+        if (memcmp(got, again, bytes_of(y))) fail_msg("%s%s: not the same bits twice", text, how);
+        free(again);
+    }
+    if (node_bool(node, ATTR_residual, false)) {
+        char *same = run_job(job, module, 0xEE, true);
+        if (memcmp(got, same, bytes_of(y))) fail_msg("%s%s: in the residual's place it is another result", text, how);
+        free(same);
+    }
+    free(got);
+}
+
+static const char *with_types(const char *line, const char *type, const char *result, LvArena *arena) {
+    LvText text = {0};
+    for (const char *at = line; *at; at++) {
+        bool alone = (at[0] == 'T' || at[0] == 'R') && (at[1] == '[' || at[1] == '}');
+        if (alone) lv_text_puts(&text, *at == 'T' ? type : result);
+        else lv_text_putc(&text, *at);
+    }
+    const char *made = lv_arena_strdup(arena, lv_text_get(&text));
+    lv_text_free(&text);
+    return made;
+}
+
+enum { TOGETHER = 16 };  // kernels of a program
+
+static void run_cases(const char *const *lines, int count, const char *type, bool tf32, bool once) {
+    LvArena *arena = lv_arena_create();
+    for (int first = 0; first < count;) {
+        Jobs jobs = {0};
+        LvText text = {0};
+        cuda_put_prelude(&text);
+        for (; first < count && jobs.count < TOGETHER; first++) {
+            const char *line = with_types(lines[first], type, "f32", arena);
+            if (wanted(line)) add_job(&jobs, &text, line, tf32, once, arena);
+        }
+        CuModule module = jobs.count ? cuda_device_compile(&device, lv_text_get(&text)) : NULL;
+        for (size_t i = 0; i < jobs.count; i++) {
+            if (pattern_count) printf("%s\n", jobs.data[i].c->text);
+            check_job(&jobs.data[i], module, arena);
+            cuda_kernel_free(&jobs.data[i].made);
+            graph_destroy(jobs.data[i].graph);
+        }
+        if (module) cuda_device_unload(module);
+        lv_vec_free(&jobs);
+        lv_text_free(&text);
+    }
+    lv_arena_destroy(arena);
+}
+
+#define SHAPES shapes, (int)(sizeof shapes / sizeof *shapes)
+#define LARGE_SHAPES large_shapes, (int)(sizeof large_shapes / sizeof *large_shapes)
+
+static void in_f32(void **state) {
+    (void)state;
+    if (!found) skip();
+    run_cases(SHAPES, "f32", false, false);
+}
+
+static void rounded_to_tf32(void **state) {
+    (void)state;
+    if (!found) skip();
+    run_cases(SHAPES, "f32", true, false);
+}
+
+static void in_bf16(void **state) {
+    (void)state;
+    if (!found) skip();
+    run_cases(SHAPES, "bf16", false, false);
+}
+
+static void in_f16(void **state) {
+    (void)state;
+    if (!found) skip();
+    run_cases(SHAPES, "f16", false, false);
+}
+
+static void large_in_f32(void **state) {
+    (void)state;
+    if (!found) skip();
+    run_cases(LARGE_SHAPES, "f32", false, true);
+}
+
+static void large_in_tf32(void **state) {
+    (void)state;
+    if (!found) skip();
+    run_cases(LARGE_SHAPES, "f32", true, true);
+}
+
+static void large_in_bf16(void **state) {
+    (void)state;
+    if (!found) skip();
+    run_cases(LARGE_SHAPES, "bf16", false, true);
+}
+
+// Pictures or weights that lie otherwise are not taken.
+static void other_layouts(void **state) {
+    (void)state;
+    LvArena *arena = lv_arena_create();
+    OpCase *c = case_parse("conv2d {stride = [1, 1], pad = [1, 1, 1, 1]} f32[2, 3, 5, 4] f32[2, 3, 3, 3]", arena);
+    Graph *graph = case_graph(c);
+    Node *node = graph->last;
+    Target target = {.cuda = true, .sm = 80};
+    Value *values[] = {node->inputs[0], node->inputs[1], &node->results[0]};
+    for (int i = 0; i < 3; i++) values[i]->layout = lv_layout_nhwc();
+    assert_true(cuda_template_takes(node, &target));
+    for (int i = 0; i < 3; i++) {
+        values[i]->layout = lv_layout_row_major();
+        assert_false(cuda_template_takes(node, &target));
+        values[i]->layout = lv_layout_nhwc();
+    }
+    graph_destroy(graph);
+    lv_arena_destroy(arena);
+}
+
+int main(int argc, char **argv) {
+    patterns = (const char *const *)argv + 1, pattern_count = argc - 1;
+    found = cuda_device_open(&device);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(other_layouts), cmocka_unit_test(in_f32),       cmocka_unit_test(rounded_to_tf32), cmocka_unit_test(in_bf16),
+        cmocka_unit_test(in_f16),        cmocka_unit_test(large_in_f32), cmocka_unit_test(large_in_tf32),   cmocka_unit_test(large_in_bf16),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
