@@ -8,7 +8,8 @@
 
 enum { CUDA_PLAN_ROWS = 5, CUDA_PLAN_WIDTH = 7, CUDA_PLAN_COLUMNS = 3 };
 
-static inline LvOperand cuda_plan_operand(LvArenaKind arena, int64_t offset, LvDType dtype, int rank, int64_t rows, int64_t columns) {
+static inline LvOperand cuda_plan_operand(LvArenaKind arena, int64_t offset, LvDType dtype, int rank, int64_t rows,
+                                          int64_t columns) {
     int64_t dim[2] = {rows, columns};
     return (LvOperand){{arena, offset}, dtype, lv_shape(rank, dim), lv_layout_row_major()};
 }
@@ -39,7 +40,8 @@ static inline LvPlan *cuda_plan(const LvDevice *device) {
     for (int i = 0; i < W * C; i++) ((float *)p->constants)[i] = (float)(i / C * (i % C + 1));
     p->variable_count = 1;
     p->variables = LV_NEW_ARRAY(a, LvVariable, 1);
-    p->variables[0] = (LvVariable){"bias", LV_VARIABLE_STATE, LV_F32, lv_shape(1, (int64_t[]){W}), {LV_ARENA_STATE, 0}, {LV_ARENA_GRADIENTS, -1}};
+    p->variables[0] = (LvVariable){
+        "bias", LV_VARIABLE_STATE, LV_F32, lv_shape(1, (int64_t[]){W}), {LV_ARENA_STATE, 0}, {LV_ARENA_GRADIENTS, -1}};
     p->input_count = 2, p->result_count = 3;
     p->inputs = LV_NEW_ARRAY(a, LvPort, 2), p->results = LV_NEW_ARRAY(a, LvPort, 3);
     p->inputs[0] = (LvPort){"x", LV_F32, lv_shape(2, (int64_t[]){R, W}), {LV_ARENA_IO, X}};
@@ -50,13 +52,17 @@ static inline LvPlan *cuda_plan(const LvDevice *device) {
     p->prelude = "// by hand\n";
     p->kernel_count = 3;
     p->kernels = LV_NEW_ARRAY(a, LvKernelText, 3);
-    p->kernels[0] = (LvKernelText){"scale", "extern \"C\" __global__ void scale_0(float *h, const float *x, const float *bias, char *scratch, double factor,\n"
-                                            "    long long width) {\n"
-                                            "  const int i = blockIdx.x * blockDim.x + threadIdx.x;\n"
-                                            "  if (i < 35) h[i] = x[i] * (float)factor + bias[i % (int)width];\n}\n"};
-    p->kernels[1] = (LvKernelText){"take", "extern \"C\" __global__ void take_0(float *row, const float *x, const int *pick, char *scratch) {\n"
-                                           "  const int i = threadIdx.x;\n"
-                                           "  if (blockIdx.x == 0 && i < 7) row[i] = x[7 * pick[0] + i];\n}\n"};
+    p->kernels[0] = (LvKernelText){
+        "scale",
+        "extern \"C\" __global__ void scale_0(float *h, const float *x, const float *bias, char *scratch, double factor,\n"
+        "    long long width) {\n"
+        "  const int i = blockIdx.x * blockDim.x + threadIdx.x;\n"
+        "  if (i < 35) h[i] = x[i] * (float)factor + bias[i % (int)width];\n}\n"};
+    p->kernels[1] =
+        (LvKernelText){"take",
+                       "extern \"C\" __global__ void take_0(float *row, const float *x, const int *pick, char *scratch) {\n"
+                       "  const int i = threadIdx.x;\n"
+                       "  if (blockIdx.x == 0 && i < 7) row[i] = x[7 * pick[0] + i];\n}\n"};
     p->kernels[2] = (LvKernelText){"total", "extern \"C\" __global__ void total_0(float *sum, const float *y, char *scratch) {\n"
                                             "  const int i = blockIdx.x * blockDim.x + threadIdx.x;\n"
                                             "  if (i < 15) ((float *)scratch)[i] = 2.0f * y[i];\n}\n"
@@ -65,7 +71,8 @@ static inline LvPlan *cuda_plan(const LvDevice *device) {
                                             "    for (int i = 0; i < 15; i++) sum[0] += ((const float *)scratch)[i];\n}\n"};
     p->steps = LV_NEW_ARRAY(a, LvStep, 6);
     LvOperand x = cuda_plan_operand(LV_ARENA_IO, X, LV_F32, 2, R, W), y = cuda_plan_operand(LV_ARENA_IO, Y, LV_F32, 2, R, C);
-    LvOperand h = cuda_plan_operand(LV_ARENA_ACTIVATIONS, 0, LV_F32, 2, R, W), sum = cuda_plan_operand(LV_ARENA_IO, SUM, LV_F32, 0, 0, 0);
+    LvOperand h = cuda_plan_operand(LV_ARENA_ACTIVATIONS, 0, LV_F32, 2, R, W),
+              sum = cuda_plan_operand(LV_ARENA_IO, SUM, LV_F32, 0, 0, 0);
     LvOperand bias = cuda_plan_operand(LV_ARENA_STATE, 0, LV_F32, 1, W, 0), prepared = bias;
     prepared.place.arena = LV_ARENA_PREPARED;
     LvStep *copy = cuda_plan_step(p, LV_STEP_COPY, "copy", 2);
@@ -78,7 +85,8 @@ static inline LvPlan *cuda_plan(const LvDevice *device) {
     scale->scalars = LV_NEW_ARRAY(a, LvScalar, 2);
     scale->scalars[0].f = 0.5, scale->scalars[1].i = W;
     LvStep *product = cuda_plan_step(p, LV_STEP_MATMUL, "product", 3);
-    product->operands[0] = y, product->operands[1] = h, product->operands[2] = cuda_plan_operand(LV_ARENA_CONSTANTS, 0, LV_F32, 2, W, C);
+    product->operands[0] = y, product->operands[1] = h,
+    product->operands[2] = cuda_plan_operand(LV_ARENA_CONSTANTS, 0, LV_F32, 2, W, C);
     product->matmul.alpha = 1;
     LvStep *zero = cuda_plan_step(p, LV_STEP_ZERO, "zero", 1);
     zero->operands[0] = sum;

@@ -32,7 +32,8 @@ static void fill(Product *p, int i, uint32_t *random) {
     int64_t count = lv_shape_elements(p->operands[i].shape);
     lv_shape_bytes(p->operands[i].shape, p->operands[i].dtype, &p->bytes[i]);
     p->host[i] = calloc(p->bytes[i] + 8, 1);
-    for (int64_t k = 0; k < count; k++) lv_element_set(p->host[i], p->operands[i].dtype, k, ((int)(next_random(random) % 2001) - 1000) * 1e-3);
+    for (int64_t k = 0; k < count; k++)
+        lv_element_set(p->host[i], p->operands[i].dtype, k, ((int)(next_random(random) % 2001) - 1000) * 1e-3);
 }
 
 // Row-major index of element `at` of y in an operand whose batch dimensions are missing or 1.
@@ -98,7 +99,8 @@ static void run_product(LvDevice *device, Product *p, double tolerance, int numb
         buffers[count++] = p->memory[i];
     }
     p->step.operands = p->given, p->step.operand_count = count;
-    child_must(device->ops->prepare(device, NULL, &p->step, &call, &error) && device->ops->call(device, call, buffers, &error), &error);
+    child_must(device->ops->prepare(device, NULL, &p->step, &call, &error) && device->ops->call(device, call, buffers, &error),
+               &error);
     char *y = malloc(p->bytes[Y] + 1);
     child_must(device->ops->download(device, y, p->memory[Y], p->bytes[Y], &error), &error);
     double apart = 0, size = 0;
@@ -114,9 +116,9 @@ static void run_product(LvDevice *device, Product *p, double tolerance, int numb
             lv_text_printf(&text, " %s", lv_dtype_name(p->operands[i].dtype));
             lv_shape_print(&text, p->operands[i].shape);
         }
-        fprintf(stderr, "case %d:%s transposed %d %d, activation %d, alpha %g, in place %d, by %s: off by %g\n", number, text.data,
-                p->step.matmul.transpose_a, p->step.matmul.transpose_b, p->step.matmul.activation, p->step.matmul.alpha, in_place(p),
-                device->ops->describe(call), apart);
+        fprintf(stderr, "case %d:%s transposed %d %d, activation %d, alpha %g, in place %d, by %s: off by %g\n", number,
+                text.data, p->step.matmul.transpose_a, p->step.matmul.transpose_b, p->step.matmul.activation,
+                p->step.matmul.alpha, in_place(p), device->ops->describe(call), apart);
         _exit(CHILD_BAD);
     }
     device->ops->discard(device, call);
@@ -180,7 +182,9 @@ static void make_product(Product *p, const Size *s, uint32_t *random) {
     static const int64_t places[OPERANDS] = {0, 1 << 16, 2 << 16, 3 << 16, 4 << 16};
     *p = (Product){.step = {.kind = LV_STEP_MATMUL, .label = "product", .kernel = -1}, .has = {true, true, true}};
     LvMatmulStep *m = &p->step.matmul;
-    *m = (LvMatmulStep){.transpose_a = next_random(random) % 2, .transpose_b = next_random(random) % 2, .alpha = next_random(random) % 2 ? 1 : 0.25};
+    *m = (LvMatmulStep){.transpose_a = next_random(random) % 2,
+                        .transpose_b = next_random(random) % 2,
+                        .alpha = next_random(random) % 2 ? 1 : 0.25};
     m->has_bias = p->has[BIAS] = next_random(random) % 2;
     m->has_residual = p->has[RESIDUAL] = next_random(random) % 3 == 0;
     if (next_random(random) % 2) m->activation = (LvActivation)(next_random(random) % 4);
@@ -191,15 +195,18 @@ static void make_product(Product *p, const Size *s, uint32_t *random) {
     uint32_t other = next_random(random) % 16;
     for (int i = 0; other < 3 && i < OPERANDS; i++) types[i] = other == 0 ? LV_F64 : other == 1 ? LV_I32 : LV_F32;
     p->operands[Y] = operand(places[Y], types[Y], shape_of(s, s->y, s->m, s->n, true));
-    p->operands[A] = operand(places[A], types[A], shape_of(s, s->a, m->transpose_a ? s->k : s->m, m->transpose_a ? s->m : s->k, false));
-    p->operands[B] = operand(places[B], types[B], shape_of(s, s->b, m->transpose_b ? s->n : s->k, m->transpose_b ? s->k : s->n, false));
+    p->operands[A] =
+        operand(places[A], types[A], shape_of(s, s->a, m->transpose_a ? s->k : s->m, m->transpose_a ? s->m : s->k, false));
+    p->operands[B] =
+        operand(places[B], types[B], shape_of(s, s->b, m->transpose_b ? s->n : s->k, m->transpose_b ? s->k : s->n, false));
     p->operands[BIAS] = operand(places[BIAS], types[BIAS], lv_shape(1, &s->n));
     bool at_y = next_random(random) % 2 && types[RESIDUAL] == types[Y];
     p->operands[RESIDUAL] = operand(at_y ? places[Y] : places[RESIDUAL], types[RESIDUAL], p->operands[Y].shape);
     for (int i = 0; i < OPERANDS; i++) fill(p, i, random);
     if (types[Y] != LV_I32) return;
     for (int i = A; i < OPERANDS; i++)  // small whole numbers, and what keeps them whole
-        for (int64_t k = 0; k < lv_shape_elements(p->operands[i].shape); k++) lv_element_set(p->host[i], LV_I32, k, next_random(random) % 7 - 3.0);
+        for (int64_t k = 0; k < lv_shape_elements(p->operands[i].shape); k++)
+            lv_element_set(p->host[i], LV_I32, k, next_random(random) % 7 - 3.0);
     m->alpha = 1;
     if (m->activation > LV_ACTIVATION_RELU) m->activation = LV_ACTIVATION_NONE;
 }
@@ -260,7 +267,8 @@ static void test_workspace(void **state) {
 
 // A thread does a row: slow, and plainly what compiler/codegen/cuda/README.md asks for.
 static const char loss_text[] =
-    "extern \"C\" __global__ void rows_0(float *logits, const int *target, const float *dloss, float *loss, char *scratch, long long rows,\n"
+    "extern \"C\" __global__ void rows_0(float *logits, const int *target, const float *dloss, float *loss, char *scratch, long "
+    "long rows,\n"
     "    long long classes, long long ignore) {\n"
     "  const long long row = blockIdx.x, stride = (classes + 7) / 8 * 8;\n"
     "  float *x = logits + row * stride;\n"
@@ -299,12 +307,14 @@ static int64_t place_port(LvPlan *plan, LvPort *port, const char *name, LvDType 
 // Ports 0 dx, 1 dweight, 2 loss; 3 x, 4 weight, 5 target, 6 dloss.
 static LvPlan *loss_plan(const LvDevice *device, const LossCase *c, LvPort ports[7]) {
     LvPlan *plan = lv_plan_create();
-    LvShape x = lv_shape(2, (int64_t[]){c->n, c->width}), weight = lv_shape(2, (int64_t[]){c->classes, c->width}), rows = lv_shape(1, &c->n);
+    LvShape x = lv_shape(2, (int64_t[]){c->n, c->width}), weight = lv_shape(2, (int64_t[]){c->classes, c->width}),
+            rows = lv_shape(1, &c->n);
     const char *const names[] = {"dx", "dweight", "loss", "x", "weight", "target", "dloss"};
     const LvDType types[] = {LV_F32, LV_F32, LV_F32, c->dtype, c->dtype, LV_I32, LV_F32};
     const LvShape shapes[] = {x, weight, rows, x, weight, rows, rows};
     int64_t at = 0;
-    plan->model = plan->entry = "loss", plan->device = device->target, plan->precision = "f32", plan->batch = 1, plan->prelude = "// loss\n";
+    plan->model = plan->entry = "loss", plan->device = device->target, plan->precision = "f32", plan->batch = 1,
+    plan->prelude = "// loss\n";
     for (int i = 0; i < 7; i++) at = place_port(plan, &ports[i], names[i], types[i], shapes[i], at);
     plan->results = ports, plan->result_count = 3;
     plan->inputs = ports + 3, plan->input_count = 4;
@@ -319,7 +329,8 @@ static LvPlan *loss_plan(const LvDevice *device, const LossCase *c, LvPort ports
     step->linear_loss = (LvLinearLossStep){.gradient = c->gradient, .ignore = 1};
     step->operands = LV_NEW_ARRAY(plan->arena, LvOperand, 7);
     for (int i = c->gradient ? 0 : 2; i < (c->gradient ? 7 : 6); i++)
-        step->operands[step->operand_count++] = (LvOperand){ports[i].place, ports[i].dtype, ports[i].shape, lv_layout_row_major()};
+        step->operands[step->operand_count++] =
+            (LvOperand){ports[i].place, ports[i].dtype, ports[i].shape, lv_layout_row_major()};
     return plan;
 }
 
@@ -373,13 +384,15 @@ static int losses(void *user) {
     }
     child_must(lv_store_create(device, plan, &store, &error) && lv_program_create(device, plan, store, &program, &error), &error);
     for (int i = 3; i < 7; i++) child_must(lv_program_set_input(program, ports[i].name, data[i], bytes[i], &error), &error);
-    double *loss = calloc((size_t)c->n + 1, 8), *dx = calloc((size_t)(c->n * c->width) + 1, 8), *dweight = calloc((size_t)(c->classes * c->width) + 1, 8);
+    double *loss = calloc((size_t)c->n + 1, 8), *dx = calloc((size_t)(c->n * c->width) + 1, 8),
+           *dweight = calloc((size_t)(c->classes * c->width) + 1, 8);
     reference_loss(c, data, loss, dx, dweight);
     double tolerance = c->dtype == LV_BF16 ? 1e-2 : 1e-5;
     bool large = c->classes > 1000;
     for (int turn = 0; turn < (large ? 1 : 3); turn++) {  // walked, captured, again
         child_must(lv_program_run(program, &error), &error);
-        for (int i = c->gradient ? 0 : 2; i < 3; i++) child_must(lv_program_get_result(program, ports[i].name, data[i], bytes[i], &error), &error);
+        for (int i = c->gradient ? 0 : 2; i < 3; i++)
+            child_must(lv_program_get_result(program, ports[i].name, data[i], bytes[i], &error), &error);
         child_require(distance(data[2], loss, c->n) < 1e-5);
         if (!c->gradient) continue;
         child_require(distance(data[0], dx, c->n * c->width) < tolerance);
@@ -397,8 +410,9 @@ static int losses(void *user) {
 
 static void test_losses(void **state) {
     // the last one goes by two blocks of rows, the second shorter
-    static const LossCase cases[] = {{6, 5, 9, true, LV_F32},  {6, 5, 9, false, LV_F32},   {17, 8, 64, true, LV_BF16},    {3, 4, 7, false, LV_BF16},
-                                     {0, 4, 7, true, LV_F32},  {1, 1, 1, true, LV_F32},    {280, 2, 131075, true, LV_BF16}};
+    static const LossCase cases[] = {{6, 5, 9, true, LV_F32},        {6, 5, 9, false, LV_F32}, {17, 8, 64, true, LV_BF16},
+                                     {3, 4, 7, false, LV_BF16},      {0, 4, 7, true, LV_F32},  {1, 1, 1, true, LV_F32},
+                                     {280, 2, 131075, true, LV_BF16}};
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         LossCase c = cases[i];
@@ -410,7 +424,8 @@ int main(void) {
     char folder[] = "/tmp/lv_test_cuda_calls_XXXXXX", command[96];
     if (!mkdtemp(folder)) return 1;
     setenv("LV_CACHE_DIR", folder, 1);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_workspace), cmocka_unit_test(test_losses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_workspace),
+                                       cmocka_unit_test(test_losses)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     snprintf(command, sizeof command, "rm -rf %s", folder);
     return system(command) == 0 ? failed : 1;

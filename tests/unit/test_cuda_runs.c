@@ -44,8 +44,9 @@ static bool start(Run *run, LvError *error) {
 static bool run_turn(Run *run, int turn, int pick, float bias, LvError *error) {
     float x[R][W], y[R][C], row[W], sum, total = 0;
     for (int i = 0; i < R * W; i++) x[i / W][i % W] = (float)((i * 7 + turn * 3) % 11 - 5);
-    if (!lv_program_set_input(run->program, "x", x, sizeof x, error) || !lv_program_set_input(run->program, "pick", &pick, sizeof pick, error) ||
-        !lv_program_run(run->program, error) || !lv_program_get_result(run->program, "y", y, sizeof y, error) ||
+    if (!lv_program_set_input(run->program, "x", x, sizeof x, error) ||
+        !lv_program_set_input(run->program, "pick", &pick, sizeof pick, error) || !lv_program_run(run->program, error) ||
+        !lv_program_get_result(run->program, "y", y, sizeof y, error) ||
         !lv_program_get_result(run->program, "row", row, sizeof row, error) ||
         !lv_program_get_result(run->program, "sum", &sum, sizeof sum, error))
         return false;
@@ -106,8 +107,8 @@ static int queued(void *user) {
         int pick = turn % R;
         for (int i = 0; i < R * W; i++) x[i / W][i % W] = (float)turn;
         LvProgram *program = turn % 2 ? other : run.program;
-        child_must(lv_program_set_input(program, "x", x, sizeof x, &error) && lv_program_set_input(program, "pick", &pick, sizeof pick, &error) &&
-                       lv_program_run(program, &error),
+        child_must(lv_program_set_input(program, "x", x, sizeof x, &error) &&
+                       lv_program_set_input(program, "pick", &pick, sizeof pick, &error) && lv_program_run(program, &error),
                    &error);
     }
     child_must(lv_program_wait(run.program, &error) && lv_program_get_result(other, "y", y, sizeof y, &error), &error);
@@ -140,7 +141,10 @@ static int transfers(void *user) {
     child_require(!memcmp(host, back, BYTES));
     for (int turn = 0; turn < TURNS; turn++) {
         random = random * 1664525 + 1013904223;
-        size_t most = turn % 4 == 0 ? BYTES : turn % 4 == 1 ? 5 << 20 : 3000, bytes = random % most, at = (random >> 7) % (BYTES - bytes);
+        size_t most = turn % 4 == 0   ? BYTES
+                      : turn % 4 == 1 ? 5 << 20
+                                      : 3000,
+               bytes = random % most, at = (random >> 7) % (BYTES - bytes);
         for (size_t i = 0; i < bytes; i += 61) host[at + i] = (char)(i + random);
         child_must(device->ops->upload(device, (char *)memory + at, host + at, bytes, &error), &error);
         if (turn % 5 == 4) {
@@ -178,7 +182,8 @@ static int too_large(void *user) {
     run.plan->batch = 1000;
     run.plan->arena_bytes[LV_ARENA_ACTIVATIONS] = (int64_t)(2 * total) / 64 * 64;
     child_require(!lv_program_create(run.device, run.plan, run.store, &other, &error));
-    child_require(error.kind == LV_ERROR_MEMORY && strstr(error.message, "out of GPU memory") && strstr(error.message, "are free"));
+    child_require(error.kind == LV_ERROR_MEMORY && strstr(error.message, "out of GPU memory") &&
+                  strstr(error.message, "are free"));
     child_require(strstr(error.hint, "a batch of ") && strstr(error.hint, "--memory-limit "));
     double batch = strtod(strstr(error.hint, "a batch of ") + 11, NULL);
     child_require(batch > 0 && batch <= 500);
@@ -317,11 +322,13 @@ static int refused(void *user) {
     size_t length;
     (void)user;
     run.plan = cuda_plan(run.device);
-    run.plan->kernels[1].text = "extern \"C\" __global__ void take_0(float *row, const float *x, const int *pick, char *scratch) {\n"
-                                "  row[0] = x[picked[0]];\n}\n";
+    run.plan->kernels[1].text =
+        "extern \"C\" __global__ void take_0(float *row, const float *x, const int *pick, char *scratch) {\n"
+        "  row[0] = x[picked[0]];\n}\n";
     child_must(lv_store_create(run.device, run.plan, &run.store, &error), &error);
     child_require(!lv_program_create(run.device, run.plan, run.store, &run.program, &error));
-    child_require(error.kind == LV_ERROR_DEVICE && strstr(error.message, "kernel 'take'") && strstr(error.message, "by hand:2 by hand:3"));
+    child_require(error.kind == LV_ERROR_DEVICE && strstr(error.message, "kernel 'take'") &&
+                  strstr(error.message, "by hand:2 by hand:3"));
     child_require(strstr(error.message, "picked") && strstr(error.message, "take"));
     child_require(sscanf(error.hint, "its text is kept in %511s", path) == 1);
     lv_error_clear(&error);
@@ -346,7 +353,8 @@ static int faulty(void *user) {
     for (int turn = 0; turn < good_runs; turn++) child_must(run_turn(&run, turn, 0, 1, &error), &error);
     child_require(!run_turn(&run, 9, 1 << 28, 1, &error));
     child_require(error.kind == LV_ERROR_DEVICE && strstr(error.message, "entry 'try' failed on the GPU") && error.hint);
-    bool named = strstr(error.message, "take a row") && strstr(error.message, "kernel 'take'") && !strcmp(error.hint, "made from by hand:2 by hand:3");
+    bool named = strstr(error.message, "take a row") && strstr(error.message, "kernel 'take'") &&
+                 !strcmp(error.hint, "made from by hand:2 by hand:3");
     bool checked = getenv("LV_CUDA_SYNC") != NULL;
     child_require(named == (good_runs == 0 || checked));
     if (!named) child_require(strstr(error.hint, "LV_CUDA_SYNC=1"));

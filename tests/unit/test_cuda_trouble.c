@@ -53,8 +53,9 @@ static int try_runs(void *user) {
     for (int turn = 0; good && turn < 3; turn++) {
         for (int i = 0; i < R * W; i++) x[i / W][i % W] = (float)(i % 5 + turn);
         int pick = turn;
-        good = lv_program_set_input(program, "x", x, sizeof x, &error) && lv_program_set_input(program, "pick", &pick, sizeof pick, &error) &&
-               lv_program_run(program, &error) && lv_program_get_result(program, "y", y, sizeof y, &error);
+        good = lv_program_set_input(program, "x", x, sizeof x, &error) &&
+               lv_program_set_input(program, "pick", &pick, sizeof pick, &error) && lv_program_run(program, &error) &&
+               lv_program_get_result(program, "y", y, sizeof y, &error);
         for (int i = 0; good && i < R; i++) {
             float want = 0;
             for (int k = 0; k < W; k++) want += 0.5f * x[i][k] * (float)k;
@@ -67,7 +68,9 @@ static int try_runs(void *user) {
     if (user && device) snprintf(user, 256, "%s", lv_device_name(device));
     if (device) lv_device_close(device);
     child_require(good || (error.kind != LV_OK && error.message && *error.message));
-    if (!good && getenv("LV_TEST_SHOW")) fprintf(stderr, "%s: %s%s%s\n", getenv("LV_CUDA_SIM_FAIL"), error.message, error.hint ? "; " : "", error.hint ? error.hint : "");
+    if (!good && getenv("LV_TEST_SHOW"))
+        fprintf(stderr, "%s: %s%s%s\n", getenv("LV_CUDA_SIM_FAIL"), error.message, error.hint ? "; " : "",
+                error.hint ? error.hint : "");
     lv_error_clear(&error);
     return good ? CHILD_GOOD : CHILD_ERROR;
 }
@@ -118,15 +121,38 @@ static const char all_libraries[] = "cuda nvrtc cublasLt";
 
 static const Lacking lacking[] = {
     {"no driver", "nvrtc cublasLt", {{0}}, "no NVIDIA driver", "nvidia-driver"},
-    {"no NVRTC", "cuda cublasLt", {{0}}, "NVRTC (libnvrtc.so.13), which compiles the kernels, is not installed", "nvidia-cuda-nvrtc"},
-    {"no cuBLASLt", "cuda nvrtc", {{0}}, "cuBLASLt (libcublasLt.so.13), which multiplies matrices, is not installed", "nvidia-cublas"},
+    {"no NVRTC",
+     "cuda cublasLt",
+     {{0}},
+     "NVRTC (libnvrtc.so.13), which compiles the kernels, is not installed",
+     "nvidia-cuda-nvrtc"},
+    {"no cuBLASLt",
+     "cuda nvrtc",
+     {{0}},
+     "cuBLASLt (libcublasLt.so.13), which multiplies matrices, is not installed",
+     "nvidia-cublas"},
     {"no GPU", all_libraries, {{"LV_CUDA_SIM_DEVICES", "0"}}, "but no GPU", "nvidia-smi"},
-    {"no GPU that is shown", all_libraries, {{"LV_CUDA_SIM_DEVICES", "0"}, {"CUDA_VISIBLE_DEVICES", "7"}}, "but no GPU", "CUDA_VISIBLE_DEVICES is '7'"},
+    {"no GPU that is shown",
+     all_libraries,
+     {{"LV_CUDA_SIM_DEVICES", "0"}, {"CUDA_VISIBLE_DEVICES", "7"}},
+     "but no GPU",
+     "CUDA_VISIBLE_DEVICES is '7'"},
     {"an old GPU", all_libraries, {{"LV_CUDA_SIM_ARCH", "75"}}, "is sm_75: sm_80 (Ampere) or later is needed", "--device cpu"},
-    {"an old driver", all_libraries, {{"LV_CUDA_SIM_DRIVER", "11080"}}, "it serves CUDA 11.8, CUDA 12 is needed", "nvidia-driver"},
-    {"a driver older than NVRTC", all_libraries, {{"LV_CUDA_SIM_DRIVER", "12040"}}, "the driver (CUDA 12.4) is too old for the NVRTC",
+    {"an old driver",
+     all_libraries,
+     {{"LV_CUDA_SIM_DRIVER", "11080"}},
+     "it serves CUDA 11.8, CUDA 12 is needed",
+     "nvidia-driver"},
+    {"a driver older than NVRTC",
+     all_libraries,
+     {{"LV_CUDA_SIM_DRIVER", "12040"}},
+     "the driver (CUDA 12.4) is too old for the NVRTC",
      "a newer driver, or NVRTC of CUDA 12"},
-    {"an NVRTC older than all", all_libraries, {{"LV_CUDA_SIM_ARCHS", "50,60,75"}}, "knows no architecture between sm_80 and the GPU's sm_90", ""},
+    {"an NVRTC older than all",
+     all_libraries,
+     {{"LV_CUDA_SIM_ARCHS", "50,60,75"}},
+     "knows no architecture between sm_80 and the GPU's sm_90",
+     ""},
 };
 
 static void offer_file(const char *folder, const char *file) {
@@ -242,7 +268,8 @@ static int second_gpu(void *user) {
     (void)user;
     child_must(lv_device_open("cuda:1", 0, &device, &error), &error);
     lv_device_close(device);
-    child_require(!lv_device_open("cuda:2", 0, &device, &error) && error.kind == LV_ERROR_USAGE && strstr(error.hint, "cuda:0 to cuda:1"));
+    child_require(!lv_device_open("cuda:2", 0, &device, &error) && error.kind == LV_ERROR_USAGE &&
+                  strstr(error.hint, "cuda:0 to cuda:1"));
     lv_error_clear(&error);
     static const char *const wrong[] = {"cuda:", "cuda:x", "cuda:1x", "cuda:-1", "cuda:99999999999", "CUDA"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
