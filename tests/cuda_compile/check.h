@@ -19,8 +19,9 @@ enum { MOST_FUNCTIONS = 64 };
 
 typedef struct {
     const char *name, *text, *prelude;
-    const char *about;                       // of the first step that launches it: label and source lines
+    const char *about;                       // the first step that launches it: label, source lines, the case it is of
     char key[24];                            // of the record in the folder
+    bool empty;                              // some operand of that step has no elements: nothing is asked of its instructions
     int count;                               // functions NAME_0 ... NAME_(count - 1)
     int threads[MOST_FUNCTIONS], dynamic[MOST_FUNCTIONS];  // the most that any launch has: a block's threads, bytes of shared memory
     Usage usage[MOST_FUNCTIONS];
@@ -34,6 +35,7 @@ typedef struct {
     const char *disassembler;                // nvdisasm; NULL: PTX is read instead of SASS
     int jobs;
     int sm;                                  // of the plans added
+    const char *context;                     // what the plan added is of, NULL: nothing in particular
     LvArena *arena;
     LvMap names;                             // name -> Checked *
     LV_VEC(Checked *) kernels;

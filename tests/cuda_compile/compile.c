@@ -15,7 +15,7 @@
 
 #include "check.h"
 
-enum { FORM = 1, BATCH_KERNELS = 24, BATCH_BYTES = 160000, MOST_RECORD = 1 << 16 };  // FORM: of records, part of their keys
+enum { FORM = 2, BATCH_KERNELS = 24, BATCH_BYTES = 160000, MOST_RECORD = 1 << 16 };  // FORM: of records, part of their keys
 
 // ---- collecting
 
@@ -36,8 +36,9 @@ bool check_add(Check *check, const LvPlan *plan, LvError *error) {
             known = LV_NEW(check->arena, Checked);
             known->name = lv_arena_strdup(check->arena, kernel->name), known->text = lv_arena_strdup(check->arena, kernel->text);
             known->prelude = prelude;
-            known->about = lv_arena_printf(check->arena, "%s %s", step->label && strcmp(step->label, kernel->name) ? step->label : "",
-                                           step->sources ? step->sources : "");
+            for (int i = 0; i < step->operand_count; i++) known->empty |= lv_shape_elements(step->operands[i].shape) == 0;
+            known->about = lv_arena_printf(check->arena, "%s%s %s", check->context ? check->context : "",
+                                           step->label && strcmp(step->label, kernel->name) ? step->label : "", step->sources ? step->sources : "");
             lv_map_set(&check->names, known->name, known);
             lv_vec_push(&check->kernels, known);
         }
@@ -147,12 +148,12 @@ static void compile_batch(const Check *check, Checked **kernels, int count) {
     LvText text = {0};
     char architecture[48];
     snprintf(architecture, sizeof architecture, "--gpu-architecture=sm_%d", check->sm);
-    const char *options[] = {architecture, "--ptxas-options=-v"};
+    const char *options[] = {architecture, "--fmad=true", "--std=c++17", "-default-device", "--disable-warnings", "--ptxas-options=-v"};  // as the runtime
     lv_text_puts(&text, kernels[0]->prelude);
     for (int i = 0; i < count; i++) lv_text_printf(&text, "\n%s", kernels[i]->text);
     NvrtcProgram program = NULL;
     NvrtcResult result = nvrtc->nvrtcCreateProgram(&program, lv_text_get(&text), "kernels.cu", 0, NULL, NULL);
-    if (result == NVRTC_OK) result = nvrtc->nvrtcCompileProgram(program, 2, options);
+    if (result == NVRTC_OK) result = nvrtc->nvrtcCompileProgram(program, sizeof options / sizeof *options, options);
     size_t size = 0;
     char *log = NULL;
     if (program && nvrtc->nvrtcGetProgramLogSize(program, &size) == NVRTC_OK) {

@@ -2,6 +2,7 @@
 // and a kernel a node.
 #include <string.h>
 
+#include "../ops/backend.h"
 #include "../ops/golden.h"
 #include "check.h"
 #include "driver/pipeline.h"
@@ -15,6 +16,7 @@ static bool add_graph(Check *check, const char *label, const Graph *graph, const
         Graph *copy = graph_copy(graph);
         LvCompileOptions options = {.entry = copy->name, .batch = 1, .device = device, .no_fuse = apart, .no_optimize = apart};
         lv_diagnostics_init(&diagnostics, &sources);
+        check->context = lv_arena_printf(check->arena, "%s%s: ", label, apart ? ", a kernel a node" : "");
         bool good = pipeline_run(copy, &options, 0, &diagnostics, &stopped, error);
         if (good) pipeline_finish(copy, &options, &diagnostics, &plan);
         good = good && check_add(check, plan, error);
@@ -26,21 +28,13 @@ static bool add_graph(Check *check, const char *label, const Graph *graph, const
     return true;
 }
 
-static bool has_gradient(const OpCase *c) {
-    for (int i = 0; i < c->attrs.count; i++) {
-        AttrName name = c->attrs.at[i].name;
-        if (name == ATTR_bias || name == ATTR_residual || name == ATTR_activation) return false;
-    }
-    return op_info(c->op)->gradient && case_smooth(c);
-}
-
 static bool add_case(Check *check, const char *line, const char *device, LvError *error) {
     LvArena *arena = lv_arena_create();
     OpCase *c = case_parse(line, arena);
     TensorSet inputs = {0};
     for (int i = 0; i < c->input_count; i++) set_add(&inputs, lv_arena_printf(arena, "x%d", i), case_input(c, i));
     Graph *graph = case_graph(c);
-    if (has_gradient(c)) case_differentiate(graph, c, 1, arena, &inputs);
+    if (backend_has_gradient(c)) case_differentiate(graph, c, 1, arena, &inputs);
     bool good = add_graph(check, line, graph, device, error);
     graph_destroy(graph);
     lv_arena_destroy(arena);

@@ -15,7 +15,7 @@ static int most_shared(int sm) {
     }
 }
 
-enum { MOST_STATIC = 48 << 10, MOST_THREADS = 1024, QUARTER_REGISTERS = 16384 };
+enum { MOST_STATIC = 48 << 10, MOST_THREADS = 1024, QUARTER_REGISTERS = 16384, ANGLE_BYTES = 32 };
 
 // A multiprocessor has four parts; warps are dealt out to them, and each takes its registers from its part's, by the 256.
 static bool registers_fit(const Usage *usage, int threads) {
@@ -43,6 +43,9 @@ __attribute__((format(printf, 4, 5))) static void fault(Report *r, const Checked
     r->faults++;
 }
 
+// sinf and cosf bring large angles into range in a few bytes of local memory, on a path that small ones do not take.
+static bool takes_angles(const Checked *kernel) { return strstr(kernel->text, "lv_sin") || strstr(kernel->text, "lv_cos") || strstr(kernel->text, "lv_normal"); }
+
 static void check_function(Report *r, const Checked *kernel, int i) {
     const Usage *u = &kernel->usage[i];
     int shared = u->shared + kernel->dynamic[i];
@@ -50,7 +53,8 @@ static void check_function(Report *r, const Checked *kernel, int i) {
         fault(r, kernel, i, "the program has no such function, of %d", kernel->count);
         return;
     }
-    if (u->spilled) fault(r, kernel, i, "spills %d bytes", u->spilled);
+    if (takes_angles(kernel) && !u->spilled && u->stack <= ANGLE_BYTES) {}
+    else if (u->spilled) fault(r, kernel, i, "spills %d bytes", u->spilled);
     else if (u->stack) fault(r, kernel, i, "takes %d bytes of local memory", u->stack);
     else if (u->local) fault(r, kernel, i, "%d instructions read or write local memory", u->local);
     if (u->shared > MOST_STATIC) fault(r, kernel, i, "%d bytes of static shared memory", u->shared);
@@ -62,6 +66,7 @@ static void check_function(Report *r, const Checked *kernel, int i) {
 // A kernel whose text calls the wrappers of these instructions must come out with them.
 static void check_instructions(Report *r, const Checked *kernel) {
     Usage sum = {0};
+    if (kernel->empty) return;
     for (int i = 0; i < kernel->count; i++) {
         sum.products += kernel->usage[i].products, sum.copies += kernel->usage[i].copies, sum.wide += kernel->usage[i].wide;
     }
