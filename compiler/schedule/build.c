@@ -74,6 +74,20 @@ static void finish_groups(Building *b, Kernel *kernel, const GroupList *groups) 
     lv_vec_free(&nodes);
 }
 
+// On a GPU a batch of small groups that follows a reduction is its tail: to begin another launch would take as long as the batch.
+static Unit *find_host(Building *b) {
+    size_t first = (size_t)b->schedule->prepared_count;
+    if (!b->schedule->target.cuda || b->units.count <= first) return NULL;
+    Unit *last = &b->units.data[b->units.count - 1];
+    const Kernel *kernel = last->kernel;
+    if (!kernel || kernel->serial || kernel->shared || kernel->tail || kernel->nests.count != 1) return NULL;
+    const Nest *nest = &kernel->nests.data[0];
+    for (size_t i = 0; i < nest->outputs.count; i++) {
+        if (nest->outputs.data[i].kind != OUTPUT_REDUCE) return NULL;
+    }
+    return nest->outputs.count && nest_points(nest) ? last : NULL;
+}
+
 static void flush_batch(Building *b) {
     if (b->batch.count == 0) return;
     Kernel *kernel = lv_calloc(1, sizeof *kernel);
@@ -83,7 +97,20 @@ static void flush_batch(Building *b) {
         Buffer *buffer = &kernel->buffers.data[i];
         if (buffer->elements <= MAX_LOCAL && is_private(b, &b->batch, buffer)) buffer->local = true;
     }
-    finish_groups(b, kernel, &b->batch);
+    Unit *host = find_host(b);
+    if (host) {
+        kernel = kernel_join(host->kernel, kernel);
+        LV_VEC(Node *) nodes = {0};
+        for (int i = 0; i < host->node_count; i++) lv_vec_push(&nodes, host->nodes[i]);
+        for (size_t i = 0; i < b->batch.count; i++) {
+            for (size_t k = 0; k < b->batch.data[i]->nodes.count; k++) lv_vec_push(&nodes, b->batch.data[i]->nodes.data[k]);
+        }
+        b->units.count--;
+        unit_add_kernel(b, kernel, nodes.data, nodes.count);
+        lv_vec_free(&nodes);
+    } else {
+        finish_groups(b, kernel, &b->batch);
+    }
     b->batch.count = 0;
 }
 

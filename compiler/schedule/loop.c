@@ -23,6 +23,53 @@ void kernel_free(Kernel *kernel) {
     lv_vec_free(&kernel->buffers);
 }
 
+#define COPY_VEC(to, from) \
+    for (size_t i_ = 0; i_ < (from)->count; i_++) lv_vec_push(to, (from)->data[i_])
+
+static Nest copy_nest(const Nest *nest) {
+    Nest copy = *nest;
+    memset(&copy.vars, 0, sizeof copy.vars), memset(&copy.body, 0, sizeof copy.body);
+    memset(&copy.regions, 0, sizeof copy.regions), memset(&copy.outputs, 0, sizeof copy.outputs);
+    COPY_VEC(&copy.vars, &nest->vars);
+    COPY_VEC(&copy.body, &nest->body);
+    COPY_VEC(&copy.regions, &nest->regions);
+    COPY_VEC(&copy.outputs, &nest->outputs);
+    return copy;
+}
+
+// The buffer of the same value, which then stands for both; else a new one.
+static int join_buffer(Kernel *kernel, const Buffer *buffer) {
+    for (size_t i = 0; i < kernel->buffers.count && !buffer->local; i++) {
+        Buffer *own = &kernel->buffers.data[i];
+        if (own->value != buffer->value || own->local) continue;
+        own->read |= buffer->read, own->written |= buffer->written;
+        return (int)i;
+    }
+    lv_vec_push(&kernel->buffers, *buffer);
+    return (int)kernel->buffers.count - 1;
+}
+
+Kernel *kernel_join(const Kernel *host, Kernel *tail) {
+    Kernel *kernel = lv_calloc(1, sizeof *kernel);
+    COPY_VEC(&kernel->buffers, &host->buffers);
+    for (size_t i = 0; i < host->nests.count; i++) lv_vec_push(&kernel->nests, copy_nest(&host->nests.data[i]));
+    kernel->tail = (int)host->nests.count;
+    int *map = lv_calloc(tail->buffers.count + 1, sizeof *map);
+    for (size_t i = 0; i < tail->buffers.count; i++) map[i] = join_buffer(kernel, &tail->buffers.data[i]);
+    for (size_t n = 0; n < tail->nests.count; n++) {
+        Nest *nest = &tail->nests.data[n];
+        for (size_t i = 0; i < nest->body.count; i++) {
+            if (nest->body.data[i].kind == INSTR_LOAD) nest->body.data[i].buffer = map[nest->body.data[i].buffer];
+        }
+        for (size_t i = 0; i < nest->outputs.count; i++) nest->outputs.data[i].buffer = map[nest->outputs.data[i].buffer];
+        lv_vec_push(&kernel->nests, *nest);
+    }
+    tail->nests.count = 0;  // they moved
+    kernel_free(tail);
+    free(tail), free(map);
+    return kernel;
+}
+
 int64_t nest_points(const Nest *nest) {
     int64_t points = 1;
     for (int i = 0; i < nest->axis_count; i++) points *= nest->vars.data[nest->axes[i].var].extent;

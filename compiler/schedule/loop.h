@@ -106,6 +106,7 @@ struct Kernel {
     LV_VEC(Buffer) buffers;
     LV_VEC(Nest) nests;
     bool serial;        // too little work for threads: nests run one after the other on one
+    int tail;           // where not 0: nests from this one on are walked by one block, that which finishes last of all those before (GPU)
     int shared;         // so many outermost axes are the same in all nests and are walked once (row-wise kernels)
 };
 typedef struct Kernel Kernel;
@@ -136,6 +137,8 @@ void nest_tidy(Nest *nest, int fixed);
 void nest_cut_axis(Nest *nest, int at, int64_t inner, int outer_at);
 int nest_affine_depth(const Nest *nest, const Affine *a);
 void kernel_free(Kernel *kernel);
+// A new kernel: what `host` does, and `tail`, which is used up, as its tail.
+Kernel *kernel_join(const Kernel *host, Kernel *tail);
 
 // ---- the text form
 void affine_print(const Nest *nest, const Affine *a, LvText *out);

@@ -118,6 +118,8 @@ typedef union {
     int64_t i;
 } LvScalar;
 
+enum { LV_SCRATCH_HEAD = 256 };
+
 // One launch of a step on a GPU: function NAME_i of the kernel's text with the i-th of these.
 typedef struct {
     int32_t grid[3];  // blocks
@@ -138,7 +140,9 @@ typedef struct {
     LvScalar *scalars;    // LV_STEP_KERNEL
     int launch_count;     // on a GPU, where the step has a kernel; they run one after the other
     LvLaunch *launches;
-    int64_t scratch;      // on a GPU: bytes that the launches share among themselves, whose contents nobody needs before or after
+    // On a GPU: bytes that the launches share among themselves, whose contents nobody needs before or after. The LV_SCRATCH_HEAD bytes
+    // before them are zero when a launch begins, and when it ends: there a launch counts its blocks.
+    int64_t scratch;
     union {
         LvConvStep conv;
         LvMatmulStep matmul;

@@ -106,6 +106,8 @@ LV_SIM_VECTOR4(unsigned char, uchar4)
 
 // ---- barriers and collectives
 #define __syncthreads() lv_sim_barrier(__LINE__)
+#define __threadfence() ((void)0)  // blocks run one after the other
+static inline unsigned atomicAdd(unsigned *at, unsigned more) { const unsigned old = *at; *at = old + more; return old; }
 #define __syncwarp(...) lv_sim_sync_warp(__VA_ARGS__)
 #define __shfl_sync(...) lv_sim_shuffle(1, __VA_ARGS__)
 #define __shfl_up_sync(...) lv_sim_shuffle(2, __VA_ARGS__)

@@ -1,5 +1,6 @@
 // Kernels whose nests follow each other without leaving the chip: row-wise kernels, in which a team of threads does everything to a
-// row, and batches of small nests, which one block does. A team is a warp (several to a block) where rows are short, else a block.
+// row, and batches of small nests, which one block does: alone, or as the tail of a kernel whose results they read, that block which
+// finishes last. A team is a warp (several to a block) where rows are short, else a block.
 // Between nests the team waits for itself, which also shows each thread what the others wrote. Locals are in shared memory, one
 // set a team, or in the scratch memory where that is too small.
 #include <stdio.h>
@@ -141,15 +142,51 @@ static bool joins(const Block *b) {
     return false;
 }
 
+static void put_nests(Block *b, size_t first) {
+    Printer *p = &b->c->p;
+    for (size_t i = first; i < p->kernel->nests.count; i++) {
+        const Nest *nest = &p->kernel->nests.data[i];
+        if (i > first) wait(b);
+        printer_enter(p, nest);
+        printer_line(p, "{");
+        p->indent++;
+        if (printer_reduces(nest)) reduction(b, nest);
+        else points(b, nest);
+        printer_close_loops(p, 1);
+        printer_leave(p);
+    }
+}
+
+static int64_t all_locals(const Kernel *kernel) {
+    int64_t bytes = 0;
+    for (size_t i = 0; i < kernel->buffers.count; i++) {
+        if (kernel->buffers.data[i].local) bytes += local_bytes(&kernel->buffers.data[i]);
+    }
+    return bytes;
+}
+
+int cuda_put_tail(CudaPrinter *c) {
+    Printer *p = &c->p, outer = *p;  // the nest that is open stays so
+    Block b = {.c = c, .team = CUDA_BLOCK, .local = all_locals(p->kernel)};
+    bool in_scratch = b.local > CUDA_MAX_LOCAL;
+    if (in_scratch && b.local > c->made->scratch) c->made->scratch = b.local;
+    cuda_begin_after(c);
+    printer_line(p, "const int lane = threadIdx.x;");
+    if (joins(&b)) printer_line(p, "__shared__ __align__(16) unsigned char joined[%d];", 16 * CUDA_BLOCK / 32);
+    locals(&b, 1, in_scratch);
+    put_nests(&b, (size_t)p->kernel->tail);
+    *p = outer;
+    p->out = &c->after;
+    return in_scratch ? 0 : (int)b.local;
+}
+
 void cuda_block_kernel(CudaPrinter *c) {
     Printer *p = &c->p;
     const Kernel *kernel = p->kernel;
     Block b = {.c = c, .team = CUDA_BLOCK};
     int64_t rows = kernel->shared ? printer_axis_extent(&kernel->nests.data[0], 0) : 1;
     if (rows == 0) return;
-    for (size_t i = 0; i < kernel->buffers.count; i++) {
-        if (kernel->buffers.data[i].local) b.local += local_bytes(&kernel->buffers.data[i]);
-    }
+    b.local = all_locals(kernel);
     if (kernel->shared && row_length(kernel) <= SHORT_ROW && b.local * (CUDA_BLOCK / CUDA_WARP) <= CUDA_MAX_LOCAL / 2) b.team = CUDA_WARP;
     int teams = CUDA_BLOCK / b.team;
     bool in_scratch = b.local > CUDA_MAX_LOCAL;
@@ -158,23 +195,13 @@ void cuda_block_kernel(CudaPrinter *c) {
     if (b.team == CUDA_WARP) {
         printer_line(p, "const int lane = threadIdx.x %% 32;");
         printer_line(p, "const LvIndex i0 = (LvIndex)blockIdx.x * %d + threadIdx.x / 32;", teams);
-        printer_line(p, "if (i0 >= %lld) return;", (long long)rows);
+        printer_line(p, "if (i0 >= %lld) break;", (long long)rows);
     } else {
         printer_line(p, "const int lane = threadIdx.x;");
         if (joins(&b)) printer_line(p, "__shared__ __align__(16) unsigned char joined[%d];", 16 * CUDA_BLOCK / 32);
         if (kernel->shared) printer_line(p, "const LvIndex i0 = blockIdx.x;");
     }
     locals(&b, teams, in_scratch);
-    for (size_t i = 0; i < kernel->nests.count; i++) {
-        const Nest *nest = &kernel->nests.data[i];
-        if (i) wait(&b);
-        printer_enter(p, nest);
-        printer_line(p, "{");
-        p->indent++;
-        if (printer_reduces(nest)) reduction(&b, nest);
-        else points(&b, nest);
-        printer_close_loops(p, 1);
-        printer_leave(p);
-    }
+    put_nests(&b, 0);
     cuda_end(c, (rows + teams - 1) / teams, 1, CUDA_BLOCK, in_scratch ? 0 : (int)(b.local * teams));
 }

@@ -171,8 +171,14 @@ void cuda_stores(CudaPrinter *c) {
 // ---- functions
 
 void cuda_begin(CudaPrinter *c) {
-    c->p.out->length = 0;
+    c->p.out = &c->body;
+    c->body.length = c->after.length = 0;
     c->p.indent = 1;
+}
+
+void cuda_begin_after(CudaPrinter *c) {
+    c->p.out = &c->after;
+    if (c->after.length) printer_line(&c->p, "__syncthreads();");
 }
 
 static void put_parameters(CudaPrinter *c, LvText *out) {
@@ -191,10 +197,18 @@ static void put_parameters(CudaPrinter *c, LvText *out) {
 #define PARAMETERS "\001"
 
 void cuda_end(CudaPrinter *c, int64_t blocks, int64_t layers, int threads, int shared) {
-    lv_text_printf(&c->text, "extern \"C\" __global__ void __launch_bounds__(%d) %s_%d(" PARAMETERS ")\n{\n typedef %s LvIndex;\n",
-                   threads, c->name, c->functions++, c->wide ? "long long" : "int");
-    lv_text_append(&c->text, c->p.out->data, c->p.out->length);
-    lv_text_puts(&c->text, "}\n");
+    const char *index = c->wide ? "long long" : "int";
+    LvText *out = &c->text;
+    lv_text_printf(out, "extern \"C\" __global__ void __launch_bounds__(%d) %s_%d(" PARAMETERS ")\n{\n typedef %s LvIndex;\n do {\n", threads,
+                   c->name, c->functions++, index);
+    lv_text_append(out, c->body.data, c->body.length);
+    lv_text_puts(out, " } while (0);\n");
+    if (c->after.length) {
+        if (c->made->scratch < 64) c->made->scratch = 64;  // blocks are counted before it
+        lv_text_puts(out, " __shared__ int last;\n if (!lv_is_last(scratch, &last)) return;\n");
+        lv_text_append(out, c->after.data, c->after.length);
+    }
+    lv_text_puts(out, "}\n");
     LvLaunch launch = {{(int32_t)(blocks > 0 ? blocks : 1), (int32_t)(layers > 0 ? layers : 1), 1}, threads, shared};
     lv_vec_push(&c->made->launches, launch);
 }
@@ -210,11 +224,11 @@ static void print_points(CudaPrinter *c, const Nest *nest) {
     if (axes == 1) {  // the extent is not in the text: kernels over flat tensors of any size are one
         lv_vec_push(p->scalars, (LvScalar){.i = items});
         printer_line(p, "const long long t = (long long)blockIdx.x * %d + threadIdx.x;", CUDA_BLOCK);
-        printer_line(p, "if (t >= s%zu) return;", p->scalars->count - 1);
+        printer_line(p, "if (t >= s%zu) break;", p->scalars->count - 1);
         printer_line(p, "const LvIndex i0 = (LvIndex)t%s;", p->lanes == 8 ? "*8" : p->lanes == 4 ? "*4" : p->lanes == 2 ? "*2" : "");
     } else {
         printer_line(p, "const LvIndex t = (LvIndex)blockIdx.x * %d + threadIdx.x;", CUDA_BLOCK);
-        printer_line(p, "if (t >= %lld) return;", (long long)items);
+        printer_line(p, "if (t >= %lld) break;", (long long)items);
         cuda_put_axes(c, 0, axes, "t");
     }
     printer_depths(p, 0, axes);
@@ -237,28 +251,24 @@ static void put_functions(CudaPrinter *c, LvText *out) {
     LvText parameters = {0};
     put_parameters(c, &parameters);
     lv_text_printf(out, "// %s\n", c->name);
-    for (const char *at = lv_text_get(&c->text);;) {
-        const char *mark = strstr(at, PARAMETERS);
-        if (!mark) {
-            lv_text_puts(out, at);
-            break;
-        }
-        lv_text_append(out, at, (size_t)(mark - at));
-        lv_text_append(out, parameters.data, parameters.length);
-        at = mark + strlen(PARAMETERS);
+    for (const char *at = lv_text_get(&c->text); *at;) {
+        size_t plain = strcspn(at, PARAMETERS);
+        lv_text_append(out, at, plain);
+        at += plain;
+        if (*at) lv_text_puts(out, lv_text_get(&parameters)), at++;
     }
     lv_text_free(&parameters);
 }
 
 void cuda_print_kernel(const Kernel *kernel, const Target *target, const char *name, LvText *out, CudaKernel *made) {
-    LvText body = {0};
     ScalarList scalars = {0};
     CudaPrinter c = {.target = target, .made = made, .name = name, .wide = needs_wide(kernel)};
-    c.p = (Printer){.kernel = kernel, .out = &body, .scalars = &scalars, .cuda = true, .put_vector_load = cuda_vector_load};
+    c.p = (Printer){.kernel = kernel, .out = &c.body, .scalars = &scalars, .cuda = true, .put_vector_load = cuda_vector_load};
     if (kernel->shared || kernel->serial) {
         cuda_block_kernel(&c);
     } else {
-        for (size_t i = 0; i < kernel->nests.count; i++) {
+        size_t count = kernel->tail ? (size_t)kernel->tail : kernel->nests.count;
+        for (size_t i = 0; i < count; i++) {
             const Nest *nest = &kernel->nests.data[i];
             printer_enter(&c.p, nest);
             if (printer_reduces(nest)) cuda_reduction(&c, nest);
@@ -274,7 +284,7 @@ void cuda_print_kernel(const Kernel *kernel, const Target *target, const char *n
     for (size_t i = 0; i < scalars.count; i++) lv_vec_push(&made->scalars, scalars.data[i]);
     put_functions(&c, out);
     lv_vec_free(&scalars);
-    lv_text_free(&body), lv_text_free(&c.text);
+    lv_text_free(&c.body), lv_text_free(&c.after), lv_text_free(&c.text);
 }
 
 void cuda_kernel_free(CudaKernel *kernel) {

@@ -29,7 +29,9 @@ typedef struct {
     const char *name;
     bool wide;            // indices need 64 bits
     int functions;
+    LvText body;          // of the function being printed
     LvText text;          // of all functions, without their parameters: these are known at the end
+    LvText after;         // of the function being printed: what the last of its blocks does when all are done
 } CudaPrinter;
 
 // ---- nests.c
@@ -41,8 +43,10 @@ int nest_lanes(const Printer *p, const Nest *nest);
 void cuda_put_axes(CudaPrinter *c, int from, int to, const char *number);
 void cuda_store(CudaPrinter *c, const Output *output, const char *value);
 void cuda_stores(CudaPrinter *c);  // of all outputs that are no reductions
-// A function begins: what follows is its body. Ends: it is launched so.
+// A function begins: what follows is its body, which a `break` outside of loops leaves. Ends: it is launched so. Between: what follows is for its last block alone, after
+// all have done the body; with several such parts, each sees what those before wrote.
 void cuda_begin(CudaPrinter *c);
+void cuda_begin_after(CudaPrinter *c);
 void cuda_end(CudaPrinter *c, int64_t blocks, int64_t layers, int threads, int shared);
 #define EACH_REDUCTION(nest, o) \
     for (size_t o = 0; o < (nest)->outputs.count; o++) \
@@ -57,5 +61,6 @@ void cuda_reduction(CudaPrinter *c, const Nest *nest);   // a nest as one launch
 
 // ---- block.c: kernels in which one block, or one warp, does nest after nest
 void cuda_block_kernel(CudaPrinter *c);
+int cuda_put_tail(CudaPrinter *c);  // the kernel's tail as a part for the last block; the shared memory that it takes
 
 #endif

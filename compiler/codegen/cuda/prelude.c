@@ -137,6 +137,20 @@ PRELUDE_PHILOX
 "LV_TEAM(LvBestF32, least) LV_TEAM(LvBestF64, least) LV_TEAM(LvBestI32, least) LV_TEAM(LvBestI64, least)\n"
 "LV_F float lv_warp_sum(float x) { return lv_warp_sum(x, 32); }\n"
 "LV_F float lv_warp_max(float x) { return lv_warp_max(x, 32); }\n"
+// Whether this block finishes last of all of its launch, which are counted before the scratch memory; then it sees what the others
+// wrote. To all threads of the block; `last` is shared.
+"LV_F bool lv_is_last(char *scratch, int *last) {\n"
+"  __threadfence();\n"
+"  __syncthreads();\n"
+"  if (threadIdx.x == 0) {\n"
+"    unsigned *done = (unsigned *)(scratch - 256);\n"
+"    *last = atomicAdd(done, 1u) == gridDim.x * gridDim.y - 1;\n"
+"    if (*last) *done = 0;\n"
+"    __threadfence();\n"
+"  }\n"
+"  __syncthreads();\n"
+"  return *last;\n"
+"}\n"
 // ---- several elements at once, from addresses that are multiples of their size together
 "LV_F void lv_load2(float *v, const float *at) { const float2 x = *(const float2 *)at; v[0] = x.x, v[1] = x.y; }\n"
 "LV_F void lv_load4(float *v, const float *at) { const float4 x = *(const float4 *)at; v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w; }\n"

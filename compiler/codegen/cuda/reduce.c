@@ -4,7 +4,7 @@
 // shares each result: it walks the reduced points side by side and joins its accumulators in a tree. Where the innermost axis is
 // kept (a bias gradient over channels-last pictures), threads lie along it and several rows of them share the reduced points. Where
 // that leaves most of a GPU idle, the reduced points are cut into chunks, each block leaves partial results in the scratch memory,
-// and a second launch joins them in order. All is cut by shape alone, so the bits do not depend on the device.
+// and the block that finishes last, or a second launch where they are many, joins them in order. All is cut by shape alone, so the bits do not depend on the device.
 #include <stdio.h>
 
 #include "codegen/cuda/nests.h"
@@ -127,22 +127,16 @@ static void put_result(CudaPrinter *c, size_t o, const char *accumulator) {
     cuda_store(c, &c->p.nest->outputs.data[o], value);
 }
 
-// The second launch: a warp joins the chunks of each result, its lanes side by side.
-static void join_partials(CudaPrinter *c, const Partials *parts) {
+// A warp joins the chunks of a result, its lanes side by side; `t` is the result's number.
+static void put_join(CudaPrinter *c, const Partials *parts) {
     Printer *p = &c->p;
     const NestShape *s = &parts->s;
-    int64_t results = s->items * s->width;
-    p->lanes = 1;
-    cuda_begin(c);
-    printer_line(p, "const LvIndex t = (LvIndex)blockIdx.x * %d + threadIdx.x / 32;", CUDA_BLOCK / 32);
-    printer_line(p, "if (t >= %lld) return;", (long long)results);
     if (s->inner_kept) {
         printer_line(p, "const LvIndex item = t/%lld, i%d = t%%%lld;", (long long)s->width, s->axes - 1, (long long)s->width);
-        cuda_put_axes(c, p->base, s->kept, "item");
     } else {
         printer_line(p, "const LvIndex item = t;");
-        cuda_put_axes(c, p->base, s->kept, "item");
     }
+    cuda_put_axes(c, p->base, s->kept, "item");
     cuda_put_accumulators(c, 1);
     printer_line(p, "for (int q = threadIdx.x %% 32; q < %lld; q += 32) {", (long long)parts->chunks);
     EACH_REDUCTION(p->nest, o) {
@@ -155,13 +149,49 @@ static void join_partials(CudaPrinter *c, const Partials *parts) {
     }
     printer_line(p, "}");
     EACH_REDUCTION(p->nest, o) printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, cuda_joiner(p->nest->outputs.data[o].op), o);
-    printer_line(p, "if (threadIdx.x %% 32) return;");
+    printer_line(p, "if (threadIdx.x %% 32 == 0) {");
+    p->indent++;
     EACH_REDUCTION(p->nest, o) {
         char name[32];
         snprintf(name, sizeof name, "a%zu", o);
         put_result(c, o, name);
     }
-    cuda_end(c, (results + CUDA_BLOCK / 32 - 1) / (CUDA_BLOCK / 32), 1, CUDA_BLOCK, 0);
+    printer_close_loops(p, 1);
+}
+
+// Bytes of partial results that one block reads sooner than another launch begins.
+enum { LAST_BLOCK_READS = 128 << 10 };
+
+static int64_t partial_bytes(const Nest *nest, const Partials *parts) {
+    int64_t bytes = 0;
+    EACH_REDUCTION(nest, o) bytes += parts->s.items * parts->chunks * parts->s.width * accumulator_bytes(nest, &nest->outputs.data[o]);
+    return bytes;
+}
+
+// The launch that makes the results or their parts ends; a second one joins these, or the last block of the first does. After the
+// last of the kernel's launches comes its tail.
+static void finish(CudaPrinter *c, const Partials *parts, int64_t blocks) {
+    Printer *p = &c->p;
+    const Kernel *kernel = p->kernel;
+    int64_t results = parts->s.items * parts->s.width, layers = parts->chunks;
+    bool tail = kernel->tail && p->nest == &kernel->nests.data[kernel->tail - 1];
+    p->lanes = 1;
+    if (parts->chunks > 1 && partial_bytes(p->nest, parts) <= LAST_BLOCK_READS) {
+        cuda_begin_after(c);
+        printer_line(p, "for (LvIndex t = threadIdx.x / 32; t < %lld; t += %d) {", (long long)results, CUDA_BLOCK / 32);
+        p->indent++;
+        put_join(c, parts);
+        printer_close_loops(p, 1);
+    } else if (parts->chunks > 1) {
+        cuda_end(c, blocks, layers, CUDA_BLOCK, 0);
+        cuda_begin(c);
+        printer_line(p, "const LvIndex t = (LvIndex)blockIdx.x * %d + threadIdx.x / 32;", CUDA_BLOCK / 32);
+        printer_line(p, "if (t >= %lld) break;", (long long)results);
+        put_join(c, parts);
+        blocks = (results + CUDA_BLOCK / 32 - 1) / (CUDA_BLOCK / 32), layers = 1;
+    }
+    int shared = tail ? cuda_put_tail(c) : 0;
+    cuda_end(c, blocks, layers, CUDA_BLOCK, shared);
 }
 
 // How many chunks bring `blocks` blocks near to what a GPU wants, each at least `least` steps long.
@@ -190,7 +220,7 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
         printer_line(p, "const LvIndex item = blockIdx.x;");
     } else {
         printer_line(p, "const LvIndex item = (LvIndex)blockIdx.x * %lld + threadIdx.x / %d;", (long long)teams, team);
-        printer_line(p, "if (item >= %lld) return;", (long long)s.items);
+        printer_line(p, "if (item >= %lld) break;", (long long)s.items);
     }
     if (s.kept > p->base) cuda_put_axes(c, p->base, s.kept, "item");
     printer_depths(p, 0, s.kept);
@@ -207,7 +237,6 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
     printer_depths(p, s.kept + 1, s.axes);
     cuda_accumulate(c, false);
     printer_close_loops(p, 1);
-    int lanes = p->lanes;
     p->lanes = 1;
     EACH_REDUCTION(nest, o) {
         const Output *output = &nest->outputs.data[o];
@@ -218,7 +247,7 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
             printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, cuda_joiner(output->op), o);
         }
     }
-    if (team > 1) printer_line(p, "if (%s) return;", first);
+    if (team > 1) printer_line(p, "if (%s) break;", first);
     EACH_REDUCTION(nest, o) {
         char name[32], index[64];
         snprintf(name, sizeof name, "a%zu", o);
@@ -226,9 +255,7 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
         if (parts.chunks > 1) store_partial(c, &parts, o, index, name);
         else put_result(c, o, name);
     }
-    p->lanes = lanes;
-    cuda_end(c, blocks, parts.chunks, CUDA_BLOCK, 0);
-    if (parts.chunks > 1) join_partials(c, &parts);
+    finish(c, &parts, blocks);
 }
 
 // ---- the innermost axis kept
@@ -290,8 +317,7 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
         else put_result(c, o, name);
         printer_close_loops(p, 2);
     }
-    cuda_end(c, blocks, parts.chunks, CUDA_BLOCK, 0);
-    if (parts.chunks > 1) join_partials(c, &parts);
+    finish(c, &parts, blocks);
 }
 
 void cuda_reduction(CudaPrinter *c, const Nest *nest) {

@@ -182,6 +182,7 @@ bool cuda_download(LvCuda *gpu, void *host, const void *from, size_t bytes, LvEr
 bool cuda_scratch_take(LvCuda *gpu, size_t bytes, CudaScratch **out, LvError *error) {
     *out = NULL;
     if (bytes == 0) return true;
+    bytes += LV_SCRATCH_HEAD;
     if (!gpu->scratch || gpu->scratch->bytes < bytes) {
         void *memory = NULL;
         if (!cuda_allocate(gpu, bytes, &memory, error)) return lv_error_prefix(error, "scratch memory");
@@ -203,4 +204,4 @@ void cuda_scratch_leave(LvCuda *gpu, CudaScratch *scratch) {
     free(scratch);
 }
 
-char *cuda_scratch_memory(const CudaScratch *scratch) { return scratch ? scratch->memory : NULL; }
+char *cuda_scratch_memory(const CudaScratch *scratch) { return scratch ? (char *)scratch->memory + LV_SCRATCH_HEAD : NULL; }
