@@ -48,6 +48,9 @@ static const char *const more_cases[] = {
     "nearest_code f32[300, 40] f32[300, 40]",
     "nearest_code f32[131, 20] f32[1030, 20]:-1:2",
     "nearest_code f32[257, 3]:-2:3 f32[5, 3]:-2:3",
+    "nearest_code f32[515, 37] f32[1000, 37]",
+    "nearest_code f32[700, 64] f32[400, 64]",
+    "nearest_code f32[1300, 33]:-1:2 f32[500, 33]:-1:2",
     "matmul {transpose_b = true} f32[1, 64] f32[33, 64]",
     "matmul {transpose_b = true, scale = 0.5} f32[3, 1028] f32[17, 1028]",
     "matmul {transpose_b = true} bf16[8, 520] bf16[7, 520]",
@@ -360,30 +363,44 @@ static void end_job(Job *job, CuModule module, LvText *text, LvArena *arena) {
 }
 
 // Vectors lie next to their code, all others too: distances a thousandth of the norms, where f32 scores alone cannot choose.
-static void near_ties(void **state) {
-    if (!*state || pattern_count) skip();
+static void check_near_ties(bool wide) {
+    int64_t count = wide ? 600 : 197;
     LvArena *arena = lv_arena_create();
     LvText text = {0};
-    Job job = one_job("nearest_code f32[197, 64] f32[512, 64]", &text, arena);
+    Job job = one_job(wide ? "nearest_code f32[600, 64] f32[512, 64]" : "nearest_code f32[197, 64] f32[512, 64]", &text, arena);
     Tensor *x = job.inputs.at[0].tensor, *codes = job.inputs.at[1].tensor;
     for (int64_t k = 0; k < 512; k++)
         for (int64_t i = 0; i < 64; i++) codes->f[k * 64 + i] = (float)(3 + 1e-3 * hash_uniform(5, (uint64_t)(k * 64 + i)));
     for (int64_t i = 0; i < 64; i++) codes->f[300 * 64 + i] = codes->f[17 * 64 + i];  // equal codes
-    for (int64_t n = 0; n < 197; n++)
+    for (int64_t n = 0; n < count; n++)
         for (int64_t i = 0; i < 64; i++)
-            x->f[n * 64 + i] = (float)(n % 5 ? codes->f[n * 2 * 64 + i] + 1e-4 * hash_uniform(6, (uint64_t)(n * 64 + i)) : codes->f[300 * 64 + i]);
+            x->f[n * 64 + i] = (float)(n % 5 ? codes->f[n * 2 % 512 * 64 + i] + 1e-4 * hash_uniform(6, (uint64_t)(n * 64 + i)) : codes->f[300 * 64 + i]);
     end_job(&job, compile(lv_text_get(&text)), &text, arena);
 }
 
-// Codes that nobody chose may be anywhere, infinity included; a vector of NaN gets code 0 and harms no other.
-static void far_codes(void **state) {
+static void near_ties(void **state) {
     if (!*state || pattern_count) skip();
+    check_near_ties(false);
+    check_near_ties(true);  // on tensor cores
+}
+
+// Codes that nobody chose may be anywhere, infinity included; a vector of NaN gets code 0 and harms no other.
+static void check_far_codes(const char *line) {
     LvArena *arena = lv_arena_create();
     LvText text = {0};
-    Job job = one_job("nearest_code f32[61, 7] f32[37, 7]", &text, arena);
+    Job job = one_job(line, &text, arena);
     Tensor *x = job.inputs.at[0].tensor, *codes = job.inputs.at[1].tensor;
-    for (int64_t i = 0; i < 7; i++) codes->f[i] = INFINITY, codes->f[7 + i] = 1e30, codes->f[14 + i] = -1e12, codes->f[21 + i] = NAN, x->f[35 + i] = NAN;
+    int64_t d = x->shape.dim[1];
+    for (int64_t i = 0; i < d; i++) {
+        codes->f[i] = INFINITY, codes->f[d + i] = 1e30, codes->f[2 * d + i] = -1e12, codes->f[3 * d + i] = NAN, x->f[5 * d + i] = NAN;
+    }
     end_job(&job, compile(lv_text_get(&text)), &text, arena);
+}
+
+static void far_codes(void **state) {
+    if (!*state || pattern_count) skip();
+    check_far_codes("nearest_code f32[61, 7] f32[37, 7]");
+    check_far_codes("nearest_code f32[600, 64] f32[512, 64]");  // on tensor cores
 }
 
 // ---- the vocabulary loss, whose kernel the runtime launches between products

@@ -5,17 +5,17 @@
 // of the best, distances are computed again in f64, of the two or, where the third is as near, of all codes. Of equal codes the lower
 // index wins.
 //
-// Two launches: products, a block for 128 rows and a share of the codes, 128 at a time, 8 x 8 a thread, over D by 16 through two
+// Products run on tensor cores where those are strong (template_nearest_code_mma.c), else in f32, a block for 128 rows and a share of the codes, 128 at a time, 8 x 8 a thread, over D by 16 through two
 // buffers in shared memory; squares are summed on the way there, and after each tile its scores go into the thread's own best, which
-// stand in shared memory too since registers hold the products. The second one puts shares together and decides what is in doubt.
+// stand in shared memory too since registers hold the products. A last launch puts shares together and decides what is in doubt.
 #include <math.h>
 #include <stdio.h>
 
-#include "codegen/cuda/templates.h"
+#include "codegen/cuda/template_nearest_code.h"
 
-enum { TILE = 128, STEP = 16, BLOCK = 256, PITCH = TILE + 4, SAMPLES = 32, WANTED_BLOCKS = 264, MAX_WIDTH = 4096 };
+enum { TILE = NEAREST_TILE, STEP = 16, BLOCK = 256, PITCH = TILE + 4, WANTED_BLOCKS = 264, MAX_WIDTH = 4096 };
 
-static const char product_text[] =
+static const char common_text[] =
     "typedef struct { float best, second, third; int index, other; } $name_found;\n"
     "// a score joins those found; of equal ones the lower index goes first\n"
     "static __device__ __forceinline__ void $name_join($name_found *f, float s, int code) {\n"
@@ -25,6 +25,29 @@ static const char product_text[] =
     "    f->third = f->second, f->second = s, f->other = code;\n"
     "  } else if (s < f->third) f->third = s;\n"
     "}\n"
+    "// what lanes up to 2 `apart` from each other found\n"
+    "static __device__ __forceinline__ void $name_meet($name_found *f, int apart) {\n"
+    "  for (int o = apart; o > 0; o /= 2) {\n"
+    "    const float best = __shfl_xor_sync(0xFFFFFFFFu, f->best, o), second = __shfl_xor_sync(0xFFFFFFFFu, f->second, o);\n"
+    "    const float third = __shfl_xor_sync(0xFFFFFFFFu, f->third, o);\n"
+    "    const int index = __shfl_xor_sync(0xFFFFFFFFu, f->index, o), other = __shfl_xor_sync(0xFFFFFFFFu, f->other, o);\n"
+    "    $name_join(f, best, index), $name_join(f, second, other);\n"
+    "    f->third = fminf(f->third, third);\n"
+    "  }\n"
+    "}\n"
+    "static __device__ __forceinline__ void $name_leave(const $name_found *f, float *at) {\n"
+    "  const long long apart = (long long)$shares * $n;\n"
+    "  at[0] = f->best, at[apart] = f->second, at[2 * apart] = f->third;\n"
+    "  at[3 * apart] = __int_as_float(f->index), at[4 * apart] = __int_as_float(f->other);\n"
+    "}\n"
+    "static __device__ __forceinline__ float $name_pivot(const float *x, int column) {\n"
+    "  float sum = 0;\n"
+    "  #pragma unroll 8\n"
+    "  for (int i = 0; i < $samples; i++) sum += x[(long long)($n - 1) * i / $samples * $d + column];\n"
+    "  return fabsf(sum) < 1e30f ? sum / $samples : 0.f;\n"
+    "}\n";
+
+static const char product_text[] =
     "static __device__ __forceinline__ float4 $name_four(const float *p, int valid, bool aligned) {\n"
     "  if (aligned && valid >= 4) return *(const float4 *)p;\n"
     "  return make_float4(valid > 0 ? p[0] : 0.f, valid > 1 ? p[1] : 0.f, valid > 2 ? p[2] : 0.f, valid > 3 ? p[3] : 0.f);\n"
@@ -34,12 +57,6 @@ static const char product_text[] =
     "  a.x -= p.x, a.y -= p.y, a.z -= p.z, a.w -= p.w;\n"
     "  to[0] = a.x, to[$pitch] = a.y, to[2 * $pitch] = a.z, to[3 * $pitch] = a.w;\n"
     "  return fmaf(a.x, a.x, a.y * a.y) + fmaf(a.z, a.z, a.w * a.w);\n"
-    "}\n"
-    "static __device__ __forceinline__ float $name_pivot(const float *x, int column) {\n"
-    "  float sum = 0;\n"
-    "  #pragma unroll 8\n"
-    "  for (int i = 0; i < $samples; i++) sum += x[(long long)($n - 1) * i / $samples * $d + column];\n"
-    "  return fabsf(sum) < 1e30f ? sum / $samples : 0.f;\n"
     "}\n"
     "extern \"C\" __global__ void __launch_bounds__($block, 2) $name_0(const float *x, const float *codes, int *y, char *scratch) {\n"
     "  LV_SHARED(float, shared);\n"
@@ -141,22 +158,13 @@ static const char product_text[] =
     "  for (int i = 0; i < 8; i++) {\n"
     "    const float *at = state + i * $block + thread;\n"
     "    $name_found f = {at[0], at[8 * $block], at[16 * $block], __float_as_int(at[24 * $block]), __float_as_int(at[32 * $block])};\n"
-    "    for (int o = 8; o > 0; o /= 2) {\n"
-    "      const float best = __shfl_xor_sync(0xFFFFFFFFu, f.best, o), second = __shfl_xor_sync(0xFFFFFFFFu, f.second, o);\n"
-    "      const float third = __shfl_xor_sync(0xFFFFFFFFu, f.third, o);\n"
-    "      const int index = __shfl_xor_sync(0xFFFFFFFFu, f.index, o), other = __shfl_xor_sync(0xFFFFFFFFu, f.other, o);\n"
-    "      $name_join(&f, best, index), $name_join(&f, second, other);\n"
-    "      f.third = fminf(f.third, third);\n"
-    "    }\n"
+    "    $name_meet(&f, 8);\n"
     "    const int n = row + ty + i % 4 + i / 4 * 64;\n"
-    "    if (tx != 0 || n >= $n) continue;\n"
-    "    const long long apart = (long long)$shares * $n;\n"
-    "    found[n] = f.best, found[apart + n] = f.second, found[2 * apart + n] = f.third;\n"
-    "    found[3 * apart + n] = __int_as_float(f.index), found[4 * apart + n] = __int_as_float(f.other);\n"
+    "    if (tx == 0 && n < $n) $name_leave(&f, found + n);\n"
     "  }\n"
     "}\n";
 
-// A warp for a row.
+// A warp for a row; the whole block for one that has to see all codes.
 static const char decide_text[] =
     "static __device__ double $name_distance(const float *x, const float *c) {\n"
     "  double sum = 0;\n"
@@ -166,58 +174,95 @@ static const char decide_text[] =
     "  }\n"
     "  return lv_warp_sum(sum, 32);\n"
     "}\n"
-    "extern \"C\" __global__ void $name_1(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "extern \"C\" __global__ void $name_$launch(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "  __shared__ double leasts[8];\n"
+    "  __shared__ int bests[8], open[8];\n"
     "  const float *found = (const float *)(scratch + $found);\n"
-    "  const int row = blockIdx.x * 8 + threadIdx.x / 32;\n"
-    "  if (row >= $n) return;\n"
-    "  $name_found f = {3e38f, 3e38f, 3e38f, 0, 0};\n"
-    "  for (int share = 0; share < $shares; share++) {\n"
-    "    const long long apart = (long long)$shares * $n, at = (long long)share * $n + row;\n"
-    "    $name_join(&f, found[at], __float_as_int(found[3 * apart + at]));\n"
-    "    $name_join(&f, found[apart + at], __float_as_int(found[4 * apart + at]));\n"
-    "    f.third = fminf(f.third, found[2 * apart + at]);\n"
-    "  }\n"
-    "  x += (long long)row * $d;\n"
-    "  const float square = ((const float *)(scratch + $squares))[row];\n"
-    "  // rounding of a score: |x|^2 and |c|^2 = O(|x|^2 + distance^2) times that of a sum of D products\n"
-    "  const float doubt = $doubt * (square + fabsf(square + 2 * f.best));\n"
-    "  int code = f.index;\n"
-    "  if (f.second - f.best <= doubt && f.index != f.other) {\n"
-    "    if (f.third - f.best <= doubt) {\n"
-    "      double least = LV_INF_F64;\n"
-    "      for (int c = 0; c < $k; c++) {\n"
-    "        const double distance = $name_distance(x, codes + (long long)c * $d);\n"
-    "        if (distance < least) least = distance, code = c;\n"
-    "      }\n"
-    "    } else {\n"
-    "      const double a = $name_distance(x, codes + (long long)code * $d), b = $name_distance(x, codes + (long long)f.other * $d);\n"
-    "      if (b < a || (b == a && f.other < code)) code = f.other;\n"
+    "  const int warp = threadIdx.x / 32, row = blockIdx.x * 8 + warp, lane = threadIdx.x % 32;\n"
+    "  bool all = false;\n"
+    "  if (row < $n) {\n"
+    "    $name_found f = {3e38f, 3e38f, 3e38f, 0, 0};\n"
+    "    for (int share = 0; share < $shares; share++) {\n"
+    "      const long long apart = (long long)$shares * $n, at = (long long)share * $n + row;\n"
+    "      $name_join(&f, found[at], __float_as_int(found[3 * apart + at]));\n"
+    "      $name_join(&f, found[apart + at], __float_as_int(found[4 * apart + at]));\n"
+    "      f.third = fminf(f.third, found[2 * apart + at]);\n"
     "    }\n"
+    "    const float square = ((const float *)(scratch + $squares))[row];\n"
+    "    // |x|^2 and |c|^2 are O(|x|^2 + distance^2)\n"
+    "    const float doubt = $doubt * (square + fabsf(square + 2 * f.best));\n"
+    "    if (f.second - f.best <= doubt && f.index != f.other) {\n"
+    "      const float *own = x + (long long)row * $d;\n"
+    "      all = f.third - f.best <= doubt;\n"
+    "      if (!all) {\n"
+    "        const double a = $name_distance(own, codes + (long long)f.index * $d), b = $name_distance(own, codes + (long long)f.other * $d);\n"
+    "        if (b < a || (b == a && f.other < f.index)) f.index = f.other;\n"
+    "      }\n"
+    "    }\n"
+    "    if (lane == 0) y[row] = f.index;\n"
     "  }\n"
-    "  if (threadIdx.x % 32 == 0) y[row] = code;\n"
+    "  if (lane == 0) open[warp] = all;\n"
+    "  __syncthreads();\n"
+    "  for (int w = 0; w < 8; w++) {\n"
+    "    if (!open[w]) continue;\n"
+    "    const float *own = x + (blockIdx.x * 8LL + w) * $d;\n"
+    "    double least = LV_INF_F64;\n"
+    "    int best = 0;\n"
+    "    for (int c = warp; c < $k; c += 8) {\n"
+    "      const double distance = $name_distance(own, codes + (long long)c * $d);\n"
+    "      if (distance < least) least = distance, best = c;\n"
+    "    }\n"
+    "    if (lane == 0) leasts[warp] = least, bests[warp] = best;\n"
+    "    __syncthreads();\n"
+    "    if (threadIdx.x == 0) {\n"
+    "      for (int o = 1; o < 8; o++)\n"
+    "        if (leasts[o] < least || (leasts[o] == least && bests[o] < best)) least = leasts[o], best = bests[o];\n"
+    "      y[blockIdx.x * 8 + w] = best;\n"
+    "    }\n"
+    "    __syncthreads();\n"
+    "  }\n"
     "}\n";
 
-bool cuda_print_nearest_code(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
-    (void)target;
-    const Value *x = node->inputs[0], *codes = node->inputs[1];
-    int64_t n = x->shape.dim[0], d = x->shape.dim[1], k = codes->shape.dim[0];
-    if (x->dtype != LV_F32 || d > MAX_WIDTH || n > INT32_MAX / 2 || k > INT32_MAX / 2 || !cuda_all_row_major(node)) return false;
-    if (!out) return true;
-    int64_t tiles = (n + TILE - 1) / TILE, code_tiles = (k + TILE - 1) / TILE;
-    int64_t shares = tiles ? WANTED_BLOCKS / tiles : 1;
+// Shares of the codes, so many that with `row_tiles` tiles of rows all multiprocessors have work.
+static void divide(NearestCode *z, int64_t row_tiles) {
+    int64_t tiles = (z->k + TILE - 1) / TILE, shares = row_tiles ? WANTED_BLOCKS / row_tiles : 1;
     if (shares < 1) shares = 1;
-    if (shares > code_tiles) shares = code_tiles;
-    int64_t share = (code_tiles + shares - 1) / shares * TILE, padded = d ? (d + STEP - 1) / STEP * STEP : STEP;
-    shares = (k + share - 1) / share;
-    int64_t squares = cuda_take_scratch(made, 4 * n), found = cuda_take_scratch(made, 20 * shares * n);
+    if (shares > tiles) shares = tiles;
+    z->share = (tiles + shares - 1) / shares * TILE;
+    z->shares = (z->k + z->share - 1) / z->share;
+}
+
+static void fill(const NearestCode *z, const char *name, const char *text, LvText *out, const CudaKernel *made) {
+    int64_t padded = z->d ? (z->d + STEP - 1) / STEP * STEP : STEP;
     char doubt[32];
-    snprintf(doubt, sizeof doubt, "%.3ef", 1.2e-7 * (4 + sqrt((double)d)));
-    static const char *const texts[] = {product_text, decide_text};
-    for (int i = 0; i < 2; i++)
-        TEMPLATE_FILL(out, texts[i], {"name", name, 0}, {"n", NULL, n}, {"d", NULL, d}, {"k", NULL, k}, {"samples", NULL, n < SAMPLES ? n + !n : SAMPLES},
-                      {"squares", NULL, squares}, {"found", NULL, found}, {"share", NULL, share}, {"shares", NULL, shares},
-                      {"padded", NULL, padded}, {"pitch", NULL, PITCH}, {"tile", NULL, TILE}, {"block", NULL, BLOCK}, {"doubt", doubt, 0});
-    cuda_push_launch(made, tiles, shares, 1, BLOCK, 4 * (4 * STEP * PITCH + padded + 2 * TILE + 5 * 8 * BLOCK));
-    cuda_push_launch(made, (n + 7) / 8, 1, 1, BLOCK, 0);
+    snprintf(doubt, sizeof doubt, "%.3ef", z->doubt);
+    TEMPLATE_FILL(out, text, {"name", name, 0}, {"n", NULL, z->n}, {"d", NULL, z->d}, {"k", NULL, z->k},
+                  {"samples", NULL, z->n < NEAREST_SAMPLES ? z->n + !z->n : NEAREST_SAMPLES}, {"squares", NULL, z->squares},
+                  {"found", NULL, z->found}, {"share", NULL, z->share}, {"shares", NULL, z->shares}, {"padded", NULL, padded},
+                  {"pitch", NULL, PITCH}, {"tile", NULL, TILE}, {"block", NULL, BLOCK}, {"doubt", doubt, 0},
+                  {"launch", NULL, (int64_t)made->launches.count});
+}
+
+static void print_f32(NearestCode *z, const char *name, LvText *out, CudaKernel *made) {
+    int64_t padded = z->d ? (z->d + STEP - 1) / STEP * STEP : STEP, tiles = (z->n + TILE - 1) / TILE;
+    fill(z, name, product_text, out, made);
+    cuda_push_launch(made, tiles, z->shares, 1, BLOCK, 4 * (4 * STEP * PITCH + padded + 2 * TILE + 5 * 8 * BLOCK));
+}
+
+bool cuda_print_nearest_code(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
+    const Value *x = node->inputs[0], *codes = node->inputs[1];
+    NearestCode z = {.n = x->shape.dim[0], .d = x->shape.dim[1], .k = codes->shape.dim[0]};
+    if (x->dtype != LV_F32 || z.d > MAX_WIDTH || z.n > INT32_MAX / 2 || z.k > INT32_MAX / 2 || !cuda_all_row_major(node)) return false;
+    if (!out) return true;
+    bool tensor_cores = nearest_code_mma_takes(&z, target);
+    divide(&z, (z.n + TILE - 1) / TILE);
+    z.doubt = 1.2e-7 * (4 + sqrt((double)z.d));  // rounding of a sum of D products
+    if (tensor_cores) z.shares *= 2;
+    z.squares = cuda_take_scratch(made, 4 * z.n), z.found = cuda_take_scratch(made, 20 * z.shares * z.n);
+    fill(&z, name, common_text, out, made);
+    if (tensor_cores) nearest_code_print_mma(&z, name, out, made);
+    else print_f32(&z, name, out, made);
+    fill(&z, name, decide_text, out, made);
+    cuda_push_launch(made, (z.n + 7) / 8, 1, 1, BLOCK, 0);
     return true;
 }
