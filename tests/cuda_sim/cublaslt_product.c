@@ -49,7 +49,7 @@ static void finish(const Product *p, int64_t batch, int64_t row, int64_t column,
 }
 
 #if defined __x86_64__ && defined __GNUC__
-__attribute__((target_clones("default", "arch=haswell", "arch=skylake-avx512")))
+__attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #endif
 static void multiply(const float *restrict a, const float *restrict b, float *restrict sums, int64_t depth) {
     Vector s[ROWS];

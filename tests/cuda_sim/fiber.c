@@ -13,7 +13,7 @@ __asm__(
     "    movq %rsp, (%rdi)\n"
     "    movq %rsi, %rsp\n"
     "    popq %r15\n    popq %r14\n    popq %r13\n    popq %r12\n    popq %rbx\n    popq %rbp\n"
-    "    ret\n"
+    "    popq %rcx\n    jmpq *%rcx\n"  // not `ret`: the processor would expect the place that was left
     ".size fiber_switch, . - fiber_switch\n");
 
 void *fiber_make(char *top, void (*run)(void)) {

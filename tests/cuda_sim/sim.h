@@ -19,6 +19,11 @@ typedef struct {
     uint64_t write, read, other_read;  // other_read: of another warp than `read` if there was one
 } SimCell;
 
+typedef struct {
+    uintptr_t from, bytes;
+    SimCell *cells;
+} SimRegion;
+
 enum { STAMP_BYTES = 3, STAMP_PENDING = 8, STAMP_STEPS_AT = 4, STAMP_THREAD_AT = 22, STAMP_WARP_AT = 27, STAMP_EPOCH_AT = 32 };
 
 typedef struct {
@@ -67,6 +72,7 @@ typedef struct {
     uint64_t seed, random;
     SimLaunch launch;
     LvSimState *state;    // the module's
+    LvSimIndex *index;    // the module's: of the current thread
     const char *image, *image_end;  // the module in memory: constants may be read
     SimThread threads[SIM_MOST_THREADS];
     SimWarp warps[SIM_MOST_THREADS / SIM_WARP];
@@ -78,7 +84,8 @@ typedef struct {
     void *host_stack;     // where the launch waits
     uint32_t epoch, block_epoch, launch_epoch;  // now, at the block's start, at the launch's
     uint64_t stamp;       // of the current thread
-    char *dynamic;        // dynamic shared memory
+    char *dynamic_memory;
+    SimRegion fixed, dynamic;  // shared memory, static and dynamic
     SimCell *static_cells, *dynamic_cells;
     SimError error;
 } Sim;
@@ -113,8 +120,8 @@ void sim_forget_stamps(void);
 void sim_describe_device_address(uintptr_t address, uint32_t bytes, char *text, size_t room);
 
 void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);
-// By a thread that may not be the current one.
-void sim_access_shared(uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where);
+// An access to shared memory, whose cells these are, by the thread of the stamp.
+void sim_touch(SimCell *cells, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where);
 bool sim_in_shared(uintptr_t address, uint32_t bytes);
 SimCell *sim_shared_cell(uintptr_t address);  // of an address in shared memory
 

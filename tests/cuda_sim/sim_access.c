@@ -10,39 +10,21 @@
 
 #include "sim.h"
 
-typedef struct {
-    uintptr_t from, bytes;
-    SimCell *cells;
-    const char *name;
-} Region;
-
-static Region static_shared(void) {
-    const LvSimKernel *k = sim.launch.kernel;
-    return (Region){(uintptr_t)k->shared_start, (uintptr_t)(k->shared_stop - k->shared_start), sim.static_cells, "shared memory"};
-}
-
-static Region dynamic_shared(void) {
-    return (Region){(uintptr_t)sim.dynamic, sim.launch.dynamic_bytes, sim.dynamic_cells, "shared memory"};
-}
-
-static bool lies_in(Region r, uintptr_t address, uint32_t bytes) {
-    return address - r.from < r.bytes && r.bytes - (address - r.from) >= bytes;
+static bool lies_in(const SimRegion *r, uintptr_t address, uint32_t bytes) {
+    return address - r->from < r->bytes && r->bytes - (address - r->from) >= bytes;
 }
 
 bool sim_in_shared(uintptr_t address, uint32_t bytes) {
-    return lies_in(dynamic_shared(), address, bytes) || lies_in(static_shared(), address, bytes);
+    return lies_in(&sim.dynamic, address, bytes) || lies_in(&sim.fixed, address, bytes);
 }
 
-static SimCell *cell_of(Region r, uintptr_t address) { return &r.cells[(address - (r.from & ~(uintptr_t)1)) / 2]; }
+static SimCell *cell_of(const SimRegion *r, uintptr_t address) { return &r->cells[(address - (r->from & ~(uintptr_t)1)) / 2]; }
 
-SimCell *sim_shared_cell(uintptr_t address) {
-    const Region r = dynamic_shared();
-    return cell_of(lies_in(r, address, 1) ? r : static_shared(), address);
-}
+SimCell *sim_shared_cell(uintptr_t address) { return cell_of(lies_in(&sim.dynamic, address, 1) ? &sim.dynamic : &sim.fixed, address); }
 
 void *sim_dynamic_shared(const void *where) {
     if (!sim.launch.dynamic_bytes) sim_fail(SIM_ILLEGAL_ADDRESS, where, "dynamic shared memory in a launch that gave it no bytes");
-    return sim.dynamic;
+    return sim.dynamic_memory;
 }
 
 // ---- races
@@ -89,7 +71,7 @@ static void touch_cell(SimCell *c, uint64_t now, const Touch *t) {
         if (races(c->other_read, now, t->of_device)) report_race(c->other_read, "read", t);
         c->write = now;
         if ((now & STAMP_BYTES) == STAMP_BYTES) c->read = c->other_read = 0;
-    } else if (c->read != now) {
+    } else {
         // Keeps the last reader, and one of another warp (or epoch) than it where there was one.
         const bool same_warp = c->read >> STAMP_WARP_AT == now >> STAMP_WARP_AT;
         if (!same_warp || c->other_read >> STAMP_WARP_AT == now >> STAMP_WARP_AT || !c->other_read) c->other_read = c->read;
@@ -97,16 +79,16 @@ static void touch_cell(SimCell *c, uint64_t now, const Touch *t) {
     }
 }
 
-static void touch(SimCell *c, uint32_t bytes, uint64_t stamp, Touch t) {
-    if (bytes == 1) {
-        touch_cell(c, stamp | 1u << (t.address & 1), &t);
-        return;
+// A thread that does again what it did last to a cell needs no look: had another come between, that would have been the race.
+static inline void touch(SimCell *c, uint32_t bytes, uint64_t stamp, Touch t) {
+    const uint64_t now = stamp | (bytes == 1 ? 1u << (t.address & 1) : STAMP_BYTES);
+    for (uint32_t i = 0; i < bytes; i += 2, t.address += 2, c++) {
+        if ((t.kind == SIM_WRITE ? c->write : c->read) != now) touch_cell(c, now, &t);
     }
-    for (uint32_t i = 0; i < bytes; i += 2, t.address += 2) touch_cell(c++, stamp | STAMP_BYTES, &t);
 }
 
-void sim_access_shared(uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where) {
-    if (sim.check) touch(sim_shared_cell(address), bytes, stamp, (Touch){address, kind, false, where});
+void sim_touch(SimCell *cells, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where) {
+    touch(cells, bytes, stamp, (Touch){address, kind, false, where});
 }
 
 // Cells of device memory: reserved for all of its addresses, backed by memory where they are touched.
@@ -131,7 +113,7 @@ void sim_forget_stamps(void) {
 static _Noreturn void report_outside(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where) {
     const char *what = word_of(kind);
     const uintptr_t offset = address - sim.state->device_base;
-    const Region regions[] = {static_shared(), dynamic_shared()};
+    const SimRegion regions[] = {sim.fixed, sim.dynamic};
     for (int i = 0; i < 2; i++) {
         const uintptr_t past = address + bytes - (regions[i].from + regions[i].bytes), before = regions[i].from - address;
         if (!regions[i].bytes) continue;
@@ -156,26 +138,31 @@ void sim_wrong(const char *what, const void *where) {
     sim_fail(SIM_LAUNCH_FAILED, where, "%s", what);
 }
 
-void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where) {
+static bool is_misaligned(uintptr_t address, uint32_t bytes) { return address & (bytes - 1); }
+
+static void access_elsewhere(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where) {
     const LvSimState *s = sim.state;
     const uintptr_t offset = address - s->device_base;
-    const Region fixed = static_shared(), dynamic = dynamic_shared();
-    const bool in_dynamic = lies_in(dynamic, address, bytes), in_fixed = lies_in(fixed, address, bytes);
-    const bool in_device = offset < s->device_span && offset % SIM_GRANULE + bytes <= s->valid[offset / SIM_GRANULE];
-    const bool in_stack = address - s->stack < s->stack_bytes;
-    const bool in_image = kind == SIM_READ && address >= (uintptr_t)sim.image && address + bytes <= (uintptr_t)sim.image_end;
-    if (!in_dynamic && !in_fixed && !in_device && !in_stack && !in_image) {
-        if (!(address & (bytes - 1))) report_outside(address, bytes, kind, where);
-        if (offset < s->device_span && offset % SIM_GRANULE < s->valid[offset / SIM_GRANULE]) sim_vector(address, bytes, where);
-        report_outside(address, bytes, kind, where);
+    const bool in_device = offset < s->device_span && offset % SIM_GRANULE < s->valid[offset / SIM_GRANULE];
+    if (in_device && (is_misaligned(address, bytes) || offset % SIM_GRANULE + bytes <= s->valid[offset / SIM_GRANULE])) {
+        if (is_misaligned(address, bytes)) {
+            sim_fail(SIM_MISALIGNED, where, "%s of %u bytes at %p, which is no multiple of that", word_of(kind), bytes, (void *)address);
+        }
+        if (s->watch_device) touch(device_cells() + offset / 2, bytes, sim.stamp, (Touch){address, kind, true, where});
+        return;
     }
-    if (address & (bytes - 1)) {
+    if (address - s->stack < s->stack_bytes) return;
+    if (kind == SIM_READ && address >= (uintptr_t)sim.image && address + bytes <= (uintptr_t)sim.image_end) return;  // constants
+    report_outside(address, bytes, kind, where);
+}
+
+void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where) {
+    const SimRegion *r = lies_in(&sim.dynamic, address, bytes) ? &sim.dynamic : lies_in(&sim.fixed, address, bytes) ? &sim.fixed : NULL;
+    if (!r) {
+        access_elsewhere(address, bytes, kind, where);
+    } else if (is_misaligned(address, bytes)) {
         sim_fail(SIM_MISALIGNED, where, "%s of %u bytes at %p, which is no multiple of that", word_of(kind), bytes, (void *)address);
-    }
-    if (in_dynamic || in_fixed) {
-        const Region r = in_dynamic ? dynamic : fixed;
+    } else {
         touch(cell_of(r, address), bytes, sim.stamp, (Touch){address, kind, false, where});
-    } else if (in_device && s->watch_device) {
-        touch(device_cells() + offset / 2, bytes, sim.stamp, (Touch){address, kind, true, where});
     }
 }

@@ -46,10 +46,10 @@ void sim_start(void) {
     // A page between two stacks that nobody may touch: too deep a stack is a fault, not another thread's value.
     const size_t guard = 4096, each = SIM_STACK + guard;
     char *stacks = mmap(NULL, each * SIM_MOST_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    sim.dynamic = aligned_alloc(1024, SIM_MOST_SHARED);
+    sim.dynamic_memory = aligned_alloc(1024, SIM_MOST_SHARED);
     sim.static_cells = calloc(SIM_MOST_SHARED / 2, sizeof(SimCell));
     sim.dynamic_cells = calloc(SIM_MOST_SHARED / 2, sizeof(SimCell));
-    if (stacks == MAP_FAILED || !sim.dynamic || !sim.static_cells || !sim.dynamic_cells) {
+    if (stacks == MAP_FAILED || !sim.dynamic_memory || !sim.static_cells || !sim.dynamic_cells) {
         fputs("cuda_sim: no memory for the threads' stacks\n", stderr);
         abort();
     }
@@ -79,7 +79,7 @@ void sim_fail(int code, const void *where, const char *format, ...) {
 static void make_current(SimThread *thread) {
     sim.current = thread;
     sim.stamp = sim_stamp_of(thread);
-    sim.launch.module->thread->x = thread->index;
+    sim.index->x = thread->index;
     sim.state->stack = thread->stack;
 }
 
@@ -139,7 +139,10 @@ static SimThread *next_thread(void) {
 }
 
 void sim_schedule(void) {
-    resume(next_thread());
+    // Mostly the next lane of the same warp.
+    const SimThread *t = sim.current;
+    const uint32_t lane = t->index % SIM_WARP, after = sim.warps[t->index / SIM_WARP].ready & ~(((1u << lane) << 1) - 1);
+    resume(after ? &sim.threads[t->index - lane + (uint32_t)__builtin_ctz(after)] : next_thread());
 }
 
 void sim_barrier(int line, const void *where) {
@@ -214,7 +217,7 @@ static void run_grid_of_fibers(void) {
     for (uint64_t i = 0; i < block_count && !sim.error.code; i++) {
         begin_block(i);
         if (kernel->shared_start) memset(kernel->shared_start, 0xFF, (size_t)(kernel->shared_stop - kernel->shared_start));
-        memset(sim.dynamic, 0xFF, sim.launch.dynamic_bytes);
+        memset(sim.dynamic_memory, 0xFF, sim.launch.dynamic_bytes);
         run_block_of_fibers();
         sim_copies_drop();  // after an error too, so that the next launch begins anew
     }
@@ -243,6 +246,9 @@ void sim_run(const SimLaunch *launch, const char *image, const char *image_end) 
     LvSimState *state = launch->module->state;
     sim.launch = *launch;
     sim.state = state;
+    sim.index = launch->module->thread;
+    sim.fixed = (SimRegion){(uintptr_t)launch->kernel->shared_start, (uintptr_t)(launch->kernel->shared_stop - launch->kernel->shared_start), sim.static_cells};
+    sim.dynamic = (SimRegion){(uintptr_t)sim.dynamic_memory, launch->dynamic_bytes, sim.dynamic_cells};
     sim.image = image, sim.image_end = image_end;
     sim.error = (SimError){0};
     sim.warp_count = (launch->threads + SIM_WARP - 1) / SIM_WARP;

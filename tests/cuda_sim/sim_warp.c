@@ -88,17 +88,17 @@ void sim_collective(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange
     if (!(mask >> lane & 1)) sim_fail(SIM_LAUNCH_FAILED, where, "%s with a mask (0x%x) without the lane itself", sim_collective_name(kind), mask);
     warp->ready &= ~(1u << lane);
     warp->in_collective |= 1u << lane;
-    for (uint32_t m = mask & warp->in_collective; m; m &= m - 1) {
+    if ((warp->in_collective & mask) != mask) {
+        sim_schedule();
+        return;
+    }
+    for (uint32_t m = mask; m; m &= m - 1) {
         const SimThread *other = &lanes[__builtin_ctz(m)];
         if (other->kind == kind && other->mask == mask) continue;
         sim_fail(SIM_LAUNCH_FAILED, where, "%s (mask 0x%x), while lane %d of the warp is at %s (mask 0x%x)", sim_collective_name(kind), mask,
                  __builtin_ctz(m), sim_collective_name(other->kind), other->mask);
     }
-    if ((warp->in_collective & mask) == mask) {
-        perform(lanes, kind, mask);
-        warp->in_collective &= ~mask;
-        warp->ready |= mask;
-    } else {
-        sim_schedule();
-    }
+    perform(lanes, kind, mask);
+    warp->in_collective &= ~mask;
+    warp->ready |= mask;
 }

@@ -193,7 +193,7 @@ static void write_table(const Scan *scan, const bool *shares, FILE *out) {
         const Function *f = &scan->functions[i];
         const int length = (int)f->name.length;
         if (!f->kernel) continue;
-        fprintf(out, "static __attribute__((no_sanitize(\"thread\"))) void lv_sim_enter_%.*s(void **p) { lv_sim_call(%.*s, p); }\n", length,
+        fprintf(out, "static __attribute__((no_sanitize(\"thread\"))) void lv_sim_enter_%.*s(void **lv_sim_p) { lv_sim_call(%.*s, lv_sim_p); }\n", length,
                 f->name.start, length, f->name.start);
         if (!shares[i]) continue;
         fprintf(out, "extern \"C\" __attribute__((weak)) char __start_lvs_%.*s[], __stop_lvs_%.*s[];\n", length, f->name.start, length, f->name.start);
