@@ -465,6 +465,8 @@ static void vocabulary_loss(void **state) {
     check_loss("linear_cross_entropy {ignore = 3} f32[9, 5] f32[67, 5] i32[9]:-9:70", false);
     check_loss("linear_cross_entropy_grad {ignore = 3} f32[9, 5] f32[1237, 5] i32[9]:-9:1240 f32[9]", true);
     check_loss("linear_cross_entropy_grad {ignore = 3} bf16[9, 5] bf16[1237, 5] i32[9]:-9:1240 f32[9]", true);
+    check_loss("linear_cross_entropy_grad bf16[3, 5] bf16[9001, 5] i32[3]:0:9001 f32[3]", true);
+    check_loss("linear_cross_entropy_grad f32[2, 5] f32[60003, 5] i32[2]:0:60003 f32[2]", true);  // too long a row to keep
     check_loss("linear_cross_entropy_grad f32[3, 5] f32[3, 5] i32[3]:0:3 f32[3]", true);
 }
 

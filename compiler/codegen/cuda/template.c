@@ -81,6 +81,11 @@ void cuda_print_load(LvDType dtype, int count, const char *to, const char *from,
 
 const char *cuda_index_type(int64_t most) { return most < INT32_MAX ? "unsigned" : "unsigned long long"; }
 
+int64_t cuda_shared_room(const Target *target) {
+    if (target->sm >= 90 && target->sm < 120) return 227 << 10;
+    return target->sm == 86 || target->sm == 89 || target->sm >= 120 ? 99 << 10 : 163 << 10;
+}
+
 void cuda_push_launch(CudaKernel *made, int64_t x, int64_t y, int64_t z, int block, int64_t shared) {
     if (x > INT32_MAX || y > UINT16_MAX || z > UINT16_MAX) lv_internal_error("cuda template: a grid of %lld blocks", (long long)x);
     // An empty result still has its launch; the kernels look for themselves whether there is work.

@@ -42,7 +42,6 @@ bool attention_mma_takes(const AttentionShape *z, const Target *target);
 void attention_print_mma_forward(const AttentionShape *z, const char *name, LvText *out, CudaKernel *made);
 // PREFIX_tile_d, _scores_d, _gather_d and the same with _e, PREFIX_pair, and with dropout PREFIX_kept_rows, _kept_columns.
 void attention_print_mma(const AttentionShape *z, const char *prefix, const AttentionMma *a, LvText *out);
-bool attention_fits(const Target *target, int64_t shared);  // whether a block may have so much shared memory
 
 bool attention_mma_grad_takes(const AttentionShape *z, const Target *target);
 // `parameters`: those of the gradient's functions.

@@ -241,11 +241,6 @@ void attention_print_mma(const AttentionShape *z, const char *prefix, const Atte
     ATTENTION_FILL(z, prefix, kept_text, out, {"stream", stream, 0}, {"dropout", below, 0}, {"keep", keep, 0});
 }
 
-bool attention_fits(const Target *target, int64_t shared) {
-    int64_t room = target->sm == 86 || target->sm == 89 || target->sm >= 120 ? 99 << 10 : 163 << 10;
-    return shared <= room;
-}
-
 // ---- forward
 
 enum { MAX_CHANNELS = 512, FEW_BLOCKS = 128 };
@@ -265,7 +260,7 @@ static int64_t forward_shared(const AttentionMma *a) {
 
 bool attention_mma_takes(const AttentionShape *z, const Target *target) {
     AttentionMma a = forward_sizes(z);
-    return z->dtype != LV_F32 && z->d <= MAX_CHANNELS && attention_fits(target, forward_shared(&a));
+    return z->dtype != LV_F32 && z->d <= MAX_CHANNELS && forward_shared(&a) <= cuda_shared_room(target);
 }
 
 void attention_print_mma_forward(const AttentionShape *z, const char *name, LvText *out, CudaKernel *made) {

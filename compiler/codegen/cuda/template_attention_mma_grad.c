@@ -241,12 +241,12 @@ static Pass pass_of(const AttentionShape *z, const Target *target, bool keys) {
     for (;; p.buffers--) {
         int64_t rows = p.a.rows + p.buffers * p.a.columns;
         p.shared = 2 * rows * (p.a.padded[0] + p.a.padded[1] + 16) + (keys ? 8 * p.buffers * p.a.columns : 0);
-        if (p.buffers == 1 || attention_fits(target, p.shared)) return p;
+        if (p.buffers == 1 || p.shared <= cuda_shared_room(target)) return p;
     }
 }
 
 bool attention_mma_grad_takes(const AttentionShape *z, const Target *target) {
-    return z->dtype != LV_F32 && z->d <= MAX_CHANNELS && z->e <= MAX_CHANNELS && attention_fits(target, pass_of(z, target, true).shared);
+    return z->dtype != LV_F32 && z->d <= MAX_CHANNELS && z->e <= MAX_CHANNELS && pass_of(z, target, true).shared <= cuda_shared_room(target);
 }
 
 static void print_pass(const AttentionShape *z, const Target *target, const char *name, const char *parameters, bool keys, LvText *out,

@@ -27,6 +27,8 @@ void cuda_print_load(LvDType dtype, int count, const char *to, const char *from,
 // "unsigned", or "unsigned long long" where numbers up to `most` need it.
 const char *cuda_index_type(int64_t most);
 
+int64_t cuda_shared_room(const Target *target);  // bytes of shared memory that a block may have
+
 void cuda_push_launch(CudaKernel *made, int64_t x, int64_t y, int64_t z, int block, int64_t shared);
 int64_t cuda_take_scratch(CudaKernel *made, int64_t bytes);  // offset of so many bytes, 64-byte aligned
 
