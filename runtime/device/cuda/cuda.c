@@ -223,7 +223,10 @@ static bool call_run(LvDevice *device, LvCall *call, char *const *buffers, LvErr
 
 static size_t scratch_bytes(const LvDevice *device) { return ((const LvCuda *)device)->scratch_bytes; }
 
-LvWorkspace lv_cuda_workspace(const LvPlan *plan) { return (LvWorkspace){.bytes = cuda_plan_scratch(plan)}; }
+LvWorkspace lv_cuda_workspace(const LvPlan *plan) {
+    size_t bytes = cuda_plan_scratch(plan);
+    return (LvWorkspace){.bytes = bytes ? bytes + LV_SCRATCH_HEAD : 0};
+}
 
 static LvWorkspace workspace(LvDevice *device, const LvPlan *plan) {
     (void)device;
