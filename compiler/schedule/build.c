@@ -35,13 +35,15 @@ static void mark_packs(Plan *plan, Value **pack_of, int64_t *pack_offset) {
 // Normalizations and losses leave dozens of nodes over a few hundred elements. A small group waits, with those before it,
 // until a group that reads one of them is due; what only the waiting groups read lives in the kernel's frame.
 
-enum { SMALL_COST = 30000, MAX_BATCH = 24, MAX_LOCAL = 2048 };
+// On a GPU the batch has one block, which a launch of its own would have to wait for: more elements than that go sooner by themselves.
+enum { SMALL_COST = 30000, MAX_BATCH = 24, MAX_LOCAL = 2048, GPU_SMALL_COST = 400000, GPU_SMALL_ELEMENTS = 16384 };
 
-static bool is_small(const Group *group) {
+static bool is_small(const Building *b, const Group *group) {
     if (group->role != ROLE_POINT) return false;
     double elements = (double)lv_shape_elements(group->domain);
     double cost = 1;
     for (size_t i = 0; i < group->nodes.count; i++) cost += op_cost(group->nodes.data[i]->op);
+    if (b->schedule->target.cuda) return elements <= GPU_SMALL_ELEMENTS && elements * cost < GPU_SMALL_COST;
     return elements * cost < SMALL_COST;
 }
 
@@ -74,18 +76,34 @@ static void finish_groups(Building *b, Kernel *kernel, const GroupList *groups) 
     lv_vec_free(&nodes);
 }
 
-// On a GPU a batch of small groups that follows a reduction is its tail: to begin another launch would take as long as the batch.
+// On a GPU a batch of small groups whose last operands a reduction made is that one's tail: to begin another launch would take as long
+// as the batch. Other units may stand between: they are none that the batch waits for.
+static bool writes_for(const Building *b, const Unit *unit) {
+    for (int i = 0; i < unit->operand_count; i++) {
+        if (!unit->operands[i].written) continue;
+        const Value *value = plan_owner(b->plan, unit->operands[i].value);
+        for (size_t k = 0; k < b->batch.count; k++) {
+            const Group *group = b->batch.data[k];
+            for (size_t r = 0; r < group->reads.count; r++) {
+                if (plan_owner(b->plan, group->reads.data[r]) == value) return true;
+            }
+        }
+    }
+    return false;
+}
+
 static Unit *find_host(Building *b) {
-    size_t first = (size_t)b->schedule->prepared_count;
-    if (!b->schedule->target.cuda || b->units.count <= first) return NULL;
-    Unit *last = &b->units.data[b->units.count - 1];
+    size_t first = (size_t)b->schedule->prepared_count, at = b->units.count;
+    if (!b->schedule->target.cuda || b->plan->no_fuse) return NULL;
+    while (at > first && !writes_for(b, &b->units.data[at - 1])) at--;
+    if (at == first) return NULL;
+    Unit *last = &b->units.data[at - 1];
     const Kernel *kernel = last->kernel;
     if (!kernel || kernel->serial || kernel->shared || kernel->tail || kernel->nests.count != 1) return NULL;
     const Nest *nest = &kernel->nests.data[0];
-    for (size_t i = 0; i < nest->outputs.count; i++) {
-        if (nest->outputs.data[i].kind != OUTPUT_REDUCE) return NULL;
-    }
-    return nest->outputs.count && nest_points(nest) ? last : NULL;
+    bool reduces = false;
+    for (size_t i = 0; i < nest->outputs.count; i++) reduces |= nest->outputs.data[i].kind == OUTPUT_REDUCE;
+    return reduces && nest_points(nest) ? last : NULL;
 }
 
 static void flush_batch(Building *b) {
@@ -105,8 +123,9 @@ static void flush_batch(Building *b) {
         for (size_t i = 0; i < b->batch.count; i++) {
             for (size_t k = 0; k < b->batch.data[i]->nodes.count; k++) lv_vec_push(&nodes, b->batch.data[i]->nodes.data[k]);
         }
-        b->units.count--;
+        size_t place = (size_t)(host - b->units.data);
         unit_add_kernel(b, kernel, nodes.data, nodes.count);
+        b->units.data[place] = b->units.data[--b->units.count];
         lv_vec_free(&nodes);
     } else {
         finish_groups(b, kernel, &b->batch);
@@ -138,7 +157,7 @@ static bool take_row(Building *b, Group *group) {
     Kernel *kernel = lv_calloc(1, sizeof *kernel);
     lower_group(b->plan, group, kernel);
     bool taken = b->rows_kernel && rows_append(b->plan, b->rows_kernel, kernel);
-    if (!taken && !is_small(group) && rows_of(kernel)) {
+    if (!taken && !is_small(b, group) && rows_of(kernel)) {
         if (b->rows_kernel) flush_rows(b);
         b->rows_kernel = kernel;
         kernel = NULL;
@@ -170,7 +189,7 @@ static void build_group(Building *b, Group *group) {
     Node *node = group->nodes.data[0];
     if (take_row(b, group)) return;
     if (waits_for(b, &b->rows, group)) flush_rows(b);
-    if (!b->plan->no_fuse && is_small(group)) {
+    if (!b->plan->no_fuse && is_small(b, group)) {
         if (b->batch.count == MAX_BATCH) flush_batch(b);
         lv_vec_push(&b->batch, group);
         return;

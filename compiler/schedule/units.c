@@ -136,7 +136,7 @@ static bool print_template(Building *b, Unit *unit, const Node *node) {
 
 // ---- kernels
 
-// May the written buffer be the memory of a read one? Only in a kernel of one nest, where each element of the read buffer
+// May the written buffer be the memory of a read one? Only in a kernel of one nest (and a tail that touches neither), where each element of the read buffer
 // is read by the iteration that writes the same place, and by no other.
 // A variable's memory is taken over only by what is written to it.
 static bool is_written_back(const Graph *graph, const Value *from, const Value *to) {
@@ -148,8 +148,21 @@ static bool is_written_back(const Graph *graph, const Value *from, const Value *
     return false;
 }
 
+static bool tail_touches(const Kernel *kernel, int buffer) {
+    for (size_t n = (size_t)kernel->tail; kernel->tail && n < kernel->nests.count; n++) {
+        const Nest *nest = &kernel->nests.data[n];
+        for (size_t i = 0; i < nest->body.count; i++) {
+            if (nest->body.data[i].kind == INSTR_LOAD && nest->body.data[i].buffer == buffer) return true;
+        }
+        for (size_t i = 0; i < nest->outputs.count; i++) {
+            if (nest->outputs.data[i].buffer == buffer) return true;
+        }
+    }
+    return false;
+}
+
 static int find_in_place(const Graph *graph, const Kernel *kernel, int written) {
-    if (kernel->nests.count != 1) return -1;
+    if ((kernel->nests.count != 1 && kernel->tail != 1) || tail_touches(kernel, written)) return -1;
     const Nest *nest = &kernel->nests.data[0];
     const Buffer *to = &kernel->buffers.data[written];
     const Affine *at = NULL;
@@ -162,7 +175,7 @@ static int find_in_place(const Graph *graph, const Kernel *kernel, int written) 
     int best = -1;
     for (size_t r = 0; r < kernel->buffers.count; r++) {
         const Buffer *from = &kernel->buffers.data[r];
-        if (from->written || from->local || from->may_share || from->elements != to->elements) continue;
+        if (from->written || from->local || from->may_share || from->elements != to->elements || tail_touches(kernel, (int)r)) continue;
         if (lv_dtype_size(from->dtype) != lv_dtype_size(to->dtype)) continue;
         bool fits = false, other = false;
         for (size_t i = 0; i < nest->body.count; i++) {

@@ -118,7 +118,7 @@ typedef union {
     int64_t i;
 } LvScalar;
 
-enum { LV_SCRATCH_HEAD = 256 };
+enum { LV_SCRATCH_HEAD = 1024 };
 
 // One launch of a step on a GPU: function NAME_i of the kernel's text with the i-th of these.
 typedef struct {

@@ -170,13 +170,11 @@ int cuda_put_tail(CudaPrinter *c) {
     Block b = {.c = c, .team = CUDA_BLOCK, .local = all_locals(p->kernel)};
     bool in_scratch = b.local > CUDA_MAX_LOCAL;
     if (in_scratch && b.local > c->made->scratch) c->made->scratch = b.local;
-    cuda_begin_after(c);
     printer_line(p, "const int lane = threadIdx.x;");
     if (joins(&b)) printer_line(p, "__shared__ __align__(16) unsigned char joined[%d];", 16 * CUDA_BLOCK / 32);
     locals(&b, 1, in_scratch);
     put_nests(&b, (size_t)p->kernel->tail);
     *p = outer;
-    p->out = &c->after;
     return in_scratch ? 0 : (int)b.local;
 }
 

@@ -178,7 +178,6 @@ void cuda_begin(CudaPrinter *c) {
 
 void cuda_begin_after(CudaPrinter *c) {
     c->p.out = &c->after;
-    if (c->after.length) printer_line(&c->p, "__syncthreads();");
 }
 
 static void put_parameters(CudaPrinter *c, LvText *out) {
@@ -199,15 +198,13 @@ static void put_parameters(CudaPrinter *c, LvText *out) {
 void cuda_end(CudaPrinter *c, int64_t blocks, int64_t layers, int threads, int shared) {
     const char *index = c->wide ? "long long" : "int";
     LvText *out = &c->text;
-    lv_text_printf(out, "extern \"C\" __global__ void __launch_bounds__(%d) %s_%d(" PARAMETERS ")\n{\n typedef %s LvIndex;\n do {\n", threads,
+    lv_text_printf(out, "extern \"C\" __global__ void __launch_bounds__(%d) %s_%d(" PARAMETERS ")\n{\n typedef %s LvIndex;\n", threads,
                    c->name, c->functions++, index);
+    if (layers > 1 || c->after.length) lv_text_puts(out, " __shared__ int is_last;\n");
+    lv_text_puts(out, " do {\n");
     lv_text_append(out, c->body.data, c->body.length);
     lv_text_puts(out, " } while (0);\n");
-    if (c->after.length) {
-        if (c->made->scratch < 64) c->made->scratch = 64;  // blocks are counted before it
-        lv_text_puts(out, " __shared__ int last;\n if (!lv_is_last(scratch, &last)) return;\n");
-        lv_text_append(out, c->after.data, c->after.length);
-    }
+    lv_text_append(out, lv_text_get(&c->after), c->after.length);
     lv_text_puts(out, "}\n");
     LvLaunch launch = {{(int32_t)(blocks > 0 ? blocks : 1), (int32_t)(layers > 0 ? layers : 1), 1}, threads, shared};
     lv_vec_push(&c->made->launches, launch);

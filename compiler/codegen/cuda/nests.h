@@ -31,7 +31,7 @@ typedef struct {
     int functions;
     LvText body;          // of the function being printed
     LvText text;          // of all functions, without their parameters: these are known at the end
-    LvText after;         // of the function being printed: what the last of its blocks does when all are done
+    LvText after;         // of the function being printed: what comes after its body
 } CudaPrinter;
 
 // ---- nests.c
@@ -43,8 +43,8 @@ int nest_lanes(const Printer *p, const Nest *nest);
 void cuda_put_axes(CudaPrinter *c, int from, int to, const char *number);
 void cuda_store(CudaPrinter *c, const Output *output, const char *value);
 void cuda_stores(CudaPrinter *c);  // of all outputs that are no reductions
-// A function begins: what follows is its body, which a `break` outside of loops leaves. Ends: it is launched so. Between: what follows is for its last block alone, after
-// all have done the body; with several such parts, each sees what those before wrote.
+// A function begins: what follows is its body, which a `break` outside of loops leaves; or what comes after the body, in all threads. It
+// ends: it is launched so.
 void cuda_begin(CudaPrinter *c);
 void cuda_begin_after(CudaPrinter *c);
 void cuda_end(CudaPrinter *c, int64_t blocks, int64_t layers, int threads, int shared);
@@ -61,6 +61,6 @@ void cuda_reduction(CudaPrinter *c, const Nest *nest);   // a nest as one launch
 
 // ---- block.c: kernels in which one block, or one warp, does nest after nest
 void cuda_block_kernel(CudaPrinter *c);
-int cuda_put_tail(CudaPrinter *c);  // the kernel's tail as a part for the last block; the shared memory that it takes
+int cuda_put_tail(CudaPrinter *c);  // the kernel's tail, for one block; gives the bytes of shared memory that it takes
 
 #endif

@@ -12,6 +12,7 @@
 
 const char *const cuda_prelude_functions =
 "#define LV_F LV_D\n"
+"#define LV_SCRATCH_HEAD 1024\n"
 "#define LV_DRAW LV_D\n"
 "#define int32_t int\n"
 "#define int64_t long long\n"
@@ -137,14 +138,14 @@ PRELUDE_PHILOX
 "LV_TEAM(LvBestF32, least) LV_TEAM(LvBestF64, least) LV_TEAM(LvBestI32, least) LV_TEAM(LvBestI64, least)\n"
 "LV_F float lv_warp_sum(float x) { return lv_warp_sum(x, 32); }\n"
 "LV_F float lv_warp_max(float x) { return lv_warp_max(x, 32); }\n"
-// Whether this block finishes last of all of its launch, which are counted before the scratch memory; then it sees what the others
-// wrote. To all threads of the block; `last` is shared.
-"LV_F bool lv_is_last(char *scratch, int *last) {\n"
+// Whether this block comes here last of `count` blocks, which a counter before the scratch memory counts; then it sees what the others
+// wrote. All threads of the block ask together; `last` is shared.
+"LV_F bool lv_is_last(char *scratch, unsigned counter, unsigned count, int *last) {\n"
 "  __threadfence();\n"
 "  __syncthreads();\n"
 "  if (threadIdx.x == 0) {\n"
-"    unsigned *done = (unsigned *)(scratch - 256);\n"
-"    *last = atomicAdd(done, 1u) == gridDim.x * gridDim.y - 1;\n"
+"    unsigned *done = (unsigned *)(scratch - LV_SCRATCH_HEAD) + counter;\n"
+"    *last = atomicAdd(done, 1u) == count - 1;\n"
 "    if (*last) *done = 0;\n"
 "    __threadfence();\n"
 "  }\n"

@@ -4,7 +4,7 @@
 // shares each result: it walks the reduced points side by side and joins its accumulators in a tree. Where the innermost axis is
 // kept (a bias gradient over channels-last pictures), threads lie along it and several rows of them share the reduced points. Where
 // that leaves most of a GPU idle, the reduced points are cut into chunks, each block leaves partial results in the scratch memory,
-// and the block that finishes last, or a second launch where they are many, joins them in order. All is cut by shape alone, so the bits do not depend on the device.
+// and of the blocks that share a piece of the results the one that finishes last joins them in order. All is cut by shape alone, so the bits do not depend on the device.
 #include <stdio.h>
 
 #include "codegen/cuda/nests.h"
@@ -127,76 +127,31 @@ static void put_result(CudaPrinter *c, size_t o, const char *accumulator) {
     cuda_store(c, &c->p.nest->outputs.data[o], value);
 }
 
-// A warp joins the chunks of a result, its lanes side by side; `t` is the result's number.
-static void put_join(CudaPrinter *c, const Partials *parts) {
-    Printer *p = &c->p;
-    const NestShape *s = &parts->s;
-    if (s->inner_kept) {
-        printer_line(p, "const LvIndex item = t/%lld, i%d = t%%%lld;", (long long)s->width, s->axes - 1, (long long)s->width);
-    } else {
-        printer_line(p, "const LvIndex item = t;");
-    }
-    cuda_put_axes(c, p->base, s->kept, "item");
-    cuda_put_accumulators(c, 1);
-    printer_line(p, "for (int q = threadIdx.x %% 32; q < %lld; q += 32) {", (long long)parts->chunks);
-    EACH_REDUCTION(p->nest, o) {
-        const Output *output = &p->nest->outputs.data[o];
-        char inner[24] = "";
-        if (s->inner_kept) snprintf(inner, sizeof inner, "+i%d", s->axes - 1);
-        printer_line(p, " a%zu = lv_join_%s(a%zu, ((const %s *)(scratch + %lld))[((LvIndex)item*%lld+q)*%lld%s]);", o,
-                     cuda_joiner(output->op), o, cuda_accumulator_type(p->nest, output), (long long)parts->offset[o],
-                     (long long)parts->chunks, (long long)s->width, inner);
-    }
-    printer_line(p, "}");
-    EACH_REDUCTION(p->nest, o) printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, cuda_joiner(p->nest->outputs.data[o].op), o);
-    printer_line(p, "if (threadIdx.x %% 32 == 0) {");
-    p->indent++;
-    EACH_REDUCTION(p->nest, o) {
-        char name[32];
-        snprintf(name, sizeof name, "a%zu", o);
-        put_result(c, o, name);
-    }
-    printer_close_loops(p, 1);
+// The blocks of one piece of the results have each left their part: all but the last of them are done.
+static void leave_to_last(CudaPrinter *c, const Partials *parts) {
+    printer_line(&c->p, "if (!lv_is_last(scratch, 1 + blockIdx.x, %lld, &is_last)) return;", (long long)parts->chunks);
 }
 
-// Bytes of partial results that one block reads sooner than another launch begins.
-enum { LAST_BLOCK_READS = 128 << 10 };
-
-static int64_t partial_bytes(const Nest *nest, const Partials *parts) {
-    int64_t bytes = 0;
-    EACH_REDUCTION(nest, o) bytes += parts->s.items * parts->chunks * parts->s.width * accumulator_bytes(nest, &nest->outputs.data[o]);
-    return bytes;
-}
-
-// The launch that makes the results or their parts ends; a second one joins these, or the last block of the first does. After the
-// last of the kernel's launches comes its tail.
+// The launch ends; after the last of the kernel's nests before it comes its tail.
 static void finish(CudaPrinter *c, const Partials *parts, int64_t blocks) {
-    Printer *p = &c->p;
-    const Kernel *kernel = p->kernel;
-    int64_t results = parts->s.items * parts->s.width, layers = parts->chunks;
-    bool tail = kernel->tail && p->nest == &kernel->nests.data[kernel->tail - 1];
-    p->lanes = 1;
-    if (parts->chunks > 1 && partial_bytes(p->nest, parts) <= LAST_BLOCK_READS) {
+    const Kernel *kernel = c->p.kernel;
+    bool tail = kernel->tail && c->p.nest == &kernel->nests.data[kernel->tail - 1];
+    c->p.lanes = 1;
+    if (parts->chunks > 1 || tail) c->made->scratch = c->made->scratch < 64 ? 64 : c->made->scratch;  // before it blocks are counted
+    int shared = 0;
+    if (tail) {
         cuda_begin_after(c);
-        printer_line(p, "for (LvIndex t = threadIdx.x / 32; t < %lld; t += %d) {", (long long)results, CUDA_BLOCK / 32);
-        p->indent++;
-        put_join(c, parts);
-        printer_close_loops(p, 1);
-    } else if (parts->chunks > 1) {
-        cuda_end(c, blocks, layers, CUDA_BLOCK, 0);
-        cuda_begin(c);
-        printer_line(p, "const LvIndex t = (LvIndex)blockIdx.x * %d + threadIdx.x / 32;", CUDA_BLOCK / 32);
-        printer_line(p, "if (t >= %lld) break;", (long long)results);
-        put_join(c, parts);
-        blocks = (results + CUDA_BLOCK / 32 - 1) / (CUDA_BLOCK / 32), layers = 1;
+        printer_line(&c->p, "if (!lv_is_last(scratch, 0, %lld, &is_last)) return;", (long long)blocks);
+        shared = cuda_put_tail(c);
     }
-    int shared = tail ? cuda_put_tail(c) : 0;
-    cuda_end(c, blocks, layers, CUDA_BLOCK, shared);
+    cuda_end(c, blocks, parts->chunks, CUDA_BLOCK, shared);
 }
+
+enum { MAX_COUNTED = LV_SCRATCH_HEAD / 4 - 1 };  // pieces of the results that can have a counter, beside that of the whole launch
 
 // How many chunks bring `blocks` blocks near to what a GPU wants, each at least `least` steps long.
 static void cut_chunks(CudaPrinter *c, const Nest *nest, Partials *parts, int64_t blocks, int64_t steps, int64_t least) {
-    int64_t chunks = blocks >= CUDA_BLOCKS_WANTED ? 1 : (CUDA_BLOCKS_WANTED + blocks - 1) / (blocks > 0 ? blocks : 1);
+    int64_t chunks = blocks >= MAX_COUNTED ? 1 : (CUDA_BLOCKS_WANTED + blocks - 1) / (blocks > 0 ? blocks : 1);
     if (chunks > steps / least) chunks = steps / least;
     if (chunks > 1024) chunks = 1024;
     if (chunks < 1) chunks = 1;
@@ -206,6 +161,42 @@ static void cut_chunks(CudaPrinter *c, const Nest *nest, Partials *parts, int64_
 }
 
 // ---- reduced axes innermost
+
+// One thread of a team has aN of all: they go to their places, or to the partial results.
+static void put_results_of_team(CudaPrinter *c, const Partials *parts, const char *chosen) {
+    Printer *p = &c->p;
+    printer_line(p, parts->chunks > 1 ? "if (%s && inside) {" : "if (%s) {", chosen);
+    p->indent++;
+    EACH_REDUCTION(p->nest, o) {
+        char name[32], index[64];
+        snprintf(name, sizeof name, "a%zu", o);
+        snprintf(index, sizeof index, "item*%lld+blockIdx.y", (long long)parts->chunks);
+        if (parts->chunks > 1) store_partial(c, parts, o, index, name);
+        else put_result(c, o, name);
+    }
+    printer_close_loops(p, 1);
+}
+
+// A warp joins the chunks of a result, its lanes side by side.
+static void join_along(CudaPrinter *c, const Partials *parts, int team) {
+    Printer *p = &c->p;
+    Partials joined = *parts;
+    joined.chunks = 1;
+    leave_to_last(c, parts);
+    printer_line(p, team == CUDA_WARP ? "if (inside) {" : "if (threadIdx.x < 32) {");
+    p->indent++;
+    cuda_put_accumulators(c, 1);
+    printer_line(p, "for (int q = threadIdx.x %% 32; q < %lld; q += 32) {", (long long)parts->chunks);
+    EACH_REDUCTION(p->nest, o) {
+        const Output *output = &p->nest->outputs.data[o];
+        printer_line(p, " a%zu = lv_join_%s(a%zu, ((const %s *)(scratch + %lld))[item*%lld+q]);", o, cuda_joiner(output->op), o,
+                     cuda_accumulator_type(p->nest, output), (long long)parts->offset[o], (long long)parts->chunks);
+    }
+    printer_line(p, "}");
+    EACH_REDUCTION(p->nest, o) printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, cuda_joiner(p->nest->outputs.data[o].op), o);
+    put_results_of_team(c, &joined, "threadIdx.x % 32 == 0");
+    printer_close_loops(p, 1);
+}
 
 static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
     Printer *p = &c->p;
@@ -218,17 +209,19 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
     cuda_begin(c);
     if (team == CUDA_BLOCK) {
         printer_line(p, "const LvIndex item = blockIdx.x;");
+        if (parts.chunks > 1) printer_line(p, "const bool inside = true;");
     } else {
         printer_line(p, "const LvIndex item = (LvIndex)blockIdx.x * %lld + threadIdx.x / %d;", (long long)teams, team);
-        printer_line(p, "if (item >= %lld) break;", (long long)s.items);
+        printer_line(p, parts.chunks > 1 ? "const bool inside = item < %lld;" : "if (item >= %lld) break;", (long long)s.items);
     }
     if (s.kept > p->base) cuda_put_axes(c, p->base, s.kept, "item");
     printer_depths(p, 0, s.kept);
     cuda_put_accumulators(c, 1);
     const char *first = team == 1 ? "0" : team == CUDA_WARP ? "threadIdx.x % 32" : "threadIdx.x";
     if (parts.chunks > 1) {
-        printer_line(p, "const LvIndex last = min((long long)%lld, ((long long)blockIdx.y + 1) * %lld);", (long long)steps, (long long)parts.length);
-        printer_line(p, "for (LvIndex r = (LvIndex)blockIdx.y * %lld + %s; r < last; r += %d) {", (long long)parts.length, first, team);
+        printer_line(p, "const LvIndex end = !inside ? 0 : min((long long)%lld, ((long long)blockIdx.y + 1) * %lld);", (long long)steps,
+                     (long long)parts.length);
+        printer_line(p, "for (LvIndex r = (LvIndex)blockIdx.y * %lld + %s; r < end; r += %d) {", (long long)parts.length, first, team);
     } else {
         printer_line(p, "for (LvIndex r = %s; r < %lld; r += %d) {", first, (long long)steps, team);
     }
@@ -247,18 +240,34 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
             printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, cuda_joiner(output->op), o);
         }
     }
-    if (team > 1) printer_line(p, "if (%s) break;", first);
-    EACH_REDUCTION(nest, o) {
-        char name[32], index[64];
-        snprintf(name, sizeof name, "a%zu", o);
-        snprintf(index, sizeof index, "item*%lld+blockIdx.y", (long long)parts.chunks);
-        if (parts.chunks > 1) store_partial(c, &parts, o, index, name);
-        else put_result(c, o, name);
-    }
+    put_results_of_team(c, &parts, team == 1 ? "true" : team == CUDA_WARP ? "threadIdx.x % 32 == 0" : "threadIdx.x == 0");
+    if (parts.chunks > 1) join_along(c, &parts, team);
     finish(c, &parts, blocks);
 }
 
 // ---- the innermost axis kept
+
+// A thread joins the chunks of its lanes of the innermost axis.
+static void join_across(CudaPrinter *c, const Partials *parts) {
+    Printer *p = &c->p;
+    leave_to_last(c, parts);
+    printer_line(p, "if (y == 0 && inside) LV_LANES(%d) {", p->lanes);
+    p->indent++;
+    EACH_REDUCTION(p->nest, o) {
+        const Output *output = &p->nest->outputs.data[o];
+        const char *type = cuda_accumulator_type(p->nest, output), *joiner = cuda_joiner(output->op);
+        printer_line(p, "{");
+        p->indent++;
+        printer_line(p, "const %s *part = (const %s *)(scratch + %lld) + (LvIndex)item*%lld+i%d+l;", type, type, (long long)parts->offset[o],
+                     (long long)(parts->chunks * parts->s.width), parts->s.axes - 1);
+        printer_line(p, "%s all = part[0];", type);
+        printer_line(p, "for (int q = 1; q < %lld; q++) all = lv_join_%s(all, part[q*%lld]);", (long long)parts->chunks, joiner,
+                     (long long)parts->s.width);
+        put_result(c, o, "all");
+        printer_close_loops(p, 1);
+    }
+    printer_close_loops(p, 1);
+}
 
 static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
     Printer *p = &c->p;
@@ -279,9 +288,9 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
     if (s.kept > p->base) cuda_put_axes(c, p->base, s.kept, "item");
     printer_depths(p, 0, s.kept);
     cuda_put_accumulators(c, lanes);
-    printer_line(p, "const LvIndex last = !inside ? 0 : min((long long)%lld, ((long long)blockIdx.y + 1) * %lld);", (long long)s.reduced,
+    printer_line(p, "const LvIndex end = !inside ? 0 : min((long long)%lld, ((long long)blockIdx.y + 1) * %lld);", (long long)s.reduced,
                  (long long)parts.length);
-    printer_line(p, "for (LvIndex r = (LvIndex)blockIdx.y * %lld + y; r < last; r += %d) {", (long long)parts.length, rows);
+    printer_line(p, "for (LvIndex r = (LvIndex)blockIdx.y * %lld + y; r < end; r += %d) {", (long long)parts.length, rows);
     p->indent++;
     p->lanes = 1;
     cuda_put_axes(c, s.kept, inner, "r");
@@ -317,6 +326,7 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
         else put_result(c, o, name);
         printer_close_loops(p, 2);
     }
+    if (parts.chunks > 1) join_across(c, &parts);
     finish(c, &parts, blocks);
 }
 
