@@ -1,7 +1,7 @@
 // Convolutions' kernels for GPUs against the reference evaluation, on whatever libcuda and libnvrtc are found: a GPU's, or the stand-ins
-// that tests/cuda_sim/run puts on the path. Every direction, type and epilogue; shapes that divide by nothing, and for each tile that
-// template_conv_tile.c may choose some that make it do so. f32 also in TF32: the reference then has rounded operands, and sums
-// as exact as f32's are asked for. Small cases run twice, over memory full of other things: the same bits; a residual once more
+// that tests/cuda_sim/run puts on the path. Every direction, type and epilogue; shapes that divide by nothing; and some with every tile
+// of which template_conv_tile.c may choose, split and whole. f32 also in TF32: the reference then has rounded operands, and sums
+// as exact as f32's are asked for. Cases of the chosen tile run twice, over memory full of other things: the same bits; a residual once more
 // in the result's place. `test_cuda_conv 'conv2d *'` runs some. Skipped where there is no device.
 #include <fnmatch.h>
 #include <math.h>
@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "cases.h"
-#include "codegen/cuda/cuda.h"
+#include "codegen/cuda/template_conv.h"
 #include "cuda_device.h"
 
 // T is f32, bf16 or f16; R the type of the result, where it is not T: f32.
@@ -55,21 +55,14 @@ static const char *const shapes[] = {
     "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3], dtype = R} T[1, 40, 5, 64] T[1, 136, 5, 64]",
 };
 
-// Tiles of 128 x 128 ... 128 x 16, and split sums: f32 and bf16.
-static const char *const large_shapes[] = {
-    "conv2d {stride = [1, 1], pad = [0, 0, 0, 0], dtype = R} T[2, 32, 64, 128] T[128, 32, 1, 1]",
-    "conv2d {stride = [1, 1], pad = [0, 0, 0, 0]} T[1, 32, 128, 128] T[64, 32, 1, 1]",
-    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], dtype = R} T[1, 32, 40, 40] T[32, 32, 3, 3]",
-    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, residual = true, activation = 2, dtype = R} T[1, 96, 8, 8] T[160, 96, 3, 3] T[160] R[1, 160, 8, 8]",
-    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1]} T[1, 3, 64, 64] T[128, 3, 3, 3]",
-    "conv2d_data_grad {stride = [1, 1], pad = [0, 0, 0, 0], shape = [2, 32, 64, 128]} T[2, 128, 64, 128] T[128, 32, 1, 1]",
-    "conv2d_data_grad {stride = [1, 1], pad = [0, 0, 0, 0], shape = [2, 128, 64, 128], dtype = R} T[2, 32, 64, 128] T[32, 128, 1, 1]",
-    "conv2d_data_grad {stride = [2, 2], pad = [0, 1, 0, 1], shape = [1, 72, 32, 64], dtype = R} T[1, 96, 16, 32] T[96, 72, 3, 3]",
-    "conv2d_data_grad {stride = [1, 1], pad = [1, 1, 1, 1], shape = [1, 96, 8, 8]} T[1, 160, 8, 8] T[160, 96, 3, 3]",
-    "conv2d_weight_grad {stride = [1, 1], pad = [0, 0, 0, 0], kernel = [1, 1], dtype = R} T[1, 512, 2, 33] T[1, 520, 2, 33]",
-    "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3], dtype = R} T[1, 64, 32, 32] T[1, 64, 32, 32]",
-    "conv2d_weight_grad {stride = [1, 1], pad = [0, 0, 0, 0], kernel = [1, 1]} T[1, 16, 16, 17] T[1, 528, 16, 17]",
-    "conv2d_weight_grad {stride = [1, 1], pad = [0, 0, 0, 0], kernel = [1, 1]} T[1, 528, 16, 17] T[1, 16, 16, 17]",
+// Which each tile gets: more than one of its rows and columns, none of which they fill.
+static const char *const tile_shapes[] = {
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, residual = true, activation = 1, dtype = R} T[2, 32, 13, 12] T[136, 32, 3, 3] T[136] R[2, 136, 13, 12]",
+    "conv2d_data_grad {stride = [2, 2], pad = [0, 1, 0, 1], shape = [2, 130, 26, 22], dtype = R} T[2, 24, 13, 11] T[24, 130, 3, 3]",
+    "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3], dtype = R} T[1, 40, 5, 64] T[1, 136, 5, 64]",
+    "conv2d_data_grad {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 136, 9, 8]} T[2, 64, 9, 8] T[64, 136, 3, 3]",
+    "conv2d {stride = [2, 2], pad = [0, 1, 0, 1], activation = 2, dtype = R} T[1, 3, 33, 26] T[129, 3, 3, 3]",
+    "conv2d_weight_grad {stride = [2, 2], pad = [0, 1, 0, 1], kernel = [3, 3]} T[2, 15, 18, 22] T[2, 131, 9, 11]",
 };
 
 static CudaDevice device;
@@ -83,7 +76,8 @@ typedef struct {
     TensorSet inputs, reference;  // the reference's are rounded to TF32
     CudaKernel made;
     char name[32];
-    bool tf32, once;
+    bool tf32;
+    int tile;
 } Job;
 
 typedef LV_VEC(Job) Jobs;
@@ -114,7 +108,7 @@ static void round_to_type(Tensor *t) {
 }
 
 // To nearest, ties away from zero, as cvt.rna does.
-static Tensor *in_tf32(const Tensor *t, LvArena *arena) {
+static Tensor *as_tf32(const Tensor *t, LvArena *arena) {
     Tensor *out = tensor_new(arena, t->dtype, t->shape);
     for (int64_t i = 0, n = lv_shape_elements(t->shape); i < n; i++) {
         float x = (float)t->f[i];
@@ -142,8 +136,18 @@ static Tensor *from_bytes(const Value *v, const char *bytes, LvArena *arena) {
 
 // ---- cases
 
-static void add_job(Jobs *jobs, LvText *text, const char *line, bool tf32, bool once, LvArena *arena) {
-    Job job = {.c = case_parse(line, arena), .tf32 = tf32, .once = once};
+// `tile` >= 0: with that tile, else with the one that is chosen. Half of those have split sums.
+static bool print_job(Job *job, const Node *node, const Target *target, int tile, LvText *text) {
+    if (tile < 0) return cuda_template_print(node, target, job->name, text, &job->made);
+    Conv conv;
+    if (!conv_read(node, target, &conv)) return false;
+    ConvTile forced = conv_tile(&conv, tile, 1 + tile % 2 * 2);
+    conv_print(&conv, &forced, job->name, text, &job->made);
+    return true;
+}
+
+static void add_job(Jobs *jobs, LvText *text, const char *line, bool tf32, int tile, LvArena *arena) {
+    Job job = {.c = case_parse(line, arena), .tf32 = tf32, .tile = tile};
     Target target = {.cuda = true, .sm = device.sm, .tf32 = tf32};
     job.graph = case_graph(job.c);
     Node *node = job.graph->last;
@@ -151,13 +155,13 @@ static void add_job(Jobs *jobs, LvText *text, const char *line, bool tf32, bool 
         if (node->inputs[i]->shape.rank == 4) node->inputs[i]->layout = lv_layout_nhwc();
     node->results[0].layout = lv_layout_nhwc();
     snprintf(job.name, sizeof job.name, "case%zu", jobs->count);
-    if (!cuda_template_print(node, &target, job.name, text, &job.made)) fail_msg("%s: no kernel", line);
+    if (!print_job(&job, node, &target, tile, text)) fail_msg("%s: no kernel", line);
     for (int i = 0; i < job.c->input_count; i++) {
         Tensor *input = case_input(job.c, i);
         const char *name = lv_arena_printf(arena, "x%d", i);
         round_to_type(input);
         set_add(&job.inputs, name, input);
-        set_add(&job.reference, name, tf32 && i < 2 ? in_tf32(input, arena) : input);
+        set_add(&job.reference, name, tf32 && i < 2 ? as_tf32(input, arena) : input);
     }
     lv_vec_push(jobs, job);
 }
@@ -190,20 +194,21 @@ static double allowed(LvDType dtype) { return dtype == LV_BF16 ? 3e-3 : dtype ==
 static void check_job(const Job *job, CuModule module, LvArena *arena) {
     const Node *node = job->graph->last;
     const Value *y = &node->results[0];
-    const char *text = job->c->text, *how = job->tf32 ? " in TF32" : "";
+    char text[512];
+    snprintf(text, sizeof text, "%s%s, tile %d", job->c->text, job->tf32 ? " in TF32" : "", job->tile);
     TensorSet want;
     evaluate_set(job->graph, false, &job->reference, &want, arena);
     char *got = run_job(job, module, 0xEE, false);
     double apart = tensor_distance(from_bytes(y, got, arena), want.at[0].tensor);
-    if (!(apart <= allowed(y->dtype))) fail_msg("%s%s: off by %g", text, how, apart);
-    if (!job->once) {
+    if (!(apart <= allowed(y->dtype))) fail_msg("%s: off by %g", text, apart);
+    if (job->tile < 0) {
         char *again = run_job(job, module, 0xFF, false);
-        if (memcmp(got, again, bytes_of(y))) fail_msg("%s%s: not the same bits twice", text, how);
+        if (memcmp(got, again, bytes_of(y))) fail_msg("%s: not the same bits twice", text);
         free(again);
     }
     if (node_bool(node, ATTR_residual, false)) {
         char *same = run_job(job, module, 0xEE, true);
-        if (memcmp(got, same, bytes_of(y))) fail_msg("%s%s: in the residual's place it is another result", text, how);
+        if (memcmp(got, same, bytes_of(y))) fail_msg("%s: in the residual's place it is another result", text);
         free(same);
     }
     free(got);
@@ -223,7 +228,7 @@ static const char *with_types(const char *line, const char *type, const char *re
 
 enum { TOGETHER = 16 };  // kernels of a program
 
-static void run_cases(const char *const *lines, int count, const char *type, bool tf32, bool once) {
+static void run_cases(const char *const *lines, int count, const char *type, bool tf32, int tile) {
     LvArena *arena = lv_arena_create();
     for (int first = 0; first < count;) {
         Jobs jobs = {0};
@@ -231,7 +236,7 @@ static void run_cases(const char *const *lines, int count, const char *type, boo
         cuda_put_prelude(&text);
         for (; first < count && jobs.count < TOGETHER; first++) {
             const char *line = with_types(lines[first], type, "f32", arena);
-            if (wanted(line)) add_job(&jobs, &text, line, tf32, once, arena);
+            if (wanted(line)) add_job(&jobs, &text, line, tf32, tile, arena);
         }
         CuModule module = jobs.count ? cuda_device_compile(&device, lv_text_get(&text)) : NULL;
         for (size_t i = 0; i < jobs.count; i++) {
@@ -247,50 +252,25 @@ static void run_cases(const char *const *lines, int count, const char *type, boo
     lv_arena_destroy(arena);
 }
 
-#define SHAPES shapes, (int)(sizeof shapes / sizeof *shapes)
-#define LARGE_SHAPES large_shapes, (int)(sizeof large_shapes / sizeof *large_shapes)
-
-static void in_f32(void **state) {
-    (void)state;
+static void run_shapes(const char *type, bool tf32) {
     if (!found) skip();
-    run_cases(SHAPES, "f32", false, false);
+    run_cases(shapes, (int)(sizeof shapes / sizeof *shapes), type, tf32, -1);
 }
 
-static void rounded_to_tf32(void **state) {
-    (void)state;
+static void in_f32(void **state) { (void)state, run_shapes("f32", false); }
+static void in_tf32(void **state) { (void)state, run_shapes("f32", true); }
+static void in_bf16(void **state) { (void)state, run_shapes("bf16", false); }
+static void in_f16(void **state) { (void)state, run_shapes("f16", false); }
+
+// The first `count` shapes with every tile.
+static void run_tiles(int count, const char *type, ConvUnit unit) {
     if (!found) skip();
-    run_cases(SHAPES, "f32", true, false);
+    for (int i = 0; i < conv_tile_count(&(Conv){.unit = unit}); i++) run_cases(tile_shapes, count, type, unit == CONV_TF32, i);
 }
 
-static void in_bf16(void **state) {
-    (void)state;
-    if (!found) skip();
-    run_cases(SHAPES, "bf16", false, false);
-}
-
-static void in_f16(void **state) {
-    (void)state;
-    if (!found) skip();
-    run_cases(SHAPES, "f16", false, false);
-}
-
-static void large_in_f32(void **state) {
-    (void)state;
-    if (!found) skip();
-    run_cases(LARGE_SHAPES, "f32", false, true);
-}
-
-static void large_in_tf32(void **state) {
-    (void)state;
-    if (!found) skip();
-    run_cases(LARGE_SHAPES, "f32", true, true);
-}
-
-static void large_in_bf16(void **state) {
-    (void)state;
-    if (!found) skip();
-    run_cases(LARGE_SHAPES, "bf16", false, true);
-}
+static void tiles_in_f32(void **state) { (void)state, run_tiles(3, "f32", CONV_F32); }
+static void tiles_in_tf32(void **state) { (void)state, run_tiles(3, "f32", CONV_TF32); }
+static void tiles_in_bf16(void **state) { (void)state, run_tiles(6, "bf16", CONV_HALF); }
 
 // Pictures or weights that lie otherwise are not taken.
 static void other_layouts(void **state) {
@@ -316,8 +296,8 @@ int main(int argc, char **argv) {
     patterns = (const char *const *)argv + 1, pattern_count = argc - 1;
     found = cuda_device_open(&device);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(other_layouts), cmocka_unit_test(in_f32),       cmocka_unit_test(rounded_to_tf32), cmocka_unit_test(in_bf16),
-        cmocka_unit_test(in_f16),        cmocka_unit_test(large_in_f32), cmocka_unit_test(large_in_tf32),   cmocka_unit_test(large_in_bf16),
+        cmocka_unit_test(other_layouts), cmocka_unit_test(in_f32),       cmocka_unit_test(in_tf32),       cmocka_unit_test(in_bf16),
+        cmocka_unit_test(in_f16),        cmocka_unit_test(tiles_in_f32), cmocka_unit_test(tiles_in_tf32), cmocka_unit_test(tiles_in_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,6 +118,8 @@ static bool fits(const Conv *conv) {
            (double)conv->o * (double)conv->kh * (double)conv->kw < MOST;
 }
 
+bool conv_read(const Node *node, const Target *target, Conv *conv) { return read_node(node, target, conv) && fits(conv); }
+
 static int64_t result_elements(const Conv *conv) {
     if (conv->direction == LV_CONV_DATA_GRADIENT) return conv->b * conv->c * conv->h * conv->w;
     return conv->m * conv->n;
@@ -214,7 +216,7 @@ static void words_of_shape(const Conv *conv, const ConvTile *tile, ConvWords *wo
         {"wn", tile->n / tile->warps_n}, {"threads", conv_threads(tile)}, {"stages", tile->stages}, {"wait", tile->stages - 2},
         {"splits", tile->splits}, {"ntiles", conv_up(conv->n, tile->n)},
         {"offset", conv_elements(conv, tile, CONV_A)}, {"stage", conv_elements(conv, tile, CONV_A) + conv_elements(conv, tile, CONV_B)},
-        {"endpitch", 16 * (tile->n / tile->warps_n + 8)},
+        {"endpitch", 16 * conv_end_pitch(tile)},
     };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) conv_number(words, numbers[i].word, numbers[i].number);
 }
@@ -246,20 +248,20 @@ static void print_kernel(const Conv *conv, const ConvTile *tile, const char *nam
     lv_arena_destroy(words.arena);
 }
 
+void conv_print(const Conv *conv, const ConvTile *tile, const char *name, LvText *out, CudaKernel *made) {
+    int64_t tiles = conv_up(conv->m, tile->m) * conv_up(conv->n, tile->n), total = result_elements(conv);
+    print_kernel(conv, tile, name, out);
+    cuda_push_launch(made, tiles, tile->splits, conv->parts, conv_threads(tile), conv_shared_bytes(conv, tile));
+    if (tile->splits == 1) return;
+    cuda_take_scratch(made, 4 * tile->splits * total);
+    cuda_push_launch(made, conv_up(total, 256 * conv_fold_width(conv)), 1, 1, 256, 0);
+}
+
 bool cuda_print_conv(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
     Conv conv;
-    if (!read_node(node, target, &conv) || !fits(&conv)) return false;
+    if (!conv_read(node, target, &conv)) return false;
     if (!out) return true;
     ConvTile tile = conv_choose_tile(&conv);
-    print_kernel(&conv, &tile, name, out);
-    int64_t stage = conv_elements(&conv, &tile, CONV_A) + conv_elements(&conv, &tile, CONV_B);
-    int64_t table = conv_has_table(&conv, &tile) ? 16 * tile.m : 0;
-    int64_t shared = tile.stages * stage * conv_size(&conv) + table, end = conv_end_bytes(&conv, &tile);
-    int64_t tiles = conv_up(conv.m, tile.m) * conv_up(conv.n, tile.n), total = result_elements(&conv);
-    cuda_push_launch(made, tiles ? tiles : 1, tile.splits, conv.parts, conv_threads(&tile), shared > end ? shared : end);
-    if (tile.splits > 1) {
-        cuda_take_scratch(made, 4 * tile.splits * total);
-        cuda_push_launch(made, conv_up(total, 256 * conv_fold_width(&conv)), 1, 1, 256, 0);
-    }
+    conv_print(&conv, &tile, name, out, made);
     return true;
 }

@@ -59,20 +59,28 @@ static inline int64_t conv_slices(const Conv *conv, const ConvTile *tile) { retu
 static inline int conv_size(const Conv *conv) { return conv->unit == CONV_HALF ? 2 : 4; }
 int conv_width(int64_t extent, int size);  // elements that one access may take where lines have `extent` of them
 
+// template_conv.c
+bool conv_read(const Node *node, const Target *target, Conv *conv);  // false: not a convolution that these can do
+void conv_print(const Conv *conv, const ConvTile *tile, const char *name, LvText *out, CudaKernel *made);
+
 // template_conv_tile.c
+int conv_tile_count(const Conv *conv);
+ConvTile conv_tile(const Conv *conv, int number, int splits);  // any of them computes the same
 ConvTile conv_choose_tile(const Conv *conv);
 bool conv_along_k(const Conv *conv, ConvOperand operand);
 int64_t conv_elements(const Conv *conv, const ConvTile *tile, ConvOperand operand);  // of its part of a stage
 ConvCopy conv_copy(const Conv *conv, const ConvTile *tile, ConvOperand operand);
+bool conv_has_table(const Conv *conv, const ConvTile *tile);  // rows of the result are looked up in shared memory
+int64_t conv_shared_bytes(const Conv *conv, const ConvTile *tile);
 
 // template_conv_copy.c: NAME_at_a, NAME_at_b, where an element lies in shared memory; structs and functions NAME_begin_a,
 // NAME_copy_a and likewise of b, which bring slices there.
 void conv_print_copies(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
-bool conv_has_table(const Conv *conv, const ConvTile *tile);  // rows of the result are looked up in shared memory
 
 // template_conv_product.c: NAME_multiply, which adds a slice's products to a thread's sums, and NAME_end, which stores these.
 void conv_print_product(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
-int64_t conv_end_bytes(const Conv *conv, const ConvTile *tile);  // of shared memory
+// Sums of a warp leave by 16 rows, which lie so far apart in shared memory that it has no conflicts.
+static inline int conv_end_pitch(const ConvTile *tile) { return tile->n / tile->warps_n + 8; }
 
 // template_conv_store.c: NAME_finish, which makes results of sums and stores them; NAME_put, which leaves sums where the tile
 // belongs; and the launch that folds the sums of splits.

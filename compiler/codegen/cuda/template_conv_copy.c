@@ -254,11 +254,6 @@ static void words_of_copy(const Conv *conv, const ConvTile *tile, ConvOperand op
               held, place);
 }
 
-// Four pixels fit into registers beside the sums; more are looked up.
-bool conv_has_table(const Conv *conv, const ConvTile *tile) {
-    return conv->direction != LV_CONV_WEIGHT_GRADIENT && conv_copy(conv, tile, CONV_A).pieces > 4;
-}
-
 // The counters of b's lines: within a slice they run by `step`, or, where `extent` of the fastest says that none other changes within
 // a slice, the lines are counted from the slice's first.
 static void words_of_advance(const ConvTile *tile, const ConvCopy *copy, int64_t extent, const char *fastest, const char *text, ConvWords *words) {

@@ -127,7 +127,7 @@ static void print_tensor(const Conv *conv, const ConvTile *tile, ConvWords *word
     conv_number(words, "tn", tile->n / tile->warps_n / 8);
     conv_number(words, "piece", 16 / conv_size(conv));
     conv_number(words, "kstep", 32 / conv_size(conv));
-    conv_number(words, "pitch", tile->n / tile->warps_n + 8);
+    conv_number(words, "pitch", conv_end_pitch(tile));
     conv_text(words, "mma", "%s", conv->unit == CONV_TF32 ? "lv_mma_tf32" : conv->type == LV_BF16 ? "lv_mma_bf16" : "lv_mma_f16");
     words_of_fragment(conv, CONV_A, words);
     words_of_fragment(conv, CONV_B, words);
@@ -146,9 +146,4 @@ void conv_print_product(const Conv *conv, const ConvTile *tile, ConvWords *words
     conv_number(words, "tm", tile->m / tile->warps_m / 4);
     conv_number(words, "tn", tile->n / tile->warps_n / 8);
     conv_fill(words, float_text, out);
-}
-
-int64_t conv_end_bytes(const Conv *conv, const ConvTile *tile) {
-    if (conv->unit == CONV_F32) return 0;
-    return 4LL * tile->warps_m * tile->warps_n * 16 * (tile->n / tile->warps_n + 8);
 }

@@ -46,7 +46,7 @@ static const char fold_text[] =
     "  float v[$width];\n"
     "  #pragma unroll\n"
     "  for (int i = 0; i < $width; i++) v[i] = 0;\n"
-    "  #pragma unroll 4\n"
+    "  #pragma unroll 8\n"
     "  for (int s = 0; s < $splits; s++) {\n"
     "    float one[$width];\n"
     "    $name_read_sums((const float *)scratch + ($index)s * $total + at, one);\n"

@@ -1,12 +1,15 @@
 // Which tiles a convolution is cut into, by its shape alone.
 //
-// A tile of 128 x 128 does 64 products for each element that it reads, one of 64 x 64 half as many; but where there are fewer
-// tiles than multiprocessors, or little more, most of the machine waits. So each tile has a price: products, and elements read at
-// so many products' time; times the waves in which MULTIPROCESSORS of them go; times k. Where the tiles are few and k is long, ranges
-// of k go to blocks of their own, at the price of writing their sums and adding them up (a second launch). For a convolution
-// 256 -> 256, 3x3, of 8 pictures of 64 x 64 in bf16: 38.7 GFLOP, 34.7 MB read and written once, m 32768, n 256, k 2304; 512 tiles of
-// 128 x 128, 3.9 waves on 132 multiprocessors; a block's 4 stages of 16 KB and 128 threads of up to 255 registers leave two blocks
-// on one (of 164 KB or more).
+// A tile of 256 x 128 does 85 products for each element that it reads, one of 64 x 64 32; but where there are fewer tiles than
+// multiprocessors, or little more, most of the machine waits. So each tile has a price: products, and elements read at so many
+// products' time; times the waves in which MULTIPROCESSORS of them go; times k. Where the tiles are few and k is long, ranges of k go
+// to blocks of their own, at the price of writing their sums and adding them up (a second launch).
+//
+// A convolution 256 -> 256, 3 x 3, of 8 pictures of 64 x 64 in bf16: 38.7 GFLOP, 34.7 MB read and written once; m 32768, n 256,
+// k 2304. In tiles of 256 x 128 it is 256 blocks, 1.9 waves on 132 multiprocessors, of 8 warps each that do 72 slices of 24 KB: 442 MB
+// out of the L2 cache, 88 products for a byte. A multiprocessor of sm_80 does 1024 in a cycle and so wants 24 bytes of the 47 that its
+// share of the cache gives; with 128 x 128 it would be 32 of them. 4 stages are 96 KB of shared memory, and 256 threads of some 220
+// registers fill the file: one block at a time.
 //
 // A warp of 64 x 64 reads 4 KB of shared memory for 64 x 64 x 16 products. A multiprocessor of sm_80 does those of four warps in
 // 256 cycles, in which it can read 32 KB: half of what it could. Of warps of 32 x 64 it would be three quarters; so fewer, larger
@@ -14,12 +17,12 @@
 #include "codegen/cuda/template_conv.h"
 
 // The most at present (H100); with fewer the tiles go in more waves, which are fuller.
-enum { MULTIPROCESSORS = 132, MAX_SPLITS = 64, SPLIT_SLICES = 4 };
+enum { MULTIPROCESSORS = 132, MAX_SPLITS = 2 * MULTIPROCESSORS, SPLIT_SLICES = 4, MOST_SHARED = 96 << 10 };
 
 static const ConvTile tensor_tiles[] = {
     // m, n, bytes of k, warps, stages
-    {128, 128, 64, 2, 2, 4, 1}, {128, 64, 64, 2, 2, 4, 1}, {64, 128, 64, 2, 2, 4, 1}, {64, 64, 128, 2, 2, 3, 1},
-    {128, 32, 64, 4, 1, 4, 1},  {32, 128, 64, 1, 4, 4, 1}, {128, 16, 64, 4, 1, 4, 1}, {16, 128, 64, 1, 4, 4, 1},
+    {256, 128, 64, 4, 2, 4, 1}, {128, 256, 64, 2, 4, 4, 1}, {128, 128, 64, 2, 2, 4, 1}, {128, 64, 64, 2, 2, 4, 1}, {64, 128, 64, 2, 2, 4, 1},
+    {64, 64, 128, 2, 2, 3, 1},  {128, 32, 64, 4, 1, 4, 1},  {32, 128, 64, 1, 4, 4, 1},  {128, 16, 64, 4, 1, 4, 1}, {16, 128, 64, 1, 4, 4, 1},
 };
 
 static const ConvTile float_tiles[] = {
@@ -27,38 +30,66 @@ static const ConvTile float_tiles[] = {
     {64, 64, 64, 4, 2, 3, 1},   {128, 32, 64, 8, 1, 3, 1}, {32, 128, 64, 2, 4, 3, 1},
 };
 
-// Products that a multiprocessor does while it reads an element of a tile from the L2 cache; per cycle, for what is not products.
+// Products that a multiprocessor does while it reads an element of a tile from the L2 cache.
 enum { PRODUCTS_PER_ELEMENT = 32 };
+// Of a multiprocessor's share of the memory, in a cycle; cycles to fill a block's stages, for a launch, and for a sum that is added,
+// of which eight are awaited together.
+enum { MEMORY_BYTES = 13, FILL_CYCLES = 1500, LAUNCH_CYCLES = 4000, FOLD_CYCLES = 75 };
+// With fewer than two warps for each of its four schedulers a multiprocessor often waits.
+enum { WARPS_WANTED = 8 };
+static const double too_few = 1.5;
+
 static double products_per_cycle(const Conv *conv) { return conv->unit == CONV_HALF ? 1024 : conv->unit == CONV_TF32 ? 512 : 64; }
+
+// Of a block's begin and end, in products' time. Where two blocks share a multiprocessor, one computes meanwhile.
+static double price_of_ends(const Conv *conv, const ConvTile *tile, int splits) {
+    bool shares = conv->unit == CONV_F32 || tile->warps_m * tile->warps_n < WARPS_WANTED;
+    double each = splits > 1 ? 4 : (double)lv_dtype_size(conv->result) * (1 + conv->has_residual);
+    double cycles = FILL_CYCLES + tile->m * tile->n * each / MEMORY_BYTES;
+    return (shares ? 0.5 : 1) * cycles * products_per_cycle(conv);
+}
 
 static double price(const Conv *conv, const ConvTile *tile, int splits) {
     double blocks = (double)conv_up(conv->m, tile->m) * (double)conv_up(conv->n, tile->n) * (double)conv->parts * splits;
     double waves = blocks > MULTIPROCESSORS ? (double)conv_up((int64_t)blocks, MULTIPROCESSORS) : 1;
+    if (waves * tile->warps_m * tile->warps_n < WARPS_WANTED) waves *= too_few;
     double each = tile->m * tile->n + PRODUCTS_PER_ELEMENT * (tile->m + tile->n);
-    double sum = waves * each * (double)conv_up(conv_slices(conv, tile), splits) * tile->k;
+    double k = (double)conv_up(conv_slices(conv, tile), splits) * tile->k;
+    double sum = waves * (each * k + price_of_ends(conv, tile, splits));
     if (splits == 1) return sum;
-    // 13 bytes a cycle and multiprocessor, each sum written and read; a launch is 4000 cycles
-    double bytes = 8.0 * splits * (double)conv->m * (double)conv->n * (double)conv->parts;
-    return sum + (bytes / MULTIPROCESSORS / 13 + 4000) * products_per_cycle(conv);
+    double bytes = 4.0 * splits * (double)conv->m * (double)conv->n * (double)conv->parts;  // that the fold reads
+    return sum + (bytes / MULTIPROCESSORS / MEMORY_BYTES + LAUNCH_CYCLES + splits * FOLD_CYCLES) * products_per_cycle(conv);
+}
+
+// What a split must gain, for the memory that its sums take.
+static const double worth = 0.97;
+
+int conv_tile_count(const Conv *conv) {
+    return conv->unit == CONV_F32 ? sizeof float_tiles / sizeof *float_tiles : sizeof tensor_tiles / sizeof *tensor_tiles;
+}
+
+ConvTile conv_tile(const Conv *conv, int number, int splits) {
+    ConvTile tile = (conv->unit == CONV_F32 ? float_tiles : tensor_tiles)[number];
+    tile.k /= conv_size(conv);
+    tile.splits = splits;
+    int64_t slices = conv_up(conv_slices(conv, &tile), splits);
+    while (tile.stages > 2 && (tile.stages > slices || conv_shared_bytes(conv, &tile) > MOST_SHARED)) tile.stages--;
+    return tile;
 }
 
 ConvTile conv_choose_tile(const Conv *conv) {
-    bool tensor = conv->unit != CONV_F32;
-    const ConvTile *tiles = tensor ? tensor_tiles : float_tiles;
-    size_t count = tensor ? sizeof tensor_tiles / sizeof *tensor_tiles : sizeof float_tiles / sizeof *float_tiles;
-    ConvTile best = {0};
+    int best = 0, best_splits = 0;
     double least = 0;
-    for (size_t i = 0; i < count; i++) {
-        ConvTile tile = tiles[i];
-        tile.k /= conv_size(conv);
+    for (int i = 0; i < conv_tile_count(conv); i++) {
+        ConvTile tile = conv_tile(conv, i, 1);
         for (int splits = 1; splits <= MAX_SPLITS; splits++) {
             if (splits > 1 && conv_slices(conv, &tile) < (int64_t)splits * SPLIT_SLICES) break;
             double cost = price(conv, &tile, splits);
-            if (best.m && cost >= least) continue;
-            best = tile, best.splits = splits, least = cost;
+            if (best_splits && cost >= (splits > 1 ? worth * least : least)) continue;
+            best = i, best_splits = splits, least = cost;
         }
     }
-    return best;
+    return conv_tile(conv, best, best_splits);
 }
 
 // ---- how tiles are copied
@@ -98,4 +129,16 @@ ConvCopy conv_copy(const Conv *conv, const ConvTile *tile, ConvOperand operand) 
 int64_t conv_elements(const Conv *conv, const ConvTile *tile, ConvOperand operand) {
     int across = operand == CONV_A ? tile->m : tile->n;
     return (int64_t)tile->k * (conv->unit == CONV_F32 ? across + 4 : across);
+}
+
+// Four pixels fit into registers beside the sums; more are looked up.
+bool conv_has_table(const Conv *conv, const ConvTile *tile) {
+    return conv->direction != LV_CONV_WEIGHT_GRADIENT && conv_copy(conv, tile, CONV_A).pieces > 4;
+}
+
+int64_t conv_shared_bytes(const Conv *conv, const ConvTile *tile) {
+    int64_t stage = conv_elements(conv, tile, CONV_A) + conv_elements(conv, tile, CONV_B);
+    int64_t loop = tile->stages * stage * conv_size(conv) + (conv_has_table(conv, tile) ? 16 * tile->m : 0);
+    int64_t end = conv->unit == CONV_F32 ? 0 : 4LL * tile->warps_m * tile->warps_n * 16 * conv_end_pitch(tile);
+    return loop > end ? loop : end;
 }
