@@ -210,9 +210,46 @@ static void build_group(Building *b, Group *group) {
     unit_add_kernel(b, kernel, group->nodes.data, group->nodes.count);
 }
 
+// ---- on a GPU, large groups that read nothing but what is given (weights on their way to a convolution) share launches: one that is due
+// takes those with it that come soon
+
+enum { MAX_COMPANY = 12, COMPANY_AHEAD = 48 };
+
+static bool reads_given(const Building *b, const Group *group) {
+    Node *node = group->nodes.data[0];
+    if (!b->schedule->target.cuda || b->plan->no_fuse || group->role != ROLE_POINT || is_small(b, group)) return false;
+    for (size_t i = 0; i < group->reads.count; i++) {
+        if (b->plan->place[plan_owner(b->plan, group->reads.data[i])->id] != PLACE_GIVEN) return false;
+    }
+    for (size_t i = 0; i < group->roots.count; i++) {
+        if (node_role(group->roots.data[i]->node) == ROLE_REDUCTION) return false;
+    }
+    return group->reads.count > 0 && node->op != OP_concat;
+}
+
+static void build_company(Building *b, const Groups *groups, size_t first, bool *built) {
+    GroupList company = {0};
+    Kernel *kernel = lv_calloc(1, sizeof *kernel);
+    for (size_t i = first; i < groups->list.count && i <= first + COMPANY_AHEAD && company.count < MAX_COMPANY; i++) {
+        Group *group = groups->list.data[i];
+        if (built[i] || group->prepared != groups->list.data[first]->prepared || !reads_given(b, group)) continue;
+        lower_group(b->plan, group, kernel);
+        lv_vec_push(&company, group);
+        built[i] = true;
+    }
+    finish_groups(b, kernel, &company);
+    lv_vec_free(&company);
+}
+
 static void build_groups(Building *b, const Groups *groups, bool prepared) {
-    for (size_t i = 0; i < groups->list.count; i++)
-        if (groups->list.data[i]->prepared == prepared) build_group(b, groups->list.data[i]);
+    bool *built = lv_calloc(groups->list.count + 1, sizeof *built);
+    for (size_t i = 0; i < groups->list.count; i++) {
+        Group *group = groups->list.data[i];
+        if (built[i] || group->prepared != prepared) continue;
+        if (reads_given(b, group)) build_company(b, groups, i, built);
+        else build_group(b, group);
+    }
+    free(built);
     flush_rows(b);
     flush_batch(b);
 }

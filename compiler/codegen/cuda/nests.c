@@ -212,25 +212,75 @@ void cuda_end(CudaPrinter *c, int64_t blocks, int64_t layers, int threads, int s
 
 // ---- kernels
 
-static void print_points(CudaPrinter *c, const Nest *nest) {
+// The nests of a kernel that do not wait for each other (parts of a concatenation, weights in new layouts), one launch for all: each has
+// blocks of its own.
+static void put_points(CudaPrinter *c, const Nest *nest, int64_t first_block, bool flat) {
     Printer *p = &c->p;
     int axes = nest->axis_count;
-    p->lanes = nest_lanes(p, nest);
     int64_t items = nest_points(nest) / p->lanes;
-    cuda_begin(c);
-    if (axes == 1) {  // the extent is not in the text: kernels over flat tensors of any size are one
+    LvText block = {0};
+    if (first_block) lv_text_printf(&block, "(blockIdx.x-%lld)", (long long)first_block);
+    else lv_text_puts(&block, "blockIdx.x");
+    if (flat) {  // the extent is not in the text: kernels over flat tensors of any size are one
         lv_vec_push(p->scalars, (LvScalar){.i = items});
-        printer_line(p, "const long long t = (long long)blockIdx.x * %d + threadIdx.x;", CUDA_BLOCK);
+        printer_line(p, "const long long t = (long long)%s * %d + threadIdx.x;", lv_text_get(&block), CUDA_BLOCK);
         printer_line(p, "if (t >= s%zu) break;", p->scalars->count - 1);
         printer_line(p, "const LvIndex i0 = (LvIndex)t%s;", p->lanes == 8 ? "*8" : p->lanes == 4 ? "*4" : p->lanes == 2 ? "*2" : "");
     } else {
-        printer_line(p, "const LvIndex t = (LvIndex)blockIdx.x * %d + threadIdx.x;", CUDA_BLOCK);
+        printer_line(p, "const LvIndex t = (LvIndex)%s * %d + threadIdx.x;", lv_text_get(&block), CUDA_BLOCK);
         printer_line(p, "if (t >= %lld) break;", (long long)items);
         cuda_put_axes(c, 0, axes, "t");
     }
     printer_depths(p, 0, axes);
     cuda_stores(c);
-    cuda_end(c, (items + CUDA_BLOCK - 1) / CUDA_BLOCK, 1, CUDA_BLOCK, 0);
+    lv_text_free(&block);
+}
+
+static void print_points(CudaPrinter *c) {
+    Printer *p = &c->p;
+    const Kernel *kernel = p->kernel;
+    int64_t blocks = 0;
+    size_t count = kernel->nests.count;
+    cuda_begin(c);
+    for (size_t i = 0; i < count; i++) {
+        const Nest *nest = &kernel->nests.data[i];
+        if (nest_points(nest) == 0) continue;
+        printer_enter(p, nest);
+        p->lanes = nest_lanes(p, nest);
+        int64_t own = (nest_points(nest) / p->lanes + CUDA_BLOCK - 1) / CUDA_BLOCK;
+        if (count > 1) {
+            printer_line(p, "if (blockIdx.x < %lld) {", (long long)(blocks + own));
+            p->indent++;
+        }
+        put_points(c, nest, blocks, count == 1 && nest->axis_count == 1);
+        if (count > 1) {
+            printer_line(p, "break;");
+            printer_close_loops(p, 1);
+        }
+        printer_leave(p);
+        p->lanes = 1;
+        blocks += own;
+    }
+    if (blocks) cuda_end(c, blocks, 1, CUDA_BLOCK, 0);
+}
+
+// Nests with reductions: a launch each.
+static void print_nests(CudaPrinter *c) {
+    const Kernel *kernel = c->p.kernel;
+    size_t count = kernel->tail ? (size_t)kernel->tail : kernel->nests.count;
+    for (size_t i = 0; i < count; i++) {
+        printer_enter(&c->p, &kernel->nests.data[i]);
+        cuda_reduction(c, &kernel->nests.data[i]);
+        printer_leave(&c->p);
+        c->p.lanes = 1;
+    }
+}
+
+static bool all_points(const Kernel *kernel) {
+    for (size_t i = 0; i < kernel->nests.count; i++) {
+        if (printer_reduces(&kernel->nests.data[i])) return false;
+    }
+    return true;
 }
 
 static bool needs_wide(const Kernel *kernel) {
@@ -261,19 +311,9 @@ void cuda_print_kernel(const Kernel *kernel, const Target *target, const char *n
     ScalarList scalars = {0};
     CudaPrinter c = {.target = target, .made = made, .name = name, .wide = needs_wide(kernel)};
     c.p = (Printer){.kernel = kernel, .out = &c.body, .scalars = &scalars, .cuda = true, .put_vector_load = cuda_vector_load};
-    if (kernel->shared || kernel->serial) {
-        cuda_block_kernel(&c);
-    } else {
-        size_t count = kernel->tail ? (size_t)kernel->tail : kernel->nests.count;
-        for (size_t i = 0; i < count; i++) {
-            const Nest *nest = &kernel->nests.data[i];
-            printer_enter(&c.p, nest);
-            if (printer_reduces(nest)) cuda_reduction(&c, nest);
-            else if (nest_points(nest) > 0) print_points(&c, nest);
-            printer_leave(&c.p);
-            c.p.lanes = 1;
-        }
-    }
+    if (kernel->shared || kernel->serial) cuda_block_kernel(&c);
+    else if (all_points(kernel)) print_points(&c);
+    else print_nests(&c);
     if (!c.functions) {  // nothing to write
         cuda_begin(&c);
         cuda_end(&c, 1, 1, CUDA_WARP, 0);
