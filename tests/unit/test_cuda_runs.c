@@ -360,6 +360,7 @@ static int faulty(void *user) {
     if (!named) child_require(strstr(error.hint, "LV_CUDA_SYNC=1"));
     lv_error_clear(&error);
     child_require(!run_turn(&run, 9, 0, 1, &error));  // and from then on nothing works
+    lv_error_clear(&error);
     stop(&run);
     return CHILD_GOOD;
 }

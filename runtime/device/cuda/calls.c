@@ -2,7 +2,6 @@
 #include "device/cuda/calls.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/arena.h"
 
@@ -34,8 +33,8 @@ static LvStep *copy_step(const LvStep *step) {
     *copy = *step;
     copy->operands = lv_calloc((size_t)step->operand_count + 1, sizeof *copy->operands);
     copy->launches = lv_calloc((size_t)step->launch_count + 1, sizeof *copy->launches);
-    memcpy(copy->operands, step->operands, (size_t)step->operand_count * sizeof *copy->operands);
-    memcpy(copy->launches, step->launches, (size_t)step->launch_count * sizeof *copy->launches);
+    for (int i = 0; i < step->operand_count; i++) copy->operands[i] = step->operands[i];
+    for (int i = 0; i < step->launch_count; i++) copy->launches[i] = step->launches[i];
     copy->scalar_count = 0, copy->scalars = NULL;
     copy->label = copy->sources = NULL;
     return copy;
