@@ -6,10 +6,10 @@
 // to blocks of their own, at the price of writing their sums and adding them up (a second launch).
 //
 // A convolution 256 -> 256, 3 x 3, of 8 pictures of 64 x 64 in bf16: 38.7 GFLOP, 34.7 MB read and written once; m 32768, n 256,
-// k 2304. In tiles of 256 x 128 it is 256 blocks, 1.9 waves on 132 multiprocessors, of 8 warps each that do 72 slices of 24 KB: 442 MB
-// out of the L2 cache, 88 products for a byte. A multiprocessor of sm_80 does 1024 in a cycle and so wants 24 bytes of the 47 that its
-// share of the cache gives; with 128 x 128 it would be 32 of them. 4 stages are 96 KB of shared memory, and 256 threads of some 220
-// registers fill the file: one block at a time.
+// k 2304. In tiles of 256 x 128 it is 256 blocks, 1.9 waves on 132 multiprocessors, of 8 warps each, which do 72 slices of 24 KB: 453 MB
+// out of the L2 cache, 43 products a byte. A multiprocessor of sm_80 does 1024 in a cycle and so wants 24 bytes of the 47 that are its
+// share of the cache's; in tiles of 128 x 128 it would be 32. 4 stages are 96 KB of shared memory, and 256 threads of some 220 registers
+// fill the file: one block at a time.
 //
 // A warp of 64 x 64 reads 4 KB of shared memory for 64 x 64 x 16 products. A multiprocessor of sm_80 does those of four warps in
 // 256 cycles, in which it can read 32 KB: half of what it could. Of warps of 32 x 64 it would be three quarters; so fewer, larger
