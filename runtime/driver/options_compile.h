@@ -5,7 +5,7 @@
 #include "../../compiler/driver/compiler.h"
 #include "options.h"
 
-// `out` is filled from --precision, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.
+// `out` is filled from --precision, --tf32, --conv, --memory-limit, --no-fuse, --no-optimize where the command has them.
 bool options_compile(const Options *options, LvCompileOptions *out, LvError *error);
 
 #endif
