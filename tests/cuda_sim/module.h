@@ -1,5 +1,5 @@
 // Between the driver's stand-in and a kernel module, which is a shared object made of the kernels' text, text.h and module.c.
-// The module holds what is asked for at every access (LvSimState), the stand-in sets it and is called back through LvSimHooks.
+// The module holds what is asked for at every access (LvSimState); the stand-in sets it and is called back through LvSimHooks.
 #ifndef LV_CUDA_SIM_MODULE_H
 #define LV_CUDA_SIM_MODULE_H
 
@@ -40,7 +40,7 @@ typedef struct {
 typedef enum { SIM_READ, SIM_WRITE } LvSimAccess;
 
 typedef struct {
-    // `where` is an address in the module's code. An access that the module did not find to be right by itself, and, if `watch` is set, any to device or shared memory.
+    // `where` is an address in the module's code. An access that the module did not find to be right by itself:
     void (*access)(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);
     void (*barrier)(int line, const void *where);  // line: which barrier it is
     void (*collective)(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange, const void *where);
@@ -52,13 +52,37 @@ typedef struct {
     void (*wrong)(const char *what, const void *where);
 } LvSimHooks;
 
+// Who touched two bytes of shared memory last: a stamp. The epoch grows at each block and each barrier of a block; what is of an older
+// epoch is ordered before what is now. Stamp 0: nobody.
+enum {
+    STAMP_BYTES = 3,                // which of the two
+    STAMP_PENDING = 4,              // a copy under way will write there
+    STAMP_STEP_AT = 3,              // 5 bits: warp barriers that the thread passed in this epoch
+    STAMP_THREAD_AT = 8,            // 10 bits
+    STAMP_WARP_AT = STAMP_THREAD_AT + 5,
+    STAMP_EPOCH_AT = 18,            // 14 bits
+    STAMP_MOST_STEPS = 31,
+    STAMP_MOST_EPOCH = 16383,
+};
+
+// For each two bytes, from `origin` on, three stamps: of the last write at cells[i], of the last read at cells[SIM_CELLS + i], and at
+// cells[2 SIM_CELLS + i] of a read before it, of another warp if there was one.
+enum { SIM_MOST_SHARED = 256 << 10, SIM_CELLS = SIM_MOST_SHARED };
+
+typedef struct {
+    uintptr_t from, bytes, origin;
+    uint32_t *cells;
+} LvSimRegion;
+
 #define SIM_GRANULE 256  // of device memory; `valid` has for each how many bytes from its start may be touched
 
 typedef struct {
     uintptr_t device_base, device_span;
     const uint16_t *valid;
     uintptr_t stack, stack_bytes;
-    int watch_device;  // races on device memory are looked for: every access goes to the hook
+    LvSimRegion dynamic, fixed;  // shared memory
+    uint32_t stamp;              // of the current thread, of no bytes
+    int watch_device;            // races on device memory are looked for: every access to it goes to the hook
     const LvSimHooks *hooks;
 } LvSimState;
 

@@ -10,21 +10,8 @@
 
 #include "module.h"
 
-enum { SIM_MOST_THREADS = 1024, SIM_WARP = 32, SIM_STACK = 64 << 10, SIM_MOST_SHARED = 256 << 10 };
+enum { SIM_MOST_THREADS = 1024, SIM_WARP = 32, SIM_STACK = 64 << 10 };
 enum { SIM_ILLEGAL_ADDRESS = 700, SIM_MISALIGNED = 716, SIM_LAUNCH_FAILED = 719 };  // as the driver numbers them
-
-// Who touched two bytes of memory last. A stamp: epoch (32 bits), thread in the block (10), its warp barriers so far (18), then
-// flags. The epoch grows at each block and each barrier of a block, and never repeats: what is older is ordered before.
-typedef struct {
-    uint64_t write, read, other_read;  // other_read: of another warp than `read` if there was one
-} SimCell;
-
-typedef struct {
-    uintptr_t from, bytes;
-    SimCell *cells;
-} SimRegion;
-
-enum { STAMP_BYTES = 3, STAMP_PENDING = 8, STAMP_STEPS_AT = 4, STAMP_THREAD_AT = 22, STAMP_WARP_AT = 27, STAMP_EPOCH_AT = 32 };
 
 typedef struct {
     char *to;
@@ -37,7 +24,7 @@ typedef struct {
     void *stack_pointer;
     uintptr_t stack;         // lowest address
     uint32_t index;          // in the block
-    uint32_t steps;          // warp barriers passed
+    uint32_t steps;          // warp barriers passed in this epoch
     bool done;
     const void *where;       // the barrier or collective where it waits
     LvSimCollective kind;
@@ -82,11 +69,10 @@ typedef struct {
     int barrier_line;      // of the barrier where some wait
     const void *barrier_where;
     void *host_stack;     // where the launch waits
-    uint32_t epoch, block_epoch, launch_epoch;  // now, at the block's start, at the launch's
-    uint64_t stamp;       // of the current thread
-    char *dynamic_memory;
-    SimRegion fixed, dynamic;  // shared memory, static and dynamic
-    SimCell *static_cells, *dynamic_cells;
+    uint32_t epoch, block_epoch, launch_epoch;  // now, at the block's start, at the launch's; never the same twice
+    uint32_t shared_epoch;  // as stamps of shared memory have it, which begin anew now and then
+    char *dynamic_memory;   // dynamic shared memory
+    uint32_t *cells;        // of shared memory, static and then dynamic
     SimError error;
 } Sim;
 
@@ -101,8 +87,9 @@ void sim_run(const SimLaunch *launch, const char *image, const char *image_end);
 void sim_schedule(void);  // runs another thread; returns when the current one may go on
 _Noreturn void sim_fail(int code, const void *where, const char *format, ...) __attribute__((format(printf, 3, 4)));
 uint64_t sim_random(void);
-static inline uint64_t sim_stamp_of(const SimThread *t) {
-    return (uint64_t)sim.epoch << STAMP_EPOCH_AT | (uint64_t)t->index << STAMP_THREAD_AT | (uint64_t)(t->steps & 0x3FFFF) << STAMP_STEPS_AT;
+void sim_new_epoch(void);  // nothing after it can race with what was before; threads' stamps are to be made anew
+static inline uint32_t sim_stamp_of(const SimThread *t) {
+    return sim.shared_epoch << STAMP_EPOCH_AT | t->index << STAMP_THREAD_AT | t->steps << STAMP_STEP_AT;
 }
 
 void sim_barrier(int line, const void *where);
@@ -114,16 +101,18 @@ void sim_load_matrices(SimThread *lanes, LvSimCollective kind);  // ldmatrix
 void *sim_dynamic_shared(const void *where);
 void sim_vector(uintptr_t address, uint32_t bytes, const void *where);
 void sim_wrong(const char *what, const void *where);
-void sim_forget_stamps(void);
 
 // "4 bytes past the end of an allocation of 64": the driver's (cuda_memory.c).
 void sim_describe_device_address(uintptr_t address, uint32_t bytes, char *text, size_t room);
-
 void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);
-// An access to shared memory, whose cells these are, by the thread of the stamp.
-void sim_touch(SimCell *cells, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint64_t stamp, const void *where);
+void sim_touch_device(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);  // looks for races
+void sim_forget_device(void);
+
 bool sim_in_shared(uintptr_t address, uint32_t bytes);
-SimCell *sim_shared_cell(uintptr_t address);  // of an address in shared memory
+uint32_t *sim_shared_cell(uintptr_t address);  // of an address in shared memory
+// An access to shared memory, whose cell this is, by the thread of the stamp: looks for races.
+void sim_touch_shared(uint32_t *cell, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint32_t stamp, const void *where);
+void sim_forget_shared(void);
 
 void sim_copy(void *shared, const void *global, int bytes, int size, const void *where);
 void sim_copy_commit(void);

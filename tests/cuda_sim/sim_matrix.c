@@ -86,7 +86,7 @@ void sim_load_matrices(SimThread *lanes, LvSimCollective kind) {
     const int count = kind == SIM_LDMATRIX4 || kind == SIM_LDMATRIX4_TRANS ? 4 : 2;
     const bool across = kind == SIM_LDMATRIX2_TRANS || kind == SIM_LDMATRIX4_TRANS;
     const char *rows[SIM_WARP];
-    SimCell *cells[SIM_WARP];
+    uint32_t *cells[SIM_WARP];
     for (int i = 0; i < 8 * count; i++) {
         const uintptr_t row = (uintptr_t)(rows[i] = lanes[i].exchange->row);
         if (sim_in_shared(row, 16) && row % 16 == 0) {
@@ -100,21 +100,21 @@ void sim_load_matrices(SimThread *lanes, LvSimCollective kind) {
     }
     for (int lane = 0; lane < SIM_WARP; lane++) {
         LvSimExchange *e = lanes[lane].exchange;
-        const uint64_t stamp = sim_stamp_of(&lanes[lane]);
+        const uint32_t stamp = sim_stamp_of(&lanes[lane]);
         sim.index->x = lanes[lane].index;
         for (int i = 0; i < count; i++) {
             const int along = lane / 4, pair = 2 * (lane % 4);  // row and first column; the other way about with .trans
             uint16_t both[2];
             if (!across) {
                 const char *at = rows[8 * i + along] + 2 * pair;
-                SimCell *c = cells[8 * i + along] + pair;
-                const bool again = c[0].read == (stamp | STAMP_BYTES) && c[1].read == (stamp | STAMP_BYTES);
-                if (sim.check && !again) sim_touch(c, (uintptr_t)at, 4, SIM_READ, stamp, lanes[lane].where);
+                uint32_t *c = cells[8 * i + along] + pair;
+                const bool again = c[SIM_CELLS] == (stamp | STAMP_BYTES) && c[SIM_CELLS + 1] == (stamp | STAMP_BYTES);
+                if (sim.check && !again) sim_touch_shared(c, (uintptr_t)at, 4, SIM_READ, stamp, lanes[lane].where);
                 memcpy(both, at, 4);
             }
             for (int half = 0; across && half < 2; half++) {
                 const char *at = rows[8 * i + pair + half] + 2 * along;
-                if (sim.check) sim_touch(cells[8 * i + pair + half] + along, (uintptr_t)at, 2, SIM_READ, stamp, lanes[lane].where);
+                if (sim.check) sim_touch_shared(cells[8 * i + pair + half] + along, (uintptr_t)at, 2, SIM_READ, stamp, lanes[lane].where);
                 memcpy(&both[half], at, 2);
             }
             e->r[i] = both[0] | (uint32_t)both[1] << 16;

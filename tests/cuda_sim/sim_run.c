@@ -47,9 +47,8 @@ void sim_start(void) {
     const size_t guard = 4096, each = SIM_STACK + guard;
     char *stacks = mmap(NULL, each * SIM_MOST_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     sim.dynamic_memory = aligned_alloc(1024, SIM_MOST_SHARED);
-    sim.static_cells = calloc(SIM_MOST_SHARED / 2, sizeof(SimCell));
-    sim.dynamic_cells = calloc(SIM_MOST_SHARED / 2, sizeof(SimCell));
-    if (stacks == MAP_FAILED || !sim.dynamic_memory || !sim.static_cells || !sim.dynamic_cells) {
+    sim.cells = calloc((size_t)3 * SIM_CELLS, sizeof *sim.cells);
+    if (stacks == MAP_FAILED || !sim.dynamic_memory || !sim.cells) {
         fputs("cuda_sim: no memory for the threads' stacks\n", stderr);
         abort();
     }
@@ -74,11 +73,19 @@ void sim_fail(int code, const void *where, const char *format, ...) {
     abort();
 }
 
+void sim_new_epoch(void) {
+    sim.epoch++;
+    if (++sim.shared_epoch > STAMP_MOST_EPOCH) {
+        sim_forget_shared();
+        sim.shared_epoch = 1;
+    }
+}
+
 // ---- threads that wait for each other
 
 static void make_current(SimThread *thread) {
     sim.current = thread;
-    sim.stamp = sim_stamp_of(thread);
+    sim.state->stamp = sim_stamp_of(thread);
     sim.index->x = thread->index;
     sim.state->stack = thread->stack;
 }
@@ -100,7 +107,7 @@ static void release_barrier(void) {
         sim.warps[w].at_barrier = 0;
     }
     sim.arrived = 0;
-    sim.epoch++;
+    sim_new_epoch();
     shuffle(sim.order, sim.warp_count);
 }
 
@@ -208,7 +215,8 @@ static void begin_block(uint64_t i) {
     index->x = (uint32_t)(block % sim.launch.grid[0]);
     index->y = (uint32_t)(block / sim.launch.grid[0] % sim.launch.grid[1]);
     index->z = (uint32_t)(block / sim.launch.grid[0] / sim.launch.grid[1]);
-    sim.block_epoch = ++sim.epoch;
+    sim_new_epoch();
+    sim.block_epoch = sim.epoch;
     shuffle(sim.order, sim.warp_count);
 }
 
@@ -233,7 +241,6 @@ static void run_plain_grid(void) {
             const uint32_t first = sim.order[w] * SIM_WARP;
             for (uint32_t i = first; i < first + SIM_WARP && i < sim.launch.threads; i++) {
                 index->x = i;
-                sim.stamp = (uint64_t)sim.epoch << STAMP_EPOCH_AT | (uint64_t)i << STAMP_THREAD_AT;
                 enter_kernel(sim.launch.parameters);
             }
         }
@@ -247,8 +254,10 @@ void sim_run(const SimLaunch *launch, const char *image, const char *image_end) 
     sim.launch = *launch;
     sim.state = state;
     sim.index = launch->module->thread;
-    sim.fixed = (SimRegion){(uintptr_t)launch->kernel->shared_start, (uintptr_t)(launch->kernel->shared_stop - launch->kernel->shared_start), sim.static_cells};
-    sim.dynamic = (SimRegion){(uintptr_t)sim.dynamic_memory, launch->dynamic_bytes, sim.dynamic_cells};
+    const uintptr_t fixed = (uintptr_t)launch->kernel->shared_start, fixed_bytes = (uintptr_t)launch->kernel->shared_stop - fixed;
+    const uintptr_t dynamic = (uintptr_t)sim.dynamic_memory, origin = fixed & ~(uintptr_t)15;
+    state->fixed = (LvSimRegion){fixed, fixed_bytes, origin, sim.cells};
+    state->dynamic = (LvSimRegion){dynamic, launch->dynamic_bytes, dynamic, sim.cells + SIM_CELLS / 2};
     sim.image = image, sim.image_end = image_end;
     sim.error = (SimError){0};
     sim.warp_count = (launch->threads + SIM_WARP - 1) / SIM_WARP;
@@ -260,7 +269,7 @@ void sim_run(const SimLaunch *launch, const char *image, const char *image_end) 
     state->watch_device = sim.check > 1;
     state->hooks = &sim_hooks;
     if (sim.epoch > UINT32_MAX / 2) {  // once in a long while: stamps are forgotten before epochs repeat
-        sim_forget_stamps();
+        sim_forget_device();
         sim.epoch = 1;
     }
     sim.launch_epoch = sim.epoch + 1;

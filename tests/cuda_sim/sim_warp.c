@@ -18,8 +18,10 @@ static void sync_warp(SimThread *lanes, uint32_t mask) {
         const SimThread *t = &lanes[__builtin_ctz(m)];
         if (t->steps > most) most = t->steps;
     }
-    for (uint32_t m = mask; m; m &= m - 1) lanes[__builtin_ctz(m)].steps = most + 1;
-    sim.stamp = sim_stamp_of(sim.current);
+    // Steps are few in a stamp: after so many, an epoch ends for all of the block.
+    if (most == STAMP_MOST_STEPS) sim_new_epoch();
+    for (uint32_t m = mask; m; m &= m - 1) lanes[__builtin_ctz(m)].steps = most == STAMP_MOST_STEPS ? 0 : most + 1;
+    sim.state->stamp = sim_stamp_of(sim.current);
 }
 
 // The lane whose value `lane` gets, its own where the other lies outside of its segment (PTX ISA, shfl.sync).
