@@ -145,24 +145,24 @@ static bool show_profile(Bench *bench, LvError *error) {
 
 static void print_report(const Bench *bench, const double *times, const char *entry) {
     const LvPlan *plan = bench->plan;
-    int64_t calls = 0, flops = 0, n = bench->steps;
+    int64_t calls = 0, launches = 0, flops = 0, n = bench->steps;
     double median = n % 2 ? times[n / 2] : (times[n / 2 - 1] + times[n / 2]) / 2;
     for (int s = plan->prepare_count; s < plan->step_count; s++) {
         LvStepKind kind = plan->steps[s].kind;
-        calls += kind == LV_STEP_CONV || kind == LV_STEP_MATMUL || kind == LV_STEP_LINEAR_LOSS;
+        bool own = kind == LV_STEP_CONV && plan->steps[s].launch_count > 0;  // a GPU's convolutions are kernels
+        calls += (kind == LV_STEP_CONV && !own) || kind == LV_STEP_MATMUL || kind == LV_STEP_LINEAR_LOSS;
+        if (own || kind == LV_STEP_KERNEL) launches += plan->steps[s].launch_count > 0 ? plan->steps[s].launch_count : 1;
         flops += plan->steps[s].flops;
     }
-    int launches = 0;
-    for (int s = plan->prepare_count; s < plan->step_count; s++) launches += plan->steps[s].kind == LV_STEP_KERNEL;
     json_t *report = json_pack(
-        "{ss, ss, ss, ss, sI, sI, sf, sf, sf, sf, sf, sI, sI, sI, sI, si, si, sI, so, sf}", "model", lv_model_name(bench->open.model),
+        "{ss, ss, ss, ss, sI, sI, sf, sf, sf, sf, sf, sI, sI, sI, sI, si, sI, sb, sI, so, sf}", "model", lv_model_name(bench->open.model),
         "entry", entry, "device", lv_device_name(bench->device), "precision", plan->precision ? plan->precision : "", "batch",
         (json_int_t)bench->batch, "steps", (json_int_t)n, "step_ms", median * 1e3, "step_ms_min", times[0] * 1e3, "step_ms_max",
         times[n - 1] * 1e3, "items_per_s", (double)bench->batch / median, "gflops_per_s", (double)flops / median * 1e-9, "flops",
         (json_int_t)flops, "peak_bytes", (json_int_t)(lv_plan_bytes(plan) + lv_program_info(bench->program).scratch_bytes), "activation_bytes",
         (json_int_t)plan->arena_bytes[LV_ARENA_ACTIVATIONS], "resident_bytes", (json_int_t)peak_resident(), "kernels",
-        plan->kernel_count, "kernel_launches", launches, "library_calls", (json_int_t)calls, "cold_compile_s",
-        bench->cold >= 0 ? json_real(bench->cold) : json_null(), "warm_compile_s", bench->warm);
+        plan->kernel_count, "kernel_launches", (json_int_t)launches, "captured", lv_program_info(bench->program).captured,
+        "library_calls", (json_int_t)calls, "cold_compile_s", bench->cold >= 0 ? json_real(bench->cold) : json_null(), "warm_compile_s", bench->warm);
     char *text = json_dumps(report, JSON_REAL_PRECISION(6));
     puts(text ? text : "{}");
     free(text);

@@ -262,6 +262,36 @@ static void test_unknown_architecture(void **state) {
     assert_int_equal(child_run(try_runs, NULL), CHILD_GOOD);
 }
 
+// PTX that is newer than the driver.
+static int newer_ptx(void *user) {
+    LvDevice *device = NULL;
+    LvError error = {0};
+    LvStore *store = NULL;
+    LvProgram *program = NULL;
+    (void)user;
+    child_must(lv_device_open("cuda", 0, &device, &error), &error);
+    LvPlan *plan = cuda_plan(device);
+    child_must(lv_store_create(device, plan, &store, &error), &error);
+    child_require(!lv_program_create(device, plan, store, &program, &error));
+    child_require(strstr(error.message, "the driver does not take what NVRTC 13.2 made for compute_86"));
+    child_require(!strcmp(error.hint, "a newer driver, or an NVRTC that is not newer than it"));
+    lv_error_clear(&error);
+    lv_store_destroy(store);
+    lv_plan_destroy(plan);
+    lv_device_close(device);
+    return CHILD_GOOD;
+}
+
+static void test_newer_ptx(void **state) {
+    (void)state;
+    if (!child_simulated()) skip();
+    setenv("LV_CUDA_SIM_ARCHS", "75,80,86", 1);
+    setenv("LV_CUDA_SIM_NVRTC", "13020", 1);
+    assert_int_equal(child_run(newer_ptx, NULL), CHILD_GOOD);
+    unsetenv("LV_CUDA_SIM_ARCHS");
+    unsetenv("LV_CUDA_SIM_NVRTC");
+}
+
 static int second_gpu(void *user) {
     LvDevice *device = NULL;
     LvError error = {0};
@@ -295,6 +325,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_lacking, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_warm_start, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_unknown_architecture, make_base, remove_base),
+        cmocka_unit_test_setup_teardown(test_newer_ptx, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_second_gpu, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_every_call, make_base, remove_base),
     };

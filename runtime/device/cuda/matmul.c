@@ -42,6 +42,7 @@ struct MatmulCall {
     CudaMatmul *matmul;
     LvDType types[OPERANDS];       // that it takes: others are converted
     bool finishes;                 // a pass over the product follows
+    bool bare;                     // the library has no algorithm with the epilogue: all of that is the pass's
     size_t converted[OPERANDS];    // where in the scratch memory, 0: as it is
     size_t product_at;             // likewise, 0: in the destination
     size_t scratch;
@@ -243,6 +244,11 @@ bool cuda_matmul_call_create(LvCuda *gpu, const LvModule *module, const LvStep *
     analyse(c, step);
     if (module) c->product.tf32 = c->types[A] == LV_F32 && cuda_kernels_tf32(module);
     bool good = check_residual(c, error) && (c->form != FORM_LIBRARY || cuda_matmul_get(gpu, &c->product, &c->matmul, error));
+    if (good && c->form == FORM_LIBRARY && !c->matmul && (c->product.has_bias || c->product.activation != LV_ACTIVATION_NONE)) {
+        c->bare = c->finishes = true;
+        c->product.has_bias = false, c->product.activation = LV_ACTIVATION_NONE;
+        good = cuda_matmul_get(gpu, &c->product, &c->matmul, error);
+    }
     if (good && c->form == FORM_LIBRARY && !c->matmul) c->form = FORM_PLAIN;
     bool converts = c->form == FORM_PLAIN || c->finishes || c->converted[A] || c->converted[B] || c->converted[BIAS];
     good = good && (!converts || cuda_own_load(gpu, error));
@@ -319,8 +325,9 @@ static bool convert(LvCuda *gpu, const MatmulCall *c, int operand, char *scratch
 }
 
 static bool finish(LvCuda *gpu, const MatmulCall *c, char *const at[OPERANDS], char *product, LvError *error) {
-    OwnFinish f = {.to = at[Y], .from = product, .add = at[RESIDUAL], .to_type = c->operands[Y].dtype, .from_type = c->types[Y],
-                   .add_type = c->operands[RESIDUAL].dtype, .count = elements(&c->operands[Y])};
+    OwnFinish f = {.to = at[Y], .from = product, .bias = c->bare ? at[BIAS] : NULL, .add = c->product.adds ? NULL : at[RESIDUAL],
+                   .to_type = c->operands[Y].dtype, .from_type = c->types[Y], .bias_type = c->operands[BIAS].dtype,
+                   .add_type = c->operands[RESIDUAL].dtype, .count = elements(&c->operands[Y]), .columns = c->n};
     f.activation = c->product.activation == LV_ACTIVATION_NONE ? c->activation : LV_ACTIVATION_NONE;
     return cuda_own_finish(gpu, &f, error);
 }
@@ -329,7 +336,7 @@ static bool run_library(LvCuda *gpu, const MatmulCall *c, char *const given[OPER
     char *at[OPERANDS];
     memcpy(at, given, sizeof at);
     for (int i = A; i <= BIAS; i++)
-        if (!convert(gpu, c, i, scratch, &at[i], error)) return false;
+        if (!(i == BIAS && c->bare) && !convert(gpu, c, i, scratch, &at[i], error)) return false;
     char *y = c->product_at ? scratch + c->product_at : at[Y];
     for (int64_t turn = 0; turn < turns_of(c); turn++) {
         Batch by = offsets_of(c, turn);

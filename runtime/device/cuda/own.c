@@ -39,12 +39,16 @@ static const char finish_text[] =
     "  if (type == 0) ((float *)p)[i] = x;\n"
     "  else ((unsigned short *)p)[i] = type == 1 ? lv_to_bf16(x) : lv_to_f16(x);\n"
     "}\n"
-    "extern \"C\" __global__ void lv_own_finish_0(char *to, const char *from, const char *add, char *scratch, long long "
-    "to_type,\n"
-    "    long long from_type, long long add_type, long long activation, long long count) {\n"
+    "extern \"C\" __global__ void lv_own_finish_0(char *to, const char *from, const char *bias, const char *add, char *scratch,\n"
+    "    long long to_type, long long from_type, long long bias_type, long long add_type, long long activation, long long "
+    "count,\n"
+    "    long long columns) {\n"
+    "  const bool narrow = count < 0x80000000ll;\n"
     "  const long long step = (long long)gridDim.x * blockDim.x;\n"
     "  for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += step) {\n"
     "    float x = lv_own_finish_get(from, from_type, i);\n"
+    "    if (bias) x += lv_own_finish_get(bias, bias_type, narrow ? (long long)((unsigned)i % (unsigned)columns) : i % "
+    "columns);\n"
     "    if (activation == 1) x = x < 0.0f ? 0.0f : x;\n"
     "    else if (activation == 2) x = x / (1.0f + expf(-x));\n"
     "    else if (activation == 3) x = 0.5f * x * (1.0f + erff(x * 0.70710678118654752f));\n"
@@ -129,9 +133,8 @@ static int32_t blocks_for(int64_t elements) {
 }
 
 bool cuda_own_finish(LvCuda *gpu, const OwnFinish *f, LvError *error) {
-    uint64_t parameters[] = {address(f->to),          address(f->from),     address(f->add),          0,
-                             (uint64_t)f->to_type,    (uint64_t)f->from_type, (uint64_t)f->add_type, (uint64_t)f->activation,
-                             (uint64_t)f->count};
+    uint64_t parameters[] = {address(f->to), address(f->from), address(f->bias), address(f->add), 0, f->to_type, f->from_type,
+                             f->bias_type, f->add_type, f->activation, (uint64_t)f->count, (uint64_t)f->columns};
     LvLaunch launch = {{blocks_for(f->count), 1, 1}, THREADS, 0};
     return f->count == 0 || cuda_kernels_launch_one(gpu, gpu->own, KERNEL_FINISH, 0, launch, parameters,
                                                     sizeof parameters / sizeof *parameters, error);

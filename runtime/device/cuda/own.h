@@ -6,13 +6,14 @@
 
 bool cuda_own_load(LvCuda *gpu, LvError *error);
 
-// to = activation(from) + add, element by element; `add` NULL: nothing is added. f32, bf16 and f16, `to` may be `from` or `add`.
+// to = activation(from + bias) + add, element by element, a bias for each of `columns`; NULL: nothing is added. f32, bf16 and f16,
+// `to` may be `from` or `add`.
 typedef struct {
     void *to;
-    const void *from, *add;
-    LvDType to_type, from_type, add_type;
+    const void *from, *bias, *add;
+    LvDType to_type, from_type, bias_type, add_type;
     LvActivation activation;
-    int64_t count;
+    int64_t count, columns;
 } OwnFinish;
 bool cuda_own_finish(LvCuda *gpu, const OwnFinish *finish, LvError *error);
 
