@@ -21,6 +21,8 @@ typedef struct {
     char mark[8];
     uint32_t architecture;     // 90
     uint32_t toolkit;          // 13000
+    uint32_t form;             // LV_CUDA_SIM_FORM: what the stand-ins were then
+    uint32_t unused;
     uint64_t object_bytes, text_bytes;
     uint64_t hash;             // of what follows
 } SimImage;

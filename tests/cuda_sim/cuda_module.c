@@ -92,7 +92,7 @@ static CuResult load(CuModule *module, const char *image) {
     }
     if (memcmp(image, SIM_IMAGE_MARK, 8)) return CU_INVALID_IMAGE;
     memcpy(&head, image, sizeof head);
-    if (head.object_bytes > (1u << 30) || head.text_bytes > (1u << 30)) result = CU_INVALID_IMAGE;
+    if (head.form != LV_CUDA_SIM_FORM || head.object_bytes > (1u << 30) || head.text_bytes > (1u << 30)) result = CU_INVALID_IMAGE;
     else if (!assembled && !runs_here(head.architecture)) result = CU_NO_BINARY_FOR_GPU;
     else if (sim_hash(image + sizeof head, head.object_bytes + head.text_bytes, 0) != head.hash) result = CU_INVALID_IMAGE;
     CuModule made = result ? NULL : calloc(1, sizeof *made);

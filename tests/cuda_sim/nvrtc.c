@@ -145,7 +145,7 @@ static NvrtcResult read_options(NvrtcProgram p, int count, const char *const *op
 static bool make_image(NvrtcProgram p, const Options *options, const char *object, size_t bytes) {
     const size_t text_bytes = strlen(p->text);
     const int version = sim_setting("LV_CUDA_SIM_NVRTC", 13000);
-    SimImage head = {SIM_IMAGE_MARK, (uint32_t)options->architecture, (uint32_t)version, bytes, text_bytes, 0};
+    SimImage head = {SIM_IMAGE_MARK, (uint32_t)options->architecture, (uint32_t)version, LV_CUDA_SIM_FORM, 0, bytes, text_bytes, 0};
     free(p->image), free(p->ptx);
     p->image_bytes = sizeof head + bytes + text_bytes;
     p->image = malloc(p->image_bytes);
