@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/plan_file.h"
+#include "device/device.h"
 #include "driver/compiler.h"
 #include "driver/pipeline.h"
 #include "driver/roofline.h"
@@ -271,18 +272,13 @@ static bool check_entries(Command *command, const LvCompileOptions *options, LvE
     return true;
 }
 
-static int64_t workspace_of(void *device, const LvPlan *plan) {
-    return (int64_t)lv_device_workspace(device, plan).bytes;
+// Of a GPU, which need not be here, it is told by the plan alone.
+static LvWorkspace workspace_on(LvDevice *device, const LvPlan *plan) {
+    return device ? lv_device_workspace(device, plan) : lv_cuda_workspace(plan);
 }
 
-// Of a GPU's library nothing is known here: what is counted is what the kernels leave for each other.
-static LvWorkspace workspace_needed(const Command *command) {
-    LvWorkspace workspace = {0};
-    if (command->device) return lv_device_workspace(command->device, command->plan);
-    for (int i = 0; i < command->plan->step_count; i++) {
-        if ((size_t)command->plan->steps[i].scratch > workspace.bytes) workspace.bytes = (size_t)command->plan->steps[i].scratch;
-    }
-    return workspace;
+static int64_t workspace_of(void *device, const LvPlan *plan) {
+    return (int64_t)workspace_on(device, plan).bytes;
 }
 
 static bool compile(Command *command, LvCompileOptions *compile, LvText *emitted, LvText *explain, LvError *error) {
@@ -292,9 +288,10 @@ static bool compile(Command *command, LvCompileOptions *compile, LvText *emitted
         compile->device = device;  // compiling for a GPU needs none
     } else {
         if (!lv_device_open(device, 0, &command->device, error)) return false;
-        compile->workspace = workspace_of;
-        compile->workspace_user = command->device;
+        compile->device = lv_device_target(command->device);
     }
+    compile->workspace = workspace_of;
+    compile->workspace_user = command->device;
     compile->entry = choose_entry(command, error);
     if (!compile->entry || (!compile->emit && !check_entries(command, compile, error))) return false;
     compile->emitted = emitted;
@@ -315,7 +312,7 @@ static int compile_model(Command *command) {
     fputs(lv_text_get(&explain), stdout);
     fputs(lv_text_get(&emitted), stdout);
     if (good && !options.emit && command->plan) {
-        print_cost(command->plan, workspace_needed(command),
+        print_cost(command->plan, workspace_on(command->device, command->plan),
                    (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
         if (command->gpu) print_roofline(command);
         char *standard = artifact_path(command->path);
