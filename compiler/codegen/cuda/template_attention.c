@@ -1,13 +1,14 @@
 // attention on GPUs without the T x S matrix, after FlashAttention-2 (Dao 2023): shapes, and the kernel in f32 arithmetic, which takes
 // every size and type (template_attention_mma.c has the one for tensor cores).
 //
-// A block owns 64 queries of a head and goes over blocks of 64 keys: scores s = scale q k^T (4 x 4 a thread, by 16 channels at a time
-// through shared memory), running maximum m and sum l, y = y exp(m_old - m) + p v with p through shared memory. Values wider than 256
+// A block owns 64 or 128 queries of a head and goes over blocks of 64 keys: scores s = scale q k^T (4 or 8 x 4 a thread, by 16 channels
+// at a time through shared memory), running maximum m and sum l, y = y exp(m_old - m) + p v with p through shared memory. Values wider than 256
 // are cut into slices, each with a block of its own that computes the scores again. Dropped weights are drawn anew in each
 // pass: the numbers depend on their place alone.
 #include <stdio.h>
 
 #include "codegen/cuda/template_attention.h"
+#include "ops/op.h"
 
 
 AttentionShape attention_shape(const Node *node) {
@@ -81,7 +82,7 @@ void attention_print_common(const AttentionShape *z, const char *name, LvText *o
     ATTENTION_FILL(z, name, dropout_text, out, {"stream", stream, 0}, {"dropout", below, 0}, {"keep", keep, 0});
 }
 
-// ---- the tile: 64 x 64 products by 256 threads, 4 x 4 each: rows 4 (thread / 16) ..., columns 4 (thread % 16) ...
+// ---- the tile: $rows x 64 products by 256 threads, $tall (4 or 8) x 4 each: rows $tall (thread / 16) ..., columns 4 (thread % 16) ...
 
 static const char tile_text[] =
     "// 4 elements of a row that has `valid` of them from p on; zeros behind\n"
@@ -96,49 +97,60 @@ static const char tile_text[] =
     "static __device__ __forceinline__ bool $name_aligned(const $type *p, int width) {\n"
     "  return width % 4 == 0 && ((unsigned long long)p & 15) == 0;\n"
     "}\n"
-    "// c = a b^T over `depth` channels; rows of either beyond their number count as zero. tile: [2][16][68]\n"
-    "static __device__ __forceinline__ void $name_products(const $type *a, int rows, const $type *b, int columns, const int depth, float *tile, float c[4][4]) {\n"
-    "  const int row = threadIdx.x / 4, channel = threadIdx.x % 4 * 4, ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4;\n"
+    "// c = a b^T over `depth` channels; rows of either beyond their number count as zero. tile: [16][$pitch] and [16][68]\n"
+    "static __device__ __forceinline__ void $name_products(const $type *a, int rows, const $type *b, int columns, const int depth, float *tile, float c[$tall][4]) {\n"
+    "  const int row = threadIdx.x / 4, channel = threadIdx.x % 4 * 4, ty = threadIdx.x / 16 * $tall, tx = threadIdx.x % 16 * 4;\n"
     "  const bool a_aligned = $name_aligned(a, depth), b_aligned = $name_aligned(b, depth);\n"
-    "  float x[4], y[4];\n"
+    "  float x[$tall / 4][4], y[4], *other = tile + 16 * $pitch;\n"
     "  #pragma unroll\n"
-    "  for (int i = 0; i < 4; i++)\n"
-    "    #pragma unroll\n"
-    "    for (int j = 0; j < 4; j++) c[i][j] = 0;\n"
+    "  for (int i = 0; i < $tall; i++) c[i][0] = c[i][1] = c[i][2] = c[i][3] = 0;\n"
     "  if (depth == 0) return;\n"
-    "  $name_four(a + (long long)row * depth + channel, row < rows ? depth - channel : 0, a_aligned, x);\n"
+    "  #pragma unroll\n"
+    "  for (int n = 0; n < $tall / 4; n++)\n"
+    "    $name_four(a + (long long)(row + 64 * n) * depth + channel, row + 64 * n < rows ? depth - channel : 0, a_aligned, x[n]);\n"
     "  $name_four(b + (long long)row * depth + channel, row < columns ? depth - channel : 0, b_aligned, y);\n"
     "  for (int first = 0; first < depth; first += 16) {\n"
     "    __syncthreads();\n"
     "    #pragma unroll\n"
-    "    for (int i = 0; i < 4; i++) tile[(channel + i) * 68 + row] = x[i], tile[(16 + channel + i) * 68 + row] = y[i];\n"
+    "    for (int i = 0; i < 4; i++) {\n"
+    "      #pragma unroll\n"
+    "      for (int n = 0; n < $tall / 4; n++) tile[(channel + i) * $pitch + row + 64 * n] = x[n][i];\n"
+    "      other[(channel + i) * 68 + row] = y[i];\n"
+    "    }\n"
     "    __syncthreads();\n"
     "    const int next = first + 16 + channel;\n"
     "    if (first + 16 < depth) {\n"
-    "      $name_four(a + (long long)row * depth + next, row < rows ? depth - next : 0, a_aligned, x);\n"
+    "      #pragma unroll\n"
+    "      for (int n = 0; n < $tall / 4; n++)\n"
+    "        $name_four(a + (long long)(row + 64 * n) * depth + next, row + 64 * n < rows ? depth - next : 0, a_aligned, x[n]);\n"
     "      $name_four(b + (long long)row * depth + next, row < columns ? depth - next : 0, b_aligned, y);\n"
     "    }\n"
     "    #pragma unroll\n"
     "    for (int k = 0; k < 16; k++) {\n"
-    "      const float4 u = *(const float4 *)(tile + k * 68 + ty), v = *(const float4 *)(tile + (16 + k) * 68 + tx);\n"
-    "      const float l[4] = {u.x, u.y, u.z, u.w}, r[4] = {v.x, v.y, v.z, v.w};\n"
+    "      float l[$tall], r[4];\n"
     "      #pragma unroll\n"
-    "      for (int i = 0; i < 4; i++)\n"
+    "      for (int n = 0; n < $tall; n += 4) lv_load4(l + n, tile + k * $pitch + ty + n);\n"
+    "      lv_load4(r, other + k * 68 + tx);\n"
+    "      #pragma unroll\n"
+    "      for (int i = 0; i < $tall; i++)\n"
     "        #pragma unroll\n"
     "        for (int j = 0; j < 4; j++) c[i][j] = fmaf(l[i], r[j], c[i][j]);\n"
     "    }\n"
     "  }\n"
     "}\n"
-    "// weights [64 columns][68], the transpose of the tile, where $name_gather reads them\n"
-    "static __device__ __forceinline__ void $name_put(const float c[4][4], float *weights) {\n"
-    "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4;\n"
+    "// weights [64 columns][$pitch], the transpose of the tile, where $name_gather reads them\n"
+    "static __device__ __forceinline__ void $name_put(const float c[$tall][4], float *weights) {\n"
+    "  const int ty = threadIdx.x / 16 * $tall, tx = threadIdx.x % 16 * 4;\n"
     "  #pragma unroll\n"
-    "  for (int j = 0; j < 4; j++) *(float4 *)(weights + (tx + j) * 68 + ty) = make_float4(c[0][j], c[1][j], c[2][j], c[3][j]);\n"
+    "  for (int j = 0; j < 4; j++)\n"
+    "    #pragma unroll\n"
+    "    for (int n = 0; n < $tall; n += 4)\n"
+    "      *(float4 *)(weights + (tx + j) * $pitch + ty + n) = make_float4(c[n][j], c[n + 1][j], c[n + 2][j], c[n + 3][j]);\n"
     "}\n"
     "// sums (rows as in the tile, columns 4 (thread % 16) + 64 c ...) += weights^T m, of `count` rows of m, `width` wide of which `valid`\n"
     "// are there. tile: [16][64 $wides]\n"
-    "static __device__ __forceinline__ void $name_gather(const float *weights, const $type *m, int count, const int width, int valid, float *tile, float sums[4][4 * $wides]) {\n"
-    "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4;\n"
+    "static __device__ __forceinline__ void $name_gather(const float *weights, const $type *m, int count, const int width, int valid, float *tile, float sums[$tall][4 * $wides]) {\n"
+    "  const int ty = threadIdx.x / 16 * $tall, tx = threadIdx.x % 16 * 4;\n"
     "  const bool aligned = $name_aligned(m, width);\n"
     "  for (int first = 0; first < count; first += 16) {\n"
     "    __syncthreads();\n"
@@ -152,21 +164,22 @@ static const char tile_text[] =
     "    __syncthreads();\n"
     "    #pragma unroll 4\n"
     "    for (int k = 0; k < 16; k++) {\n"
-    "      const float4 u = *(const float4 *)(weights + (first + k) * 68 + ty);\n"
-    "      const float l[4] = {u.x, u.y, u.z, u.w};\n"
+    "      float l[$tall];\n"
+    "      #pragma unroll\n"
+    "      for (int n = 0; n < $tall; n += 4) lv_load4(l + n, weights + (first + k) * $pitch + ty + n);\n"
     "      #pragma unroll\n"
     "      for (int c = 0; c < $wides; c++) {\n"
-    "        const float4 v = *(const float4 *)(tile + k * (64 * $wides) + 64 * c + tx);\n"
-    "        const float r[4] = {v.x, v.y, v.z, v.w};\n"
+    "        float r[4];\n"
+    "        lv_load4(r, tile + k * (64 * $wides) + 64 * c + tx);\n"
     "        #pragma unroll\n"
-    "        for (int i = 0; i < 4; i++)\n"
+    "        for (int i = 0; i < $tall; i++)\n"
     "          #pragma unroll\n"
     "          for (int j = 0; j < 4; j++) sums[i][4 * c + j] = fmaf(l[i], r[j], sums[i][4 * c + j]);\n"
     "      }\n"
     "    }\n"
     "  }\n"
     "}\n"
-    "// row 4 (thread / 16) + i of the sums, times `factor`, to y, `valid` elements wide\n"
+    "// row $tall (thread / 16) + i of the sums, times `factor`, to y, `valid` elements wide\n"
     "static __device__ __forceinline__ void $name_store(const float *sums, float factor, $type *y, int valid) {\n"
     "  const int tx = threadIdx.x % 16 * 4;\n"
     "  #pragma unroll\n"
@@ -176,32 +189,48 @@ static const char tile_text[] =
     "      if (64 * c + tx + j < valid) y[64 * c + tx + j] = $to(sums[4 * c + j] * factor);\n"
     "}\n";
 
-static int64_t wides_of(int64_t columns) {
-    if (columns > ATTENTION_SLICE) columns = ATTENTION_SLICE;
-    return columns > 64 ? (columns + 63) / 64 : 1;
+enum { FEW_BLOCKS = 128 };  // with fewer, blocks are the smaller ones
+
+AttentionTile attention_tile(const AttentionShape *z, int64_t columns, int64_t slice) {
+    bool grad = z->node->op == OP_attention_grad;
+    int64_t shorter = grad && z->s < z->t ? z->s : z->t;
+    AttentionTile a = {.slice = slice, .wides = columns <= 64 ? 1 : ((columns < slice ? columns : slice) + 63) / 64};
+    a.tall = a.wides <= (grad && z->dropout > 0 ? 1 : 2) && z->heads * ((shorter + 127) / 128) >= FEW_BLOCKS ? 8 : 4;
+    a.rows = 16 * a.tall, a.pitch = a.rows + 4;
+    int64_t products = 16 * (a.pitch + 68), gathers = 16 * 64 * a.wides;
+    a.room = products > gathers ? products : gathers;
+    return a;
 }
 
-void attention_print_tile(const AttentionShape *z, const char *name, int64_t columns, LvText *out) {
+void attention_fill_tile(const AttentionShape *z, const char *name, const AttentionTile *a, const char *text, int64_t owned, const char *drop,
+                         const char *parameters, LvText *out) {
     LvText wide = {0};
     cuda_print_load(z->dtype, 4, "x", "p", &wide);
-    ATTENTION_FILL(z, name, tile_text, out, {"wide", lv_text_get(&wide), 0}, {"wides", NULL, wides_of(columns)});
+    ATTENTION_FILL(z, name, text, out, {"wide", lv_text_get(&wide), 0}, {"wides", NULL, a->wides}, {"tall", NULL, a->tall},
+                   {"rows", NULL, a->rows}, {"pitch", NULL, a->pitch}, {"tile", NULL, a->room}, {"slice", NULL, a->slice},
+                   {"tiles", NULL, owned ? (owned + a->rows - 1) / a->rows : 1}, {"drop", drop, 0}, {"parameters", parameters, 0},
+                   {"first", z->causal ? "row / 64 * 64" : "0", 0});
     lv_text_free(&wide);
+}
+
+void attention_print_tile(const AttentionShape *z, const char *name, const AttentionTile *a, LvText *out) {
+    attention_fill_tile(z, name, a, tile_text, 0, "", "", out);
 }
 
 // ---- forward
 
 static const char forward_text[] =
-    "extern \"C\" __global__ void $name_0(const $type *q, const $type *k, const $type *v$inputs, $type *y, float *lse, char *scratch) {\n"
-    "  __shared__ __align__(16) float weights[64 * 68], tile[$tile];\n"
-    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * 64, slice = blockIdx.y * 256;\n"
-    "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4, rows = $t - row < 64 ? $t - row : 64, length = $length;\n"
+    "extern \"C\" __global__ void __launch_bounds__(256) $name_0(const $type *q, const $type *k, const $type *v$inputs, $type *y, float *lse, char *scratch) {\n"
+    "  __shared__ __align__(16) float weights[64 * $pitch], tile[$tile];\n"
+    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * $rows, slice = blockIdx.y * $slice;\n"
+    "  const int ty = threadIdx.x / 16 * $tall, tx = threadIdx.x % 16 * 4, rows = $t - row < $rows ? $t - row : $rows, length = $length;\n"
     "  if (head >= $heads || rows <= 0) return;\n"
     "$seeds"
     "  q += ((long long)head * $t + row) * $d, k += (long long)head * $s * $d, v += (long long)head * $s * $e + slice;\n"
-    "  float sums[4][4 * $wides], s[4][4], top[4], sum[4];\n"
-    "  int reach[4];\n"
+    "  float sums[$tall][4 * $wides], s[$tall][4], top[$tall], sum[$tall];\n"
+    "  int reach[$tall];\n"
     "  #pragma unroll\n"
-    "  for (int i = 0; i < 4; i++) {\n"
+    "  for (int i = 0; i < $tall; i++) {\n"
     "    top[i] = -1e30f, sum[i] = 0, reach[i] = $name_reach(length, row + ty + i);\n"
     "    #pragma unroll\n"
     "    for (int j = 0; j < 4 * $wides; j++) sums[i][j] = 0;\n"
@@ -211,7 +240,7 @@ static const char forward_text[] =
     "    const int count = last - first < 64 ? last - first : 64;\n"
     "    $name_products(q, rows, k + (long long)first * $d, count, $d, tile, s);\n"
     "    #pragma unroll\n"
-    "    for (int i = 0; i < 4; i++) {\n"
+    "    for (int i = 0; i < $tall; i++) {\n"
     "      float most = top[i];\n"
     "      #pragma unroll\n"
     "      for (int j = 0; j < 4; j++) {\n"
@@ -234,7 +263,7 @@ static const char forward_text[] =
     "    $name_gather(weights, v + (long long)first * $e, count, $e, $e - slice, tile, sums);\n"
     "  }\n"
     "  #pragma unroll\n"
-    "  for (int i = 0; i < 4; i++) {\n"
+    "  for (int i = 0; i < $tall; i++) {\n"
     "    const float all = lv_warp_sum(sum[i], 16);\n"
     "    const long long at = (long long)head * $t + row + ty + i;\n"
     "    if (ty + i >= rows) continue;\n"
@@ -257,15 +286,13 @@ bool cuda_print_attention(const Node *node, const Target *target, const char *na
         attention_print_mma_forward(&z, name, out, made);
         return true;
     }
-    int64_t wides = wides_of(z.e), slices = z.e > ATTENTION_SLICE ? (z.e + ATTENTION_SLICE - 1) / ATTENTION_SLICE : 1;
-    int64_t tile = 16 * 64 * wides, least = 2 * 16 * 68, tiles = (z.t + ATTENTION_TILE - 1) / ATTENTION_TILE;
+    AttentionTile tile = attention_tile(&z, z.e, ATTENTION_SLICE);
     LvText drop = {0};
     if (z.dropout > 0) ATTENTION_FILL(&z, name, drop_text, &drop, {"none", "", 0});
     attention_print_common(&z, name, out);
-    attention_print_tile(&z, name, z.e, out);
-    ATTENTION_FILL(&z, name, forward_text, out, {"wides", NULL, wides}, {"tile", NULL, tile > least ? tile : least},
-                   {"tiles", NULL, tiles ? tiles : 1}, {"drop", lv_text_get(&drop), 0});
-    cuda_push_launch(made, z.heads * tiles, slices, 1, ATTENTION_BLOCK, 0);
+    attention_print_tile(&z, name, &tile, out);
+    attention_fill_tile(&z, name, &tile, forward_text, z.t, lv_text_get(&drop), "", out);
+    cuda_push_launch(made, z.heads * ((z.t + tile.rows - 1) / tile.rows), (z.e + tile.slice - 1) / tile.slice, 1, ATTENTION_BLOCK, 0);
     lv_text_free(&drop);
     return true;
 }

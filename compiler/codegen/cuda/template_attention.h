@@ -27,8 +27,19 @@ void attention_fill(const AttentionShape *z, const char *name, const char *text,
 // NAME_reach(length, t), keys that query t sees; NAME_kept4(seed, step, place, kept), what weights place ... place + 3 are
 // multiplied with: 1 without dropout.
 void attention_print_common(const AttentionShape *z, const char *name, LvText *out);
-// The tile of f32 products: NAME_products, NAME_gather and their sizes, for accumulators of `columns` columns.
-void attention_print_tile(const AttentionShape *z, const char *name, int64_t columns, LvText *out);
+
+// The tile of f32 products: a block owns `rows` rows, a thread `tall` of them, and accumulates 64 `wides` columns of a slice.
+typedef struct {
+    int tall, rows, pitch;
+    int64_t wides, slice, room;  // room: floats of shared memory beside the weights
+} AttentionTile;
+
+AttentionTile attention_tile(const AttentionShape *z, int64_t columns, int64_t slice);
+// NAME_products, NAME_put, NAME_gather, NAME_store.
+void attention_print_tile(const AttentionShape *z, const char *name, const AttentionTile *a, LvText *out);
+// A kernel on the tile, whose blocks own `owned` rows of each head together.
+void attention_fill_tile(const AttentionShape *z, const char *name, const AttentionTile *a, const char *text, int64_t owned, const char *drop,
+                         const char *parameters, LvText *out);
 
 // On tensor cores: a warp owns 16 `tall` rows (of queries, or of keys), a block `rows`, and goes over `columns` of the others at a
 // time. Of d and of e: channels of a row in shared memory, and how many a block accumulates.
@@ -48,6 +59,6 @@ bool attention_mma_grad_takes(const AttentionShape *z, const Target *target);
 void attention_print_mma_grad(const AttentionShape *z, const Target *target, const char *name, const char *parameters, LvText *out,
                               CudaKernel *made);
 
-enum { ATTENTION_TILE = 64, ATTENTION_SLICE = 256, ATTENTION_BLOCK = 256 };
+enum { ATTENTION_SLICE = 256, ATTENTION_BLOCK = 256 };
 
 #endif

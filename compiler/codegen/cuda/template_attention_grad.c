@@ -7,20 +7,20 @@
 #include "codegen/cuda/template_attention.h"
 
 static const char queries_text[] =
-    "extern \"C\" __global__ void $name_0($parameters) {\n"
-    "  __shared__ __align__(16) float weights[64 * 68], tile[$tile];\n"
-    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * 64, slice = blockIdx.y * $slice;\n"
-    "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4, rows = $t - row < 64 ? $t - row : 64;\n"
+    "extern \"C\" __global__ void __launch_bounds__(256) $name_0($parameters) {\n"
+    "  __shared__ __align__(16) float weights[64 * $pitch], tile[$tile];\n"
+    "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * $rows, slice = blockIdx.y * $slice;\n"
+    "  const int ty = threadIdx.x / 16 * $tall, tx = threadIdx.x % 16 * 4, rows = $t - row < $rows ? $t - row : $rows;\n"
     "  if (head >= $heads || rows <= 0) return;\n"
     "$seeds"
     "  float *delta = (float *)scratch + (long long)head * $t + row;\n"
     "  y += ((long long)head * $t + row) * $e;\n"
     "  q += ((long long)head * $t + row) * $d, dy += ((long long)head * $t + row) * $e, lse += (long long)head * $t + row;\n"
     "  k += (long long)head * $s * $d, v += (long long)head * $s * $e;\n"
-    "  float dqs[4][4 * $wides], s[4][4], ds[4][4], own[4], dot[4];\n"
-    "  int reach[4];\n"
+    "  float dqs[$tall][4 * $wides], s[$tall][4], ds[$tall][4], own[$tall], dot[$tall];\n"
+    "  int reach[$tall];\n"
     "  #pragma unroll\n"
-    "  for (int i = 0; i < 4; i++) {\n"
+    "  for (int i = 0; i < $tall; i++) {\n"
     "    const bool there = ty + i < rows;\n"
     "    own[i] = there ? lse[ty + i] : 0.f, dot[i] = 0, reach[i] = there ? $name_reach($length, row + ty + i) : 0;\n"
     "    for (int n = tx / 4; there && n < $e; n += 16) dot[i] = fmaf($from(dy[(ty + i) * $e + n]), $from(y[(ty + i) * $e + n]), dot[i]);\n"
@@ -35,7 +35,7 @@ static const char queries_text[] =
     "    $name_products(q, rows, k + (long long)first * $d, count, $d, tile, s);\n"
     "    $name_products(dy, rows, v + (long long)first * $e, count, $e, tile, ds);\n"
     "    #pragma unroll\n"
-    "    for (int i = 0; i < 4; i++) {\n"
+    "    for (int i = 0; i < $tall; i++) {\n"
     "      float kept[4] = {1, 1, 1, 1};\n"
     "$drop"
     "      #pragma unroll\n"
@@ -48,7 +48,7 @@ static const char queries_text[] =
     "    $name_gather(weights, k + (long long)first * $d + slice, count, $d, $d - slice, tile, dqs);\n"
     "  }\n"
     "  #pragma unroll\n"
-    "  for (int i = 0; i < 4; i++)\n"
+    "  for (int i = 0; i < $tall; i++)\n"
     "    if (ty + i < rows) $name_store(dqs[i], 1.f, dq + ((long long)head * $t + row + ty + i) * $d + slice, $d - slice);\n"
     "}\n";
 
@@ -56,18 +56,18 @@ static const char drop_queries_text[] =
     "      $name_kept4(seed, step, ((long long)head * $t + row + ty + i) * $s + first + tx, kept);\n";
 
 static const char keys_text[] =
-    "extern \"C\" __global__ void $name_1($parameters) {\n"
-    "  __shared__ __align__(16) float weights[64 * 68], tile[$tile];\n"
-    "  const int head = blockIdx.x / $tiles, row = blockIdx.x % $tiles * 64, slice = blockIdx.y * $slice;\n"
-    "  const int ty = threadIdx.x / 16 * 4, tx = threadIdx.x % 16 * 4, rows = $s - row < 64 ? $s - row : 64;\n"
+    "extern \"C\" __global__ void __launch_bounds__(256) $name_1($parameters) {\n"
+    "  __shared__ __align__(16) float weights[64 * $pitch], tile[$tile];\n"
+    "  const int head = blockIdx.x / $tiles, row = blockIdx.x % $tiles * $rows, slice = blockIdx.y * $slice;\n"
+    "  const int ty = threadIdx.x / 16 * $tall, tx = threadIdx.x % 16 * 4, rows = $s - row < $rows ? $s - row : $rows;\n"
     "  if (head >= $heads) return;\n"
     "$seeds"
     "  const float *delta = (const float *)scratch + (long long)head * $t;\n"
     "  q += (long long)head * $t * $d, dy += (long long)head * $t * $e, lse += (long long)head * $t;\n"
     "  k += ((long long)head * $s + row) * $d, v += ((long long)head * $s + row) * $e;\n"
-    "  float dks[4][4 * $wides], dvs[4][4 * $wides], s[4][4], ds[4][4];\n"
+    "  float dks[$tall][4 * $wides], dvs[$tall][4 * $wides], s[$tall][4], ds[$tall][4];\n"
     "  #pragma unroll\n"
-    "  for (int i = 0; i < 4; i++)\n"
+    "  for (int i = 0; i < $tall; i++)\n"
     "    #pragma unroll\n"
     "    for (int j = 0; j < 4 * $wides; j++) dks[i][j] = dvs[i][j] = 0;\n"
     "  for (int first = $first; first < $t; first += 64) {\n"
@@ -78,10 +78,12 @@ static const char keys_text[] =
     "    for (int j = 0; j < 4; j++) {\n"
     "      const int query = first + tx + j, reach = query < $t ? $name_reach($length, query) : 0;\n"
     "      const float own = query < $t ? lse[query] : 0.f, dot = query < $t ? delta[query] : 0.f;\n"
-    "      float kept[4] = {1, 1, 1, 1};\n"
+    "      float kept[$tall];\n"
+    "      #pragma unroll\n"
+    "      for (int i = 0; i < $tall; i++) kept[i] = 1;\n"
     "$drop"
     "      #pragma unroll\n"
-    "      for (int i = 0; i < 4; i++) {\n"
+    "      for (int i = 0; i < $tall; i++) {\n"
     "        const float p = row + ty + i < reach ? expf(s[i][j] * $scale - own) : 0.f;\n"
     "        ds[i][j] = p * (ds[i][j] * kept[i] - dot) * $scale;\n"
     "        s[i][j] = p * kept[i];\n"
@@ -94,7 +96,7 @@ static const char keys_text[] =
     "    $name_gather(weights, q + (long long)first * $d + slice, count, $d, $d - slice, tile, dks);\n"
     "  }\n"
     "  #pragma unroll\n"
-    "  for (int i = 0; i < 4; i++) {\n"
+    "  for (int i = 0; i < $tall; i++) {\n"
     "    const long long at = (long long)head * $s + row + ty + i;\n"
     "    if (ty + i >= rows) continue;\n"
     "    $name_store(dks[i], 1.f, dk + at * $d + slice, $d - slice);\n"
@@ -102,7 +104,9 @@ static const char keys_text[] =
     "  }\n"
     "}\n";
 
-static const char drop_keys_text[] = "      $name_kept4(seed, step, ((long long)head * $t + query) * $s + row + ty, kept);\n";
+static const char drop_keys_text[] =
+    "      #pragma unroll\n"
+    "      for (int n = 0; n < $tall; n += 4) $name_kept4(seed, step, ((long long)head * $t + query) * $s + row + ty + n, kept + n);\n";
 
 static const char parameters_text[] =
     "const $type *q, const $type *k, const $type *v, const $type *y, const float *lse, const $type *dy$inputs, $type *dq, $type *dk, $type *dv, "
@@ -114,23 +118,19 @@ static char *filled(const AttentionShape *z, const char *name, const char *text)
     return out.data ? out.data : lv_strdup("");
 }
 
-static int64_t tiles_of(int64_t rows) { return rows ? (rows + ATTENTION_TILE - 1) / ATTENTION_TILE : 1; }
-static int64_t slices_of(int64_t columns, int64_t slice) { return columns ? (columns + slice - 1) / slice : 1; }
-
 enum { NARROW_SLICE = 128 };  // with dropout registers do not hold 256
 
 static void print_plain(const AttentionShape *z, const char *name, const char *parameters, LvText *out, CudaKernel *made) {
-    int64_t widest = z->d > z->e ? z->d : z->e, slice = z->dropout > 0 ? NARROW_SLICE : ATTENTION_SLICE;
-    int64_t wides = widest <= 64 ? 1 : ((widest > slice ? slice : widest) + 63) / 64, tile = 16 * 64 * wides, least = 2 * 16 * 68;
-    attention_print_tile(z, name, 64 * wides, out);
+    int64_t widest = z->d > z->e ? z->d : z->e;
+    AttentionTile tile = attention_tile(z, widest, z->dropout > 0 ? NARROW_SLICE : ATTENTION_SLICE);
+    attention_print_tile(z, name, &tile, out);
     for (int i = 0; i < 2; i++) {
-        char *drop = filled(z, name, z->dropout == 0 ? "" : i ? drop_keys_text : drop_queries_text);
-        int64_t tiles = tiles_of(i ? z->s : z->t);
-        ATTENTION_FILL(z, name, i ? keys_text : queries_text, out, {"parameters", parameters, 0}, {"wides", NULL, wides},
-                       {"tile", NULL, tile > least ? tile : least}, {"tiles", NULL, tiles}, {"drop", drop, 0},
-                       {"slice", NULL, slice}, {"first", z->causal ? "row" : "0", 0});
-        cuda_push_launch(made, z->heads * tiles, slices_of(i ? widest : z->d, slice), 1, ATTENTION_BLOCK, 0);
-        free(drop);
+        LvText drop = {0};
+        int64_t owned = i ? z->s : z->t, columns = i ? widest : z->d;
+        if (z->dropout > 0) ATTENTION_FILL(z, name, i ? drop_keys_text : drop_queries_text, &drop, {"tall", NULL, tile.tall});
+        attention_fill_tile(z, name, &tile, i ? keys_text : queries_text, owned, lv_text_get(&drop), parameters, out);
+        cuda_push_launch(made, z->heads * ((owned + tile.rows - 1) / tile.rows), (columns + tile.slice - 1) / tile.slice, 1, ATTENTION_BLOCK, 0);
+        lv_text_free(&drop);
     }
 }
 
