@@ -49,8 +49,6 @@ bool check_compile(Check *check, LvError *error);
 // report.c: a line `not ok LABEL.FUNCTION: why` for each fault, then `ok LABEL ...` if there was none. `table`: a line a function.
 int check_report(const Check *check, const char *label, bool table, LvText *out);
 
-// nvrtc.c: opens the library: `path`, else as the runtime would find it. False where there is none.
-bool nvrtc_load(const char *path, Nvrtc *nvrtc);
 // usage.c: reads ptxas' words into the functions that they are about, and counts instructions in a listing.
 void usage_from_log(const char *log, Checked *const *kernels, int count);
 void usage_from_sass(const char *listing, Checked *const *kernels, int count);

@@ -1,4 +1,4 @@
-// nvrtc_check [--label NAME] [--folder F] [--nvrtc LIBRARY] [--nvdisasm PROGRAM] [--jobs N] [--table] PLAN.lvm... | --ops sm_90
+// nvrtc_check [--label NAME] [--folder F] [--nvdisasm PROGRAM] [--jobs N] [--table] PLAN.lvm... | --ops sm_90
 //             | --self sm_90
 // Compiles the kernels of plans for a GPU as the runtime would and checks what came out: check.h. Exit 0: nothing is wrong,
 // 1: something is, 2: bad usage, 77: no NVRTC here, or one that does not know the architecture.
@@ -9,11 +9,12 @@
 
 #include "base/plan_file.h"
 #include "check.h"
+#include "device/cuda/library.h"
 
 enum { SKIPPED = 77 };
 
 typedef struct {
-    const char *label, *nvrtc, *ops, *self, *files[64];
+    const char *label, *ops, *self, *files[64];
     int count;
     bool table;
 } Wanted;
@@ -25,7 +26,6 @@ static bool read_words(int argc, char **argv, Wanted *wanted, Check *check) {
         if (!strcmp(argv[i], "--table")) wanted->table = true;
         else if (!strcmp(argv[i], "--label")) wanted->label = value_of(argc, argv, &i);
         else if (!strcmp(argv[i], "--folder")) check->folder = value_of(argc, argv, &i);
-        else if (!strcmp(argv[i], "--nvrtc")) wanted->nvrtc = value_of(argc, argv, &i);
         else if (!strcmp(argv[i], "--nvdisasm")) check->disassembler = value_of(argc, argv, &i);
         else if (!strcmp(argv[i], "--ops")) wanted->ops = value_of(argc, argv, &i);
         else if (!strcmp(argv[i], "--self")) wanted->self = value_of(argc, argv, &i);
@@ -50,6 +50,15 @@ static bool add_all(const Wanted *wanted, Check *check, LvError *error) {
     return true;
 }
 
+static bool load_nvrtc(Check *check) {
+#define X(type, name, parameters) {#name, offsetof(Nvrtc, name)},
+    static const CudaSymbol symbols[] = {NVRTC_FUNCTIONS(X)};
+#undef X
+    CudaLibrary library = {0};
+    return cuda_library_open(CUDA_NVRTC, 0, &library) && !cuda_library_fill(&library, symbols, sizeof symbols / sizeof *symbols, &check->nvrtc) &&
+           check->nvrtc.nvrtcVersion(&check->version[0], &check->version[1]) == NVRTC_OK;
+}
+
 // NVRTC names the architectures it knows since CUDA 11.2.
 static bool knows(const Check *check, int sm) {
     int count = 0, all[64];
@@ -62,8 +71,8 @@ static bool knows(const Check *check, int sm) {
 
 static int run(const Wanted *wanted, Check *check) {
     LvError error = {0};
-    if (!nvrtc_load(wanted->nvrtc, &check->nvrtc) || check->nvrtc.nvrtcVersion(&check->version[0], &check->version[1]) != NVRTC_OK) {
-        printf("skip %s: NVRTC is not installed\n", wanted->label);
+    if (!load_nvrtc(check)) {
+        printf("skip %s: NVRTC is not installed (%s)\n", wanted->label, cuda_library_package(CUDA_NVRTC));
         return SKIPPED;
     }
     mkdir(check->folder, 0777);
@@ -92,7 +101,7 @@ int main(int argc, char **argv) {
     Check check = {.jobs = 1, .arena = lv_arena_create()};
     int status = 2;
     if (read_words(argc, argv, &wanted, &check)) status = run(&wanted, &check);
-    else fprintf(stderr, "usage: nvrtc_check --folder F [--label NAME] [--nvrtc LIBRARY] [--nvdisasm PROGRAM] [--jobs N] [--table] PLAN.lvm... | --ops sm_90 | --self sm_90\n");
+    else fprintf(stderr, "usage: nvrtc_check --folder F [--label NAME] [--nvdisasm PROGRAM] [--jobs N] [--table] PLAN.lvm... | --ops sm_90 | --self sm_90\n");
     lv_map_free(&check.names);
     lv_vec_free(&check.kernels);
     lv_arena_destroy(check.arena);
