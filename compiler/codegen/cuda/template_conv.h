@@ -77,7 +77,8 @@ int64_t conv_shared_bytes(const Conv *conv, const ConvTile *tile);
 // NAME_copy_a and likewise of b, which bring slices there.
 void conv_print_copies(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
 
-// template_conv_product.c: NAME_multiply, which adds a slice's products to a thread's sums, and NAME_end, which stores these.
+// template_conv_product.c: NAME_multiply, which adds products to a thread's sums, NAME_end, which stores these, and $loop, the loop over
+// slices.
 void conv_print_product(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
 // Sums of a warp leave by 16 rows, which lie so far apart in shared memory that it has no conflicts.
 static inline int conv_end_pitch(const ConvTile *tile) { return tile->n / tile->warps_n + 8; }

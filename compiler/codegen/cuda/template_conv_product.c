@@ -1,4 +1,4 @@
-// The products of a slice and the end of a block, on tensor cores or by multiply-adds.
+// The loop over slices and its products, and the end of a block, on tensor cores or by multiply-adds.
 //
 // A warp's fragments come from shared memory by ldmatrix: four 8 x 8 matrices of halves, or 8 x 4 of f32, transposed on the way
 // where the operand lies across k; f32 across k has no such load and is read element by element. TF32 is rounded to nearest in
@@ -7,30 +7,76 @@
 #include "codegen/cuda/template_conv.h"
 
 static const char tensor_text[] =
-    // a and b: where the slice lies; froma and fromb: what this lane begins to read of it.
+    // Fragments for a step of k. a and b: where the slice lies; froma and fromb: what this lane begins to read of it.
+    "typedef struct { unsigned x[$tm][4], y[$tn][2]; } $name_parts;\n"
     "LV_D int $name_from_a(int row, int lane) { return $name_at_a($linea); }\n"
     "LV_D int $name_from_b(int column, int lane) { return $name_at_b($lineb); }\n"
-    "LV_D void $name_multiply(float (*sum)[$tn][4], const $type *a, const $type *b, int froma, int fromb) {\n"
+    "LV_D void $name_fetch($name_parts *p, const $type *a, const $type *b, int k, int froma, int fromb) {\n"
     "  #pragma unroll\n"
-    "  for (int k = 0; k < $bk; k += $kstep) {\n"
-    "    unsigned x[$tm][4], y[$tn][2];\n"
+    "  for (int i = 0; i < $tm; i++) {\n"
+    "    $fetcha\n"
+    "  }\n"
+    "  #pragma unroll\n"
+    "  for (int j = 0; j < $tn; j += 2) {\n"
+    "    unsigned t[4];\n"
+    "    $fetchb\n"
+    "    p->y[j][0] = t[0], p->y[j][1] = t[1], p->y[j + 1][0] = t[2], p->y[j + 1][1] = t[3];\n"
+    "  }\n"
+    "}\n"
+    "LV_D void $name_multiply(float (*sum)[$tn][4], const $name_parts *p) {\n"
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < $tm; i++) {\n"
     "    #pragma unroll\n"
-    "    for (int i = 0; i < $tm; i++) {\n"
-    "      $fetcha\n"
-    "    }\n"
-    "    #pragma unroll\n"
-    "    for (int j = 0; j < $tn; j += 2) {\n"
-    "      unsigned t[4];\n"
-    "      $fetchb\n"
-    "      y[j][0] = t[0], y[j][1] = t[1], y[j + 1][0] = t[2], y[j + 1][1] = t[3];\n"
-    "    }\n"
-    "    #pragma unroll\n"
-    "    for (int i = 0; i < $tm; i++) {\n"
-    "      #pragma unroll\n"
-    "      for (int j = 0; j < $tn; j++) $mma(sum[i][j], x[i], y[j]);\n"
-    "    }\n"
+    "    for (int j = 0; j < $tn; j++) $mma(sum[i][j], p->x[i], p->y[j]);\n"
     "  }\n"
     "}\n";
+
+// Fragments are fetched a step ahead, at the end of a slice those of the next: so the barrier and the loads that follow it pass
+// while the tensor cores have the last step's products to do. After the barrier nobody reads the slice before any more, whose place
+// is filled again.
+static const char tensor_loop_text[] =
+    "  $name_parts parts[2];\n"
+    "  int now = 0, next = $stages - 1;\n"
+    "  LV_COPY_WAIT($wait);\n"
+    "  __syncthreads();\n"
+    "  if (begin < end) $name_fetch(&parts[0], shared, shared + $offset, 0, froma, fromb);\n"
+    "  for (int slice = begin; slice < end; slice++) {\n"
+    "    const $type *at = shared + now * $stage;\n"
+    "    now = now + 1 == $stages ? 0 : now + 1;\n"
+    "    #pragma unroll\n"
+    "    for (int s = 0; s < $steps; s++) {\n"
+    "      if (s + 1 < $steps) {\n"
+    "        $name_fetch(&parts[(s + 1) % 2], at, at + $offset, (s + 1) * $kstep, froma, fromb);\n"
+    "      } else if (slice + 1 < end) {\n"
+    "        LV_COPY_WAIT($wait);\n"
+    "        __syncthreads();\n"
+    "        $name_fetch(&parts[0], shared + now * $stage, shared + now * $stage + $offset, 0, froma, fromb);\n"
+    "      }\n"
+    "      if (s == 0) {\n"
+    "        if (slice + $stages - 1 < end) {\n"
+    "          $name_copy_a(&a, part, shared + next * $stage);\n"
+    "          $name_copy_b(&b, part, shared + next * $stage + $offset);\n"
+    "        }\n"
+    "        lv_copy_commit();\n"
+    "        next = next + 1 == $stages ? 0 : next + 1;\n"
+    "      }\n"
+    "      $name_multiply(sum, &parts[s % 2]);\n"
+    "    }\n"
+    "  }\n";
+
+static const char float_loop_text[] =
+    "  int now = 0, next = $stages - 1;\n"
+    "  for (int slice = begin; slice < end; slice++) {\n"
+    "    LV_COPY_WAIT($wait);\n"
+    "    __syncthreads();\n"
+    "    if (slice + $stages - 1 < end) {\n"
+    "      $name_copy_a(&a, part, shared + next * $stage);\n"
+    "      $name_copy_b(&b, part, shared + next * $stage + $offset);\n"
+    "    }\n"
+    "    lv_copy_commit();\n"
+    "    $name_multiply(sum, shared + now * $stage, shared + now * $stage + $offset, froma, fromb);\n"
+    "    now = now + 1 == $stages ? 0 : now + 1, next = next + 1 == $stages ? 0 : next + 1;\n"
+    "  }\n";
 
 static const char tensor_end_text[] =
     "LV_D void $name_end($parameters, $name_part part, float (*sum)[$tn][4], float *shared, int m0, int n0, int lane) {\n"
@@ -97,21 +143,21 @@ typedef struct {
     const char *line, *fetch;
 } Fragment;
 
-static const Fragment a_along = {"row + lane % 16, lane / 16 * $piece", "lv_ldmatrix4(x[i], a + (froma ^ k) + i * 16 * $bk);"};
+static const Fragment a_along = {"row + lane % 16, lane / 16 * $piece", "lv_ldmatrix4(p->x[i], a + (froma ^ k) + i * 16 * $bk);"};
 static const Fragment a_across = {"row + lane / 8 % 2 * 8, lane % 8 + lane / 16 * 8",
-                                  "lv_ldmatrix4_trans(x[i], a + (froma ^ i * 16) + k * $bm);"};
+                                  "lv_ldmatrix4_trans(p->x[i], a + (froma ^ i * 16) + k * $bm);"};
 static const Fragment b_along = {"column + lane % 8 + lane / 16 * 8, lane / 8 % 2 * $piece",
                                  "lv_ldmatrix4(t, b + (fromb ^ k) + j * 8 * $bk);"};
 static const Fragment b_across = {"column + lane / 16 * 8, lane % 8 + lane / 8 % 2 * 8",
                                   "lv_ldmatrix4_trans(t, b + (fromb ^ j * 8) + k * $bn);"};
 static const Fragment a_float = {"row + lane / 4, lane % 4",
                                  "#pragma unroll\n"
-                                 "      for (int e = 0; e < 4; e++) x[i][e] = __float_as_uint(a[(froma ^ (e % 2 * 8 + i * 16)) + (k + e / 2 * 4) * $bm]);"};
+                                 "      for (int e = 0; e < 4; e++) p->x[i][e] = __float_as_uint(a[(froma ^ (e % 2 * 8 + i * 16)) + (k + e / 2 * 4) * $bm]);"};
 static const Fragment b_float = {"column + lane / 4, lane % 4",
                                  "#pragma unroll\n"
                                  "      for (int e = 0; e < 4; e++) t[e] = __float_as_uint(b[(fromb ^ (e / 2 * 8 + j * 8)) + (k + e % 2 * 4) * $bn]);"};
 static const char a_round_text[] =
-    "\n      #pragma unroll\n      for (int e = 0; e < 4; e++) x[i][e] = lv_to_tf32(__uint_as_float(x[i][e]));";
+    "\n      #pragma unroll\n      for (int e = 0; e < 4; e++) p->x[i][e] = lv_to_tf32(__uint_as_float(p->x[i][e]));";
 static const char b_round_text[] = "\n      #pragma unroll\n      for (int e = 0; e < 4; e++) t[e] = lv_to_tf32(__uint_as_float(t[e]));";
 
 static void words_of_fragment(const Conv *conv, ConvOperand operand, ConvWords *words) {
@@ -131,6 +177,8 @@ static void print_tensor(const Conv *conv, const ConvTile *tile, ConvWords *word
     conv_text(words, "mma", "%s", conv->unit == CONV_TF32 ? "lv_mma_tf32" : conv->type == LV_BF16 ? "lv_mma_bf16" : "lv_mma_f16");
     words_of_fragment(conv, CONV_A, words);
     words_of_fragment(conv, CONV_B, words);
+    conv_number(words, "steps", tile->k * conv_size(conv) / 32);
+    conv_words(words, "loop", tensor_loop_text);
     conv_fill(words, tensor_text, out);
     conv_print_read_row(conv, tile, words, out);
     // without an exponential to compute, loads of the residual can be under way together
@@ -145,5 +193,6 @@ void conv_print_product(const Conv *conv, const ConvTile *tile, ConvWords *words
     }
     conv_number(words, "tm", tile->m / tile->warps_m / 4);
     conv_number(words, "tn", tile->n / tile->warps_n / 8);
+    conv_words(words, "loop", float_loop_text);
     conv_fill(words, float_text, out);
 }
