@@ -241,6 +241,12 @@ CuResult cuEventElapsedTime(float *milliseconds, CuEvent from, CuEvent to) {
     return elapsed(milliseconds, from, to);
 }
 
+PUBLIC CuResult cuEventElapsedTime_v2(float *milliseconds, CuEvent from, CuEvent to);
+CuResult cuEventElapsedTime_v2(float *milliseconds, CuEvent from, CuEvent to) {
+    CUDA_ENTER(cuEventElapsedTime_v2, CUDA_UNKNOWN);
+    return elapsed(milliseconds, from, to);
+}
+
 // ---- copies
 
 static CuResult give_copy(CuStream stream, void *to, const void *from, size_t bytes, bool stage) {

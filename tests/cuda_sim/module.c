@@ -88,15 +88,8 @@ ACCESS(__tsan_write2, 2, SIM_WRITE)
 ACCESS(__tsan_write4, 4, SIM_WRITE)
 ACCESS(__tsan_write8, 8, SIM_WRITE)
 ACCESS(__tsan_write16, 16, SIM_WRITE)
-// Of types that the compiler takes to be packed: their parts must be aligned as the hardware wants it all the same.
-ACCESS(__tsan_unaligned_read2, 2, SIM_READ)
-ACCESS(__tsan_unaligned_read4, 4, SIM_READ)
-ACCESS(__tsan_unaligned_read8, 8, SIM_READ)
-ACCESS(__tsan_unaligned_write2, 2, SIM_WRITE)
-ACCESS(__tsan_unaligned_write4, 4, SIM_WRITE)
-ACCESS(__tsan_unaligned_write8, 8, SIM_WRITE)
 
-// Structures copied whole: by the largest words that their address and length allow.
+// Structures copied whole, whose parts are smaller: by the largest words that their address and length allow.
 static void range(char *at, size_t bytes, LvSimAccess kind, const void *where) {
     for (size_t step; bytes; at += step, bytes -= step) {
         for (step = 8; step > bytes || ((uintptr_t)at & (step - 1)); step /= 2) {}
@@ -114,7 +107,13 @@ static void range(char *at, size_t bytes, LvSimAccess kind, const void *where) {
     void NAME(void *address) { range(address, BYTES, KIND, __builtin_return_address(0)); }
 RANGE(__tsan_read_range, SIM_READ)
 RANGE(__tsan_write_range, SIM_WRITE)
+RANGE_OF(__tsan_unaligned_read2, 2, SIM_READ)
+RANGE_OF(__tsan_unaligned_read4, 4, SIM_READ)
+RANGE_OF(__tsan_unaligned_read8, 8, SIM_READ)
 RANGE_OF(__tsan_unaligned_read16, 16, SIM_READ)
+RANGE_OF(__tsan_unaligned_write2, 2, SIM_WRITE)
+RANGE_OF(__tsan_unaligned_write4, 4, SIM_WRITE)
+RANGE_OF(__tsan_unaligned_write8, 8, SIM_WRITE)
 RANGE_OF(__tsan_unaligned_write16, 16, SIM_WRITE)
 
 HIDDEN void __tsan_init(void);
@@ -180,6 +179,14 @@ void lv_sim_copy_commit(void) { lv_sim_state.hooks->copy_commit(); }
 
 HIDDEN void lv_sim_copy_wait(int groups);
 void lv_sim_copy_wait(int groups) { lv_sim_state.hooks->copy_wait(groups); }
+
+HIDDEN uint64_t lv_sim_atomic_add(void *address, unsigned bytes, uint64_t more);
+uint64_t lv_sim_atomic_add(void *address, unsigned bytes, uint64_t more) {
+    return lv_sim_state.hooks->atomic_add((uintptr_t)address, bytes, more, __builtin_return_address(0));
+}
+
+HIDDEN void lv_sim_fence(void);
+void lv_sim_fence(void) { lv_sim_state.hooks->fence(); }
 
 HIDDEN void *lv_sim_dynamic_shared(void);
 void *lv_sim_dynamic_shared(void) { return lv_sim_state.hooks->dynamic_shared(__builtin_return_address(0)); }

@@ -47,6 +47,8 @@ typedef struct {
     void (*copy)(void *shared, const void *global, int bytes, int size, const void *where);
     void (*copy_commit)(void);
     void (*copy_wait)(int groups);
+    uint64_t (*atomic_add)(uintptr_t address, uint32_t bytes, uint64_t more, const void *where);
+    void (*fence)(void);
     void *(*dynamic_shared)(const void *where);
     void (*vector)(uintptr_t address, uint32_t bytes, const void *where);  // of a vector that is not aligned
     void (*wrong)(const char *what, const void *where);

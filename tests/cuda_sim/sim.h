@@ -24,6 +24,7 @@ typedef struct {
     void *stack_pointer;
     uintptr_t stack;         // lowest address
     uint32_t index;          // in the block
+    bool fenced;             // by __threadfence, in this block
     uint32_t steps;          // warp barriers passed in this epoch
     bool done;
     const void *where;       // the barrier or collective where it waits
@@ -107,6 +108,10 @@ void sim_describe_device_address(uintptr_t address, uint32_t bytes, char *text, 
 void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);
 void sim_touch_device(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void *where);  // looks for races
 void sim_forget_device(void);
+void sim_device_block(void);  // another block begins
+uint64_t sim_atomic_add(uintptr_t address, uint32_t bytes, uint64_t more, const void *where);
+void sim_fence(void);
+void sim_order(uintptr_t address);  // by an atomic operation there
 
 bool sim_in_shared(uintptr_t address, uint32_t bytes);
 uint32_t *sim_shared_cell(uintptr_t address);  // of an address in shared memory

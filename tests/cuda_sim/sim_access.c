@@ -1,4 +1,6 @@
 // Where an access may go: a live allocation of device memory, the block's shared memory, the thread's own stack, constants.
+#include <string.h>
+
 #include "sim.h"
 
 static const char *word_of(LvSimAccess kind) { return kind == SIM_WRITE ? "write" : "read"; }
@@ -24,6 +26,20 @@ static _Noreturn void report_outside(uintptr_t address, uint32_t bytes, LvSimAcc
 }
 
 // A vector among a thread's own variables lies where the host's compiler put it, which says nothing about a GPU.
+// A word that blocks share: no race by itself, whoever comes first. What it orders: sim_device.c.
+uint64_t sim_atomic_add(uintptr_t address, uint32_t bytes, uint64_t more, const void *where) {
+    const uintptr_t offset = address - sim.state->device_base;
+    const bool in_device = offset < sim.state->device_span && offset % SIM_GRANULE + bytes <= sim.state->valid[offset / SIM_GRANULE];
+    uint64_t old = 0, sum;
+    if (!in_device && !sim_in_shared(address, bytes)) report_outside(address, bytes, SIM_WRITE, where);
+    if (is_misaligned(address, bytes)) sim_fail(SIM_MISALIGNED, where, "atomicAdd of %u bytes at %p, which is no multiple of that", bytes, (void *)address);
+    memcpy(&old, (void *)address, bytes);
+    sum = old + more;
+    memcpy((void *)address, &sum, bytes);
+    if (in_device) sim_order(address);
+    return old;
+}
+
 void sim_vector(uintptr_t address, uint32_t bytes, const void *where) {
     if (address - sim.state->stack < sim.state->stack_bytes) return;
     sim_fail(SIM_MISALIGNED, where, "a vector of %u bytes at %p, which is no multiple of that", bytes, (void *)address);

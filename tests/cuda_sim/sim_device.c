@@ -1,4 +1,5 @@
-// Races on device memory, looked for with LV_CUDA_SIM_CHECK=2: as those on shared memory, but two blocks of a launch are never ordered.
+// Races on device memory, looked for with LV_CUDA_SIM_CHECK=2: as those on shared memory, and two blocks of a launch are ordered by
+// one thing alone: the one writes, fences and adds atomically to a word, the other then adds to the same word, fences and reads.
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -25,9 +26,61 @@ void sim_forget_device(void) {
     if (cells) madvise(cells, cells_bytes(), MADV_DONTNEED);
 }
 
+// ---- blocks that an atomic operation orders
+
+typedef struct {
+    uintptr_t address;
+    uint32_t first, last;  // epochs: of the block's start, and of the operation, after a fence
+} Release;
+
+static Release *releases;  // of this launch, in the order of `first`
+static size_t release_count, release_room;
+static uint32_t released_in;  // the launch
+static uintptr_t taken[64];   // words that this block added to; those before `seen` it has fenced since
+static size_t taken_count, seen_count;
+
+void sim_device_block(void) { taken_count = seen_count = 0; }
+
+void sim_fence(void) {
+    sim.current->fenced = true;
+    seen_count = taken_count;
+}
+
+void sim_order(uintptr_t address) {
+    if (!sim.state->watch_device) return;
+    if (released_in != sim.launch_epoch) release_count = 0;
+    released_in = sim.launch_epoch;
+    if (taken_count < sizeof taken / sizeof *taken) taken[taken_count++] = address;
+    if (!sim.current->fenced) return;
+    if (release_count == release_room) {
+        const size_t room = release_room ? 2 * release_room : 256;
+        Release *more = realloc(releases, room * sizeof *more);
+        if (!more) abort();
+        releases = more, release_room = room;
+    }
+    releases[release_count++] = (Release){address, sim.block_epoch, sim.epoch};
+}
+
+static bool was_released(uint32_t epoch) {
+    size_t low = 0, high = released_in == sim.launch_epoch ? release_count : 0;
+    while (low < high) {
+        const size_t middle = (low + high) / 2;
+        if (releases[middle].first <= epoch) low = middle + 1;
+        else high = middle;
+    }
+    for (size_t i = low; i && releases[i - 1].first == releases[low - 1].first; i--) {
+        for (size_t s = 0; s < seen_count && epoch <= releases[i - 1].last; s++) {
+            if (taken[s] == releases[i - 1].address) return true;
+        }
+    }
+    return false;
+}
+
+// ---- races
+
 static bool ordered(uint64_t earlier, uint64_t now) {
     const uint32_t epoch = (uint32_t)(earlier >> EPOCH_AT);
-    if (epoch != (uint32_t)(now >> EPOCH_AT)) return epoch < sim.launch_epoch || epoch >= sim.block_epoch;
+    if (epoch != (uint32_t)(now >> EPOCH_AT)) return epoch < sim.launch_epoch || epoch >= sim.block_epoch || was_released(epoch);
     const uint64_t different = earlier ^ now;
     if (!(different >> THREAD_AT & 0x3FF)) return true;
     return !(different >> WARP_AT & 31) && (earlier >> STEP_AT & 0xFFFF) < (now >> STEP_AT & 0xFFFF);

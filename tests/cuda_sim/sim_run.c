@@ -19,6 +19,8 @@ const LvSimHooks sim_hooks = {
     .copy = sim_copy,
     .copy_commit = sim_copy_commit,
     .copy_wait = sim_copy_wait,
+    .atomic_add = sim_atomic_add,
+    .fence = sim_fence,
     .dynamic_shared = sim_dynamic_shared,
     .vector = sim_vector,
     .wrong = sim_wrong,
@@ -193,6 +195,7 @@ static void run_block_of_fibers(void) {
         SimThread *t = &sim.threads[i];
         t->stack_pointer = fiber_make(top_of(t), run_thread);
         t->done = false;
+        t->fenced = false;
         t->steps = 0;
         t->copy_count = t->groups = 0;
     }
@@ -217,6 +220,7 @@ static void begin_block(uint64_t i) {
     index->z = (uint32_t)(block / sim.launch.grid[0] / sim.launch.grid[1]);
     sim_new_epoch();
     sim.block_epoch = sim.epoch;
+    sim_device_block();
     shuffle(sim.order, sim.warp_count);
 }
 

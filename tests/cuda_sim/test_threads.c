@@ -181,7 +181,60 @@ static const TestMutation warps_wrong[] = {
     {NULL, NULL, NULL, NULL},
 };
 
+// ---- the block that comes last adds up what the others left
+
+static TestOutcome run_last_block(const char *text) {
+    enum { BLOCKS = 9 };
+    CuFunction f;
+    float x[BLOCKS * 64], y = 0;
+    double sum = 0;
+    for (int i = 0; i < BLOCKS * 64; i++) sum += (double)(x[i] = test_number((uint64_t)i));
+    if (!test_build(text, "last_block_0", &f)) return TEST_FAULT;
+    CuPointer in = test_put(x, sizeof x), out = test_room(4), scratch = test_room(4 * (BLOCKS + 1));
+    if (api.cuMemsetD8Async(scratch, 0, 4, NULL)) return TEST_FAULT;
+    void *parameters[] = {&out, &in, &scratch};
+    for (int i = 0; i < 2; i++) {
+        if (api.cuMemsetD8Async(out, 0xFF, 4, NULL) || launch(f, BLOCKS, 64, 0, parameters)) return TEST_FAULT;
+    }
+    if (!test_get(&y, out, 4)) return TEST_FAULT;
+    return fabs(sum - (double)y) <= 1e-4 ? TEST_RIGHT : TEST_WRONG;
+}
+
+static const char last_block[] =
+    "extern \"C\" __global__ void last_block_0(float *out, const float *in, char *scratch) {\n"
+    "  __shared__ float parts[64];\n"
+    "  __shared__ int last;\n"
+    "  unsigned *done = (unsigned *)scratch;\n"
+    "  float *sums = (float *)scratch + 1;\n"
+    "  parts[threadIdx.x] = in[blockIdx.x * 64 + threadIdx.x];\n"
+    "  __syncthreads();\n"
+    "  if (threadIdx.x == 0) {\n"
+    "    float sum = 0.0f;\n"
+    "    for (int i = 0; i < 64; i++) sum += parts[i];\n"
+    "    sums[blockIdx.x] = sum;\n"
+    "    __threadfence(); // of what was written\n"
+    "    last = atomicAdd(done, 1u) == gridDim.x - 1;\n"
+    "    if (last) *done = 0;\n"
+    "    __threadfence(); // before reading\n"
+    "  }\n"
+    "  __syncthreads();\n"
+    "  if (!last || threadIdx.x != 1) return;\n"
+    "  float sum = 0.0f;\n"
+    "  for (int i = 0; i < (int)gridDim.x; i++) sum += sums[i];\n"
+    "  out[0] = sum;\n"
+    "}\n";
+
+static const TestMutation last_block_wrong[] = {
+    {"no fence before", "__threadfence(); // of what was written", "", "race in device memory: read"},
+    {"no fence after", "__threadfence(); // before reading", "", "race in device memory: read"},
+    {"too early", "gridDim.x - 1;", "gridDim.x - 2;", NULL},
+    {"not cleared", "if (last) *done = 0;", "if (last) out[0] = 0;", NULL},
+    {"the first does it", "== gridDim.x - 1;", "== 0;", NULL},
+    {NULL, NULL, NULL, NULL},
+};
+
 const TestKernel test_threads[] = {
+    {"last_block", last_block, run_last_block, last_block_wrong},
     {"pointwise", pointwise, run_pointwise, pointwise_wrong},
     {"reduction", reduction, run_reduction, reduction_wrong},
     {"transpose", transpose, run_transpose, transpose_wrong},

@@ -40,6 +40,8 @@ lv_sim_words lv_sim_ldmatrix(int kind, const void *row);
 void lv_sim_copy(void *shared, const void *global, int bytes, int size);
 void lv_sim_copy_commit();
 void lv_sim_copy_wait(int groups);
+unsigned long long lv_sim_atomic_add(void *address, unsigned bytes, unsigned long long more);
+void lv_sim_fence();
 void *lv_sim_dynamic_shared();
 unsigned lv_sim_to_bf16(float x);
 unsigned lv_sim_to_f16(float x);
@@ -106,8 +108,10 @@ LV_SIM_VECTOR4(unsigned char, uchar4)
 
 // ---- barriers and collectives
 #define __syncthreads() lv_sim_barrier(__LINE__)
-#define __threadfence() ((void)0)  // blocks run one after the other
-static inline unsigned atomicAdd(unsigned *at, unsigned more) { const unsigned old = *at; *at = old + more; return old; }
+#define __threadfence() lv_sim_fence()
+LV_SIM_F int atomicAdd(int *at, int more) { return (int)lv_sim_atomic_add(at, 4, (unsigned)more); }
+LV_SIM_F unsigned atomicAdd(unsigned *at, unsigned more) { return (unsigned)lv_sim_atomic_add(at, 4, more); }
+LV_SIM_F unsigned long long atomicAdd(unsigned long long *at, unsigned long long more) { return lv_sim_atomic_add(at, 8, more); }
 #define __syncwarp(...) lv_sim_sync_warp(__VA_ARGS__)
 #define __shfl_sync(...) lv_sim_shuffle(1, __VA_ARGS__)
 #define __shfl_up_sync(...) lv_sim_shuffle(2, __VA_ARGS__)
