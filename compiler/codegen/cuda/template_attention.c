@@ -195,7 +195,7 @@ AttentionTile attention_tile(const AttentionShape *z, int64_t columns, int64_t s
     bool grad = z->node->op == OP_attention_grad;
     int64_t shorter = grad && z->s < z->t ? z->s : z->t;
     AttentionTile a = {.slice = slice, .wides = columns <= 64 ? 1 : ((columns < slice ? columns : slice) + 63) / 64};
-    a.tall = a.wides <= (grad && z->dropout > 0 ? 1 : 2) && z->heads * ((shorter + 127) / 128) >= FEW_BLOCKS ? 8 : 4;
+    a.tall = z->dropout == 0 && a.wides <= (grad ? 1 : 2) && z->heads * ((shorter + 127) / 128) >= FEW_BLOCKS ? 8 : 4;
     a.rows = 16 * a.tall, a.pitch = a.rows + 4;
     int64_t products = 16 * (a.pitch + 68), gathers = 16 * 64 * a.wides;
     a.room = products > gathers ? products : gathers;
@@ -220,7 +220,7 @@ void attention_print_tile(const AttentionShape *z, const char *name, const Atten
 // ---- forward
 
 static const char forward_text[] =
-    "extern \"C\" __global__ void __launch_bounds__(256) $name_0(const $type *q, const $type *k, const $type *v$inputs, $type *y, float *lse, char *scratch) {\n"
+    "extern \"C\" __global__ void __launch_bounds__(256, 1) $name_0(const $type *q, const $type *k, const $type *v$inputs, $type *y, float *lse, char *scratch) {\n"
     "  __shared__ __align__(16) float weights[64 * $pitch], tile[$tile];\n"
     "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * $rows, slice = blockIdx.y * $slice;\n"
     "  const int ty = threadIdx.x / 16 * $tall, tx = threadIdx.x % 16 * 4, rows = $t - row < $rows ? $t - row : $rows, length = $length;\n"

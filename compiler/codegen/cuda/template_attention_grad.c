@@ -7,7 +7,7 @@
 #include "codegen/cuda/template_attention.h"
 
 static const char queries_text[] =
-    "extern \"C\" __global__ void __launch_bounds__(256) $name_0($parameters) {\n"
+    "extern \"C\" __global__ void __launch_bounds__(256, 1) $name_0($parameters) {\n"
     "  __shared__ __align__(16) float weights[64 * $pitch], tile[$tile];\n"
     "  const int head = blockIdx.x / $tiles, row = ($tiles - 1 - blockIdx.x % $tiles) * $rows, slice = blockIdx.y * $slice;\n"
     "  const int ty = threadIdx.x / 16 * $tall, tx = threadIdx.x % 16 * 4, rows = $t - row < $rows ? $t - row : $rows;\n"
@@ -56,7 +56,7 @@ static const char drop_queries_text[] =
     "      $name_kept4(seed, step, ((long long)head * $t + row + ty + i) * $s + first + tx, kept);\n";
 
 static const char keys_text[] =
-    "extern \"C\" __global__ void __launch_bounds__(256) $name_1($parameters) {\n"
+    "extern \"C\" __global__ void __launch_bounds__(256, 1) $name_1($parameters) {\n"
     "  __shared__ __align__(16) float weights[64 * $pitch], tile[$tile];\n"
     "  const int head = blockIdx.x / $tiles, row = blockIdx.x % $tiles * $rows, slice = blockIdx.y * $slice;\n"
     "  const int ty = threadIdx.x / 16 * $tall, tx = threadIdx.x % 16 * 4, rows = $s - row < $rows ? $s - row : $rows;\n"

@@ -106,7 +106,7 @@ static const char offsets_text[] =
     "}\n";
 
 static const char move_begin_text[] =
-    "extern \"C\" __global__ void __launch_bounds__($warps * 32) $name_$launch(const $type *updates, const int *index, $type *y, char *scratch) {\n"
+    "extern \"C\" __global__ void __launch_bounds__($warps * 32, 1) $name_$launch(const $type *updates, const int *index, $type *y, char *scratch) {\n"
     "  __shared__ int counts[$warps][256], warps[32];\n"
     "  const int *table = (const int *)(scratch + $table);\n"
     "  const int warp = threadIdx.x / 32, begin = blockIdx.x * $sorted + warp * 256 + threadIdx.x % 32;\n"
