@@ -14,6 +14,7 @@ typedef struct {
     CudaPrinter *c;
     int team;          // threads: 32 or CUDA_BLOCK
     int64_t local;     // bytes of a team's locals
+    bool brief;        // one block does it all: loops stay short, so that the registers of what goes before it are not exceeded
 } Block;
 
 static int64_t local_bytes(const Buffer *b) {
@@ -26,6 +27,7 @@ static void wait(Block *b) {
 }
 
 static void open_turns(Block *b, const char *name, int64_t count, const char *first, int step) {
+    if (b->brief) printer_line(&b->c->p, "#pragma unroll %d", *name == 't' ? 1 : 4);
     printer_line(&b->c->p, "for (LvIndex %s = %s; %s < %lld; %s += %d) {", name, first, name, (long long)count, name, step);
     b->c->p.indent++;
 }
@@ -167,7 +169,7 @@ static int64_t all_locals(const Kernel *kernel) {
 
 int cuda_put_tail(CudaPrinter *c) {
     Printer *p = &c->p, outer = *p;  // the nest that is open stays so
-    Block b = {.c = c, .team = CUDA_BLOCK, .local = all_locals(p->kernel)};
+    Block b = {.c = c, .team = CUDA_BLOCK, .local = all_locals(p->kernel), .brief = true};
     bool in_scratch = b.local > CUDA_MAX_LOCAL;
     if (in_scratch && b.local > c->made->scratch) c->made->scratch = b.local;
     printer_line(p, "const int lane = threadIdx.x;");
@@ -181,7 +183,7 @@ int cuda_put_tail(CudaPrinter *c) {
 void cuda_block_kernel(CudaPrinter *c) {
     Printer *p = &c->p;
     const Kernel *kernel = p->kernel;
-    Block b = {.c = c, .team = CUDA_BLOCK};
+    Block b = {.c = c, .team = CUDA_BLOCK, .brief = !kernel->shared};
     int64_t rows = kernel->shared ? printer_axis_extent(&kernel->nests.data[0], 0) : 1;
     if (rows == 0) return;
     b.local = all_locals(kernel);

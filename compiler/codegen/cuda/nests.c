@@ -198,8 +198,8 @@ static void put_parameters(CudaPrinter *c, LvText *out) {
 void cuda_end(CudaPrinter *c, int64_t blocks, int64_t layers, int threads, int shared) {
     const char *index = c->wide ? "long long" : "int";
     LvText *out = &c->text;
-    lv_text_printf(out, "extern \"C\" __global__ void __launch_bounds__(%d) %s_%d(" PARAMETERS ")\n{\n typedef %s LvIndex;\n", threads,
-                   c->name, c->functions++, index);
+    lv_text_printf(out, "extern \"C\" __global__ void __launch_bounds__(%d%s) %s_%d(" PARAMETERS ")\n{\n typedef %s LvIndex;\n", threads,
+                   c->reduces ? ", 2" : "", c->name, c->functions++, index);
     if (layers > 1 || c->after.length) lv_text_puts(out, " __shared__ int is_last;\n");
     lv_text_puts(out, " do {\n");
     lv_text_append(out, c->body.data, c->body.length);
@@ -270,6 +270,7 @@ static void print_nests(CudaPrinter *c) {
     size_t count = kernel->tail ? (size_t)kernel->tail : kernel->nests.count;
     for (size_t i = 0; i < count; i++) {
         printer_enter(&c->p, &kernel->nests.data[i]);
+        c->reduces = true;
         cuda_reduction(c, &kernel->nests.data[i]);
         printer_leave(&c->p);
         c->p.lanes = 1;

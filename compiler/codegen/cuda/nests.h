@@ -28,6 +28,7 @@ typedef struct {
     CudaKernel *made;
     const char *name;
     bool wide;            // indices need 64 bits
+    bool reduces;         // the compiler is told that two blocks share a multiprocessor: left alone it spills to have four
     int functions;
     LvText body;          // of the function being printed
     LvText text;          // of all functions, without their parameters: these are known at the end

@@ -221,9 +221,10 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
     if (parts.chunks > 1) {
         printer_line(p, "const LvIndex end = !inside ? 0 : min((long long)%lld, ((long long)blockIdx.y + 1) * %lld);", (long long)steps,
                      (long long)parts.length);
-        printer_line(p, "for (LvIndex r = (LvIndex)blockIdx.y * %lld + %s; r < end; r += %d) {", (long long)parts.length, first, team);
+        printer_line(p, "#pragma unroll 4\n for (LvIndex r = (LvIndex)blockIdx.y * %lld + %s; r < end; r += %d) {", (long long)parts.length, first,
+                     team);
     } else {
-        printer_line(p, "for (LvIndex r = %s; r < %lld; r += %d) {", first, (long long)steps, team);
+        printer_line(p, "#pragma unroll 4\n for (LvIndex r = %s; r < %lld; r += %d) {", first, (long long)steps, team);
     }
     p->indent++;
     cuda_put_axes(c, s.kept, s.axes, "r");
@@ -247,6 +248,8 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
 
 // ---- the innermost axis kept
 
+enum { MAX_ACCUMULATORS = 8 };  // of a thread: each is two registers, and each wants several loads under way
+
 // A thread joins the chunks of its lanes of the innermost axis.
 static void join_across(CudaPrinter *c, const Partials *parts) {
     Printer *p = &c->p;
@@ -261,7 +264,7 @@ static void join_across(CudaPrinter *c, const Partials *parts) {
         printer_line(p, "const %s *part = (const %s *)(scratch + %lld) + (LvIndex)item*%lld+i%d+l;", type, type, (long long)parts->offset[o],
                      (long long)(parts->chunks * parts->s.width), parts->s.axes - 1);
         printer_line(p, "%s all = part[0];", type);
-        printer_line(p, "for (int q = 1; q < %lld; q++) all = lv_join_%s(all, part[q*%lld]);", (long long)parts->chunks, joiner,
+        printer_line(p, "#pragma unroll 4\n for (int q = 1; q < %lld; q++) all = lv_join_%s(all, part[q*%lld]);", (long long)parts->chunks, joiner,
                      (long long)parts->s.width);
         put_result(c, o, "all");
         printer_close_loops(p, 1);
@@ -272,6 +275,9 @@ static void join_across(CudaPrinter *c, const Partials *parts) {
 static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
     Printer *p = &c->p;
     p->lanes = nest_lanes(p, nest);
+    int sums = 0;
+    EACH_REDUCTION(nest, o) sums++;
+    while (p->lanes > 1 && p->lanes * sums > MAX_ACCUMULATORS) p->lanes /= 2;
     int64_t pieces = s.width / p->lanes;  // along the innermost axis
     int along = 1;
     while (along < 32 && along < pieces) along *= 2;
@@ -290,7 +296,7 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
     cuda_put_accumulators(c, lanes);
     printer_line(p, "const LvIndex end = !inside ? 0 : min((long long)%lld, ((long long)blockIdx.y + 1) * %lld);", (long long)s.reduced,
                  (long long)parts.length);
-    printer_line(p, "for (LvIndex r = (LvIndex)blockIdx.y * %lld + y; r < end; r += %d) {", (long long)parts.length, rows);
+    printer_line(p, "#pragma unroll 4\n for (LvIndex r = (LvIndex)blockIdx.y * %lld + y; r < end; r += %d) {", (long long)parts.length, rows);
     p->indent++;
     p->lanes = 1;
     cuda_put_axes(c, s.kept, inner, "r");
