@@ -7,15 +7,17 @@
 #include "device/cuda/compiler.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "io/cache.h"
 
-enum { MOST_OPTIONS = 8, MOST_ARCHITECTURES = 128 };
+enum { MOST_OPTIONS = 8, MOST_ARCHITECTURES = 128, MOST_THREADS = 64 };
 
 static const char *const shared_options[] = {"--std=c++17", "-default-device", "--disable-warnings"};
 enum { SHARED_OPTIONS = sizeof shared_options / sizeof *shared_options };
@@ -159,11 +161,13 @@ void cuda_compiler_close(LvCuda *gpu) {
 
 // ---- compiling
 
+// Threads take the units one after the other.
 typedef struct {
     const CudaCompiler *compiler;
-    CudaUnit *unit;
-    pthread_t thread;
-} Job;
+    CudaUnit *units;
+    int count;
+    atomic_int next;
+} Work;
 
 static void take_binary(const CudaCompiler *c, NvrtcProgram program, CudaUnit *unit) {
     bool ptx = cuda_compiler_makes_ptx(c);
@@ -183,10 +187,7 @@ static void take_log(const CudaCompiler *c, NvrtcProgram program, CudaUnit *unit
     if (bytes) c->nvrtc.nvrtcGetProgramLog(program, unit->log);
 }
 
-static void *compile(void *user) {
-    Job *job = user;
-    const CudaCompiler *c = job->compiler;
-    CudaUnit *unit = job->unit;
+static void compile(const CudaCompiler *c, CudaUnit *unit) {
     NvrtcProgram program = NULL;
     char architecture[48];
     const char *options[MOST_OPTIONS];
@@ -196,26 +197,35 @@ static void *compile(void *user) {
     options[count++] = contraction(unit->contract);
     for (int i = 0; i < SHARED_OPTIONS; i++) options[count++] = shared_options[i];
     unit->result = c->nvrtc.nvrtcCreateProgram(&program, unit->text, unit->name, 0, NULL, NULL);
-    if (unit->result != NVRTC_OK) return NULL;
+    if (unit->result != NVRTC_OK) return;
     unit->result = c->nvrtc.nvrtcCompileProgram(program, count, options);
     take_log(c, program, unit);
     if (unit->result == NVRTC_OK) take_binary(c, program, unit);
     c->nvrtc.nvrtcDestroyProgram(&program);
+}
+
+static void *take_units(void *user) {
+    Work *work = user;
+    for (int i; (i = atomic_fetch_add(&work->next, 1)) < work->count;) compile(work->compiler, &work->units[i]);
     return NULL;
 }
 
+int cuda_compiler_threads(void) {
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 1 ? 1 : cores > MOST_THREADS ? MOST_THREADS : (int)cores;
+}
+
 bool cuda_compiler_run(LvCuda *gpu, CudaUnit *units, int count, LvError *error) {
-    Job *jobs = lv_calloc((size_t)count + 1, sizeof *jobs);
-    int started = 0, failed = 0;
-    bool good = cuda_compiler_load(gpu, error);
-    for (; good && started < count; started++) {
-        jobs[started] = (Job){.compiler = gpu->compiler, .unit = &units[started]};
-        failed = pthread_create(&jobs[started].thread, NULL, compile, &jobs[started]);
-        if (failed) break;
-    }
-    for (int i = 0; i < started; i++) pthread_join(jobs[i].thread, NULL);
-    free(jobs);
-    if (failed) return lv_error_set(error, LV_ERROR_DEVICE, "cannot start a thread: %s", strerror(failed));
+    pthread_t threads[MOST_THREADS];
+    int wanted = cuda_compiler_threads(), started = 0;
+    if (!cuda_compiler_load(gpu, error)) return false;
+    Work work = {.compiler = gpu->compiler, .units = units, .count = count};
+    // this one works too; where no other can be had, alone
+    while (started < wanted - 1 && started < count - 1 && pthread_create(&threads[started], NULL, take_units, &work) == 0)
+        started++;
+    take_units(&work);
+    for (int i = 0; i < started; i++) pthread_join(threads[i], NULL);
+    bool good = true;
     for (int i = 0; i < count; i++) good = good && units[i].binary;
     return good;
 }

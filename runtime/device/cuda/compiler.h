@@ -30,7 +30,8 @@ void cuda_compiler_close(LvCuda *gpu);
 bool cuda_compiler_makes_ptx(const CudaCompiler *compiler);
 // All that binaries depend on beside the text: part of their keys.
 void cuda_compiler_print_key(const CudaCompiler *compiler, bool contract, LvText *out);
-// Each on a thread of its own. False: some unit has no binary, or (error is set) no thread could be had.
+int cuda_compiler_threads(void);  // that units are compiled by
+// All units, side by side. False: some unit has no binary, or (error is set) there is no NVRTC.
 bool cuda_compiler_run(LvCuda *gpu, CudaUnit *units, int count, LvError *error);
 void cuda_unit_free(CudaUnit *unit);
 

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/folder.h"
@@ -16,7 +15,7 @@
 #include "io/cache.h"
 
 // 48 KB of shared memory are everyone's; more has to be asked for.
-enum { MOST_UNITS = 32, LEAST_KERNELS = 8, FREE_SHARED = 48 << 10, MOST_PARAMETERS = 500, SHOWN_LINES = 6 };
+enum { MOST_UNITS = 128, MOST_KERNELS = 8, UNITS_A_THREAD = 2, FREE_SHARED = 48 << 10, MOST_PARAMETERS = 500, SHOWN_LINES = 6 };
 
 typedef char Key[33];
 
@@ -184,15 +183,16 @@ static int find_all(Load *load) {
 
 // ---- compiling
 
-// Longest first to the shortest program, so that all take about as long; stable, so that keys repeat. Each reads the prelude, so
-// a program for every few kernels would be work for nothing.
+// Longest first to the shortest program, so that all take about as long; stable, so that keys repeat. Some more programs than
+// threads, since length tells little of the time that a kernel takes. The prelude, which each reads, takes a fifth of what a kernel
+// does.
 static void deal_kernels(Load *load, int missing) {
     const LvPlan *plan = load->plan;
     size_t *length = lv_calloc((size_t)plan->kernel_count + 1, sizeof *length), given[MOST_UNITS] = {0};
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    load->unit_count = (missing + LEAST_KERNELS - 1) / LEAST_KERNELS;
+    load->unit_count = (missing + MOST_KERNELS - 1) / MOST_KERNELS;
+    if (load->unit_count < UNITS_A_THREAD * cuda_compiler_threads()) load->unit_count = UNITS_A_THREAD * cuda_compiler_threads();
+    if (load->unit_count > missing) load->unit_count = missing;
     if (load->unit_count > MOST_UNITS) load->unit_count = MOST_UNITS;
-    if (cores >= 1 && load->unit_count > cores) load->unit_count = (int)cores;
     for (int k = 0; k < plan->kernel_count; k++) length[k] = load->unit_of[k] < 0 ? 0 : strlen(plan->kernels[k].text) + 1;
     for (int done = 0; done < missing; done++) {
         int best = 0, to = 0;
