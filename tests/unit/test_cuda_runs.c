@@ -125,6 +125,41 @@ static void test_queued(void **state) {
     child_test(queued, NULL);
 }
 
+// A program that wants more scratch memory than there is gets another block; one that was captured before keeps its own.
+static int scratch_grows(void *user) {
+    enum { MORE = 48 << 20 };
+    Run run;
+    LvError error = {0};
+    LvProgram *other;
+    (void)user;
+    child_must(start(&run, &error), &error);
+    for (int turn = 0; turn < 3; turn++) child_must(run_turn(&run, turn, 0, 1, &error), &error);
+    int64_t before = lv_program_info(run.program).scratch_bytes;
+    LvPlan *plan = cuda_plan(run.device);
+    for (int s = 0; s < plan->step_count; s++)
+        if (plan->steps[s].scratch) plan->steps[s].scratch = MORE;
+    child_must(lv_program_create(run.device, plan, run.store, &other, &error), &error);
+    int64_t both = lv_program_info(run.program).scratch_bytes;
+    child_require(both > before + MORE);
+    for (int turn = 0; turn < 4; turn++) {
+        Run second = run;
+        second.program = other, second.plan = plan;
+        child_must(run_turn(&second, turn, 1, 1, &error) && run_turn(&run, turn + 1, 2, 1, &error), &error);
+    }
+    lv_program_destroy(run.program);
+    run.program = NULL;
+    child_require(lv_program_info(other).scratch_bytes == both - before);
+    lv_program_destroy(other);
+    lv_plan_destroy(plan);
+    stop(&run);
+    return CHILD_GOOD;
+}
+
+static void test_scratch_grows(void **state) {
+    (void)state;
+    child_test(scratch_grows, NULL);
+}
+
 // ---- memory
 
 // Pieces of all sizes up and down, in any order, against the same in host memory; more than the pinned ring holds.
@@ -400,6 +435,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_runs, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_queued, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_scratch_grows, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_transfers, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_too_large, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_cache, make_folder, remove_folder),
