@@ -117,12 +117,14 @@ RooflineCost roofline_step(const LvPlan *plan, const LvStep *step, const Rooflin
     double memory = cost.bytes / gpu->bandwidth, arithmetic = cost.flops[unit] / gpu->peak[unit];
     cost.seconds = fmax(memory, arithmetic);
     cost.memory_seconds = memory > arithmetic ? memory : 0;
+    cost.arithmetic_seconds = arithmetic;
     return cost;
 }
 
 static void add(RooflineCost *sum, const RooflineCost *cost) {
     sum->steps += cost->steps, sum->launches += cost->launches;
     sum->bytes += cost->bytes, sum->seconds += cost->seconds, sum->memory_seconds += cost->memory_seconds;
+    sum->arithmetic_seconds += cost->arithmetic_seconds;
     for (int u = 0; u < ROOFLINE_UNIT_COUNT; u++) sum->flops[u] += cost->flops[u];
 }
 
@@ -215,5 +217,9 @@ void roofline_print(const LvPlan *plan, const RooflineGpu *gpu, bool each, LvTex
     put_cost("in all", &all, used, all.seconds, out);
     lv_text_printf(out, "  %-16s %8d at about 2 us: %.3f us more where nothing overlaps them\n", "launches", all.launches,
                    all.launches * LAUNCH_SECONDS * 1e6);
+    if (all.seconds > 0) {
+        lv_text_printf(out, "  %-16s %8.1f %% of the peak, %.1f %% with the launches\n", "arithmetic", 100 * all.arithmetic_seconds / all.seconds,
+                       100 * all.arithmetic_seconds / (all.seconds + all.launches * LAUNCH_SECONDS));
+    }
     put_ideal(plan, all.bytes, out);
 }

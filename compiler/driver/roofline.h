@@ -33,6 +33,7 @@ typedef struct {
     int steps, launches;
     double bytes, flops[ROOFLINE_UNIT_COUNT];
     double seconds, memory_seconds;  // the least; of steps whose bytes take longer than their FLOP
+    double arithmetic_seconds;       // what the FLOP alone would take
 } RooflineCost;
 
 RooflineKind roofline_kind(const LvStep *step);
