@@ -170,6 +170,8 @@ LV_D unsigned short lv_to_f16(float x) { return (unsigned short)lv_sim_to_f16(x)
 LV_D float lv_from_f16(unsigned short h) { return lv_sim_from_f16(h); }
 LV_D unsigned lv_pack_f16(float low, float high) { return lv_sim_to_f16(low) | lv_sim_to_f16(high) << 16; }
 LV_D unsigned lv_to_tf32(float x) { return lv_sim_to_tf32(x); }
+extern "C" float exp2f(float);
+LV_D float lv_exp2(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
 
 // ---- bits and integers
 LV_SIM_F int __float_as_int(float x) { return __builtin_bit_cast(int, x); }

@@ -64,6 +64,7 @@ static const char *const more_cases[] = {
     "attention {scale = 0.1} f32[1, 1, 9, 20] f32[1, 1, 9, 20] f32[1, 1, 9, 150]",
     "attention {causal = true, scale = 0.2, dropout = 0.25, stream = 9} f32[1, 2, 67, 8] f32[1, 2, 68, 8] f32[1, 2, 68, 8] i64[]:5:6 i32[]:3:4",
     "attention {causal = true, scale = 0.125} bf16[1, 2, 150, 64] bf16[1, 2, 150, 64] bf16[1, 2, 150, 64]",
+    "attention {causal = true, scale = -0.5} bf16[1, 2, 70, 16] bf16[1, 2, 70, 16] bf16[1, 2, 70, 16]",
     "attention {scale = 0.125} f16[2, 1, 70, 40] f16[2, 1, 131, 40] f16[2, 1, 131, 24]",
     "attention {scale = 0.09} bf16[1, 1, 40, 128] bf16[1, 1, 70, 128] bf16[1, 1, 70, 128]",
     "attention {scale = 0.06} bf16[1, 1, 40, 256] bf16[1, 1, 70, 256] bf16[1, 1, 70, 256]",

@@ -4,7 +4,7 @@
 // as the left side of the next ones. Keys and values go through one buffer each: the values are on their way while scores are made,
 // the next keys while those are multiplied with the values. Rows in shared memory are 16 bytes longer than they need to be, which
 // spreads the eight rows of an ldmatrix over all banks. Channels are padded with zeros to whole products; values wider than 256
-// are cut into slices. Exponentials are powers of 2, the scale takes in the logarithm.
+// are cut into slices. Exponentials are powers of 2, the scale takes in the logarithm; maxima are of scores not yet scaled.
 #include <stdio.h>
 
 #include "codegen/cuda/template_attention.h"
@@ -148,30 +148,35 @@ static const char forward_text[] =
     "      #pragma unroll\n"
     "      for (int j = 0; j < $columns / 8; j++) s[m][j][0] = s[m][j][1] = s[m][j][2] = s[m][j][3] = 0;\n"
     "    $name_scores_d(qs + warp * (16 * $tall) * $pitchd, ks, s);\n"
-    "    const bool masked = first + $columns > $name_reach(length, own);\n"
+    "$prescale"
+    "    if (first + $columns > $name_reach(length, own)) {\n"
+    "      #pragma unroll\n"
+    "      for (int m = 0; m < $tall; m++)\n"
+    "        #pragma unroll\n"
+    "        for (int h = 0; h < 2; h++) {\n"
+    "          const int reach = $name_reach(length, own + 16 * m + 8 * h + g);\n"
+    "          #pragma unroll\n"
+    "          for (int j = 0; j < $columns / 8; j++)\n"
+    "            #pragma unroll\n"
+    "            for (int i = 0; i < 2; i++)\n"
+    "              if (first + 8 * j + c + i >= reach) s[m][j][2 * h + i] = -1e30f;\n"
+    "        }\n"
+    "    }\n"
     "    #pragma unroll\n"
     "    for (int m = 0; m < $tall; m++)\n"
     "      #pragma unroll\n"
     "      for (int h = 0; h < 2; h++) {\n"
-    "        const int query = own + 16 * m + 8 * h + g, reach = $name_reach(length, query);\n"
     "        float most = top[m][h];\n"
     "        #pragma unroll\n"
-    "        for (int j = 0; j < $columns / 8; j++)\n"
-    "          #pragma unroll\n"
-    "          for (int i = 0; i < 2; i++) {\n"
-    "            float x = s[m][j][2 * h + i] * $scale2;\n"
-    "            if (masked && first + 8 * j + c + i >= reach) x = -1e30f;\n"
-    "            s[m][j][2 * h + i] = x;\n"
-    "            most = fmaxf(most, x);\n"
-    "          }\n"
+    "        for (int j = 0; j < $columns / 8; j++) most = fmaxf(most, fmaxf(s[m][j][2 * h], s[m][j][2 * h + 1]));\n"
     "        most = lv_warp_max(most, 4);\n"
-    "        const float factor = exp2f(top[m][h] - most);\n"
+    "        const float factor = lv_exp2((top[m][h] - most) * $scale2), base = most * $scale2;\n"
     "        float all = 0;\n"
     "        #pragma unroll\n"
     "        for (int j = 0; j < $columns / 8; j++)\n"
     "          #pragma unroll\n"
     "          for (int i = 0; i < 2; i++) {\n"
-    "            s[m][j][2 * h + i] = exp2f(s[m][j][2 * h + i] - most);\n"
+    "            s[m][j][2 * h + i] = lv_exp2(fmaf(s[m][j][2 * h + i], $scale2, -base));\n"
     "            all += s[m][j][2 * h + i];\n"
     "          }\n"
     "        top[m][h] = most, sum[m][h] = sum[m][h] * factor + all;\n"
@@ -199,9 +204,19 @@ static const char forward_text[] =
     "      #pragma unroll\n"
     "      for (int n = 0; n < $wide / 8; n++)\n"
     "        $name_pair(y + at * $e + slice, 8 * n + c, valid, y_vector, sums[m][n][2 * h] * factor, sums[m][n][2 * h + 1] * factor);\n"
-    "      if (c == 0 && slice == 0) lse[at] = top[m][h] * 0.693147180559945309f + logf(all);\n"
+    "      if (c == 0 && slice == 0) lse[at] = top[m][h] * ($scale2 * 0.693147180559945309f) + logf(all);\n"
     "    }\n"
     "}\n";
+
+// A scale that is no positive number does not keep the order of the scores, and one beside all measure not what masks them: then
+// they are multiplied first.
+static const char prescale_text[] =
+    "    #pragma unroll\n"
+    "    for (int m = 0; m < $tall; m++)\n"
+    "      #pragma unroll\n"
+    "      for (int j = 0; j < $columns / 8; j++)\n"
+    "        #pragma unroll\n"
+    "        for (int i = 0; i < 4; i++) s[m][j][i] *= $scale2;\n";
 
 static const char drop_text[] =
     "    #pragma unroll\n"
@@ -268,13 +283,17 @@ void attention_print_mma_forward(const AttentionShape *z, const char *name, LvTe
     int64_t tiles = z->t ? (z->t + a.rows - 1) / a.rows : 1, slices = z->e ? (z->e + ATTENTION_SLICE - 1) / ATTENTION_SLICE : 1;
     char scale[48];
     snprintf(scale, sizeof scale, "((float)%.17g)", z->scale * 1.4426950408889634074);
-    LvText drop = {0};
+    LvText drop = {0}, prescale = {0};
+    if (!(z->scale > 1e-20 && z->scale < 1e6)) {
+        TEMPLATE_FILL(&prescale, prescale_text, {"tall", NULL, a.tall}, {"columns", NULL, a.columns}, {"scale2", scale, 0});
+        snprintf(scale, sizeof scale, "1.f");
+    }
     if (z->dropout > 0) ATTENTION_FILL(z, name, drop_text, &drop, {"tall", NULL, a.tall}, {"columns", NULL, a.columns});
     attention_print_common(z, name, out);
     attention_print_mma(z, name, &a, out);
     ATTENTION_FILL(z, name, forward_text, out, {"threads", NULL, 32 * a.warps}, {"rows", NULL, a.rows}, {"columns", NULL, a.columns},
                    {"tall", NULL, a.tall}, {"pitchd", NULL, a.padded[0] + 8}, {"tiles", NULL, tiles}, {"wide", NULL, a.wide[1]},
-                   {"scale2", scale, 0}, {"drop", lv_text_get(&drop), 0});
+                   {"scale2", scale, 0}, {"drop", lv_text_get(&drop), 0}, {"prescale", lv_text_get(&prescale), 0});
     cuda_push_launch(made, z->heads * tiles, slices, 1, 32 * a.warps, forward_shared(&a));
-    lv_text_free(&drop);
+    lv_text_free(&drop), lv_text_free(&prescale);
 }
