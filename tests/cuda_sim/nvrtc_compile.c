@@ -1,6 +1,5 @@
 // A text of kernels to a shared object, by g++: text.h and the text through the preprocessor, text_scan.c over what comes out, then
-// the compiler with the calls of its sanitizers, which module.c defines. Outcomes are kept by content in the folder
-// LV_CUDA_SIM_CACHE, by default a folder of the user's in $TMPDIR.
+// the compiler with the calls of its sanitizers, which module.c defines. Outcomes are kept by content.
 #include "nvrtc_compile.h"
 
 #include <dlfcn.h>

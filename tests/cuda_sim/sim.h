@@ -11,7 +11,7 @@
 #include "module.h"
 
 enum { SIM_MOST_THREADS = 1024, SIM_WARP = 32, SIM_STACK = 64 << 10 };
-enum { SIM_ILLEGAL_ADDRESS = 700, SIM_MISALIGNED = 716, SIM_LAUNCH_FAILED = 719 };  // as the driver numbers them
+enum { SIM_ILLEGAL_ADDRESS = 700, SIM_LAUNCH_TIMEOUT = 702, SIM_MISALIGNED = 716, SIM_LAUNCH_FAILED = 719 };  // as the driver numbers them
 
 typedef struct {
     char *to;
@@ -85,6 +85,8 @@ void sim_start(void);  // once: reads the environment, reserves stacks
 void sim_run(const SimLaunch *launch, const char *image, const char *image_end);
 
 // ---- among the parts
+void sim_watch_begin(void);  // of a launch
+void sim_watch_end(void);
 void sim_schedule(void);  // runs another thread; returns when the current one may go on
 _Noreturn void sim_fail(int code, const void *where, const char *format, ...) __attribute__((format(printf, 3, 4)));
 uint64_t sim_random(void);

@@ -284,6 +284,7 @@ void sim_run(const SimLaunch *launch, const char *image, const char *image_end) 
         shuffle(order_of_blocks, (uint32_t)block_count);
     }
     sim.random = sim.seed;
+    sim_watch_begin();
     if (launch->kernel->fibers) {
         run_grid_of_fibers();
     } else {
@@ -293,7 +294,8 @@ void sim_run(const SimLaunch *launch, const char *image, const char *image_end) 
         state->stack = host->stack;
         fiber_switch(&sim.host_stack, host->stack_pointer);
     }
+    sim.current = NULL;
+    sim_watch_end();
     free(order_of_blocks);
     order_of_blocks = NULL;
-    sim.current = NULL;
 }

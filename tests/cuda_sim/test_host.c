@@ -109,6 +109,22 @@ static bool run_fault(void) {
     return true;
 }
 
+static bool run_endless(void) {
+    static const char *const texts[] = {
+        "extern \"C\" __global__ void add_0(float *x, double much) { while (x[0] == x[0]) x[1] = 1.0f; }\n",
+        "extern \"C\" __global__ void add_0(float *x, double step) {\n"
+        "  int i = 8;\n"
+        "  __syncthreads();\n"
+        "  while (i >= (int)step) i -= (int)step;\n"
+        "  x[threadIdx.x] = (float)i;\n"
+        "}\n"};
+    CuFunction f;
+    TEST_CHECK(test_open() && test_build(texts[getenv("LV_TEST_SECOND") != NULL], "add_0", &f));
+    CuPointer x = test_room(64 * 4);
+    TEST_CHECK(!api.cuMemsetD8Async(x, 0, 64 * 4, NULL) && !call(f, x, 0, NULL));
+    return api.cuStreamSynchronize(NULL) == CU_LAUNCH_TIMEOUT;
+}
+
 static bool run_memory(void) {
     CuPointer x, y;
     size_t free_bytes, total;
@@ -293,6 +309,8 @@ const TestCase test_host[] = {
     {"events", {NULL}, run_events},
     {"graph", {NULL}, run_graph},
     {"fault", {NULL}, run_fault},
+    {"endless", {"LV_CUDA_SIM_PATIENCE=1", NULL}, run_endless},
+    {"endless_of_one", {"LV_CUDA_SIM_PATIENCE=1", "LV_TEST_SECOND=1", NULL}, run_endless},
     {"memory", {"LV_CUDA_SIM_MEMORY=1048576", NULL}, run_memory},
     {"images", {"LV_CUDA_SIM_ARCH=100", "LV_CUDA_SIM_ARCHS=80,90", NULL}, run_images},
     {"corrupted", {NULL}, run_corrupted},
