@@ -14,7 +14,7 @@ bool codegen_print_template(const Node *node, const Target *target, const char *
 
 void codegen_print_kernel(const Kernel *kernel, const Target *target, const char *name, LvText *out, CudaKernel *made) {
     if (target->cuda) {
-        cuda_print_kernel(kernel, target, name, out, made);
+        cuda_print_kernel(kernel, name, out, made);
         return;
     }
     ScalarList scalars = {0};

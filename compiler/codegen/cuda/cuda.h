@@ -18,7 +18,7 @@ typedef struct {
 void cuda_kernel_free(CudaKernel *kernel);
 
 // The kernel's operands are its buffers that are not local.
-void cuda_print_kernel(const Kernel *kernel, const Target *target, const char *name, LvText *out, CudaKernel *made);
+void cuda_print_kernel(const Kernel *kernel, const char *name, LvText *out, CudaKernel *made);
 
 // Ops with a template of their own (template.c lists them). Operands of a kernel: the node's inputs, then its results. Of a
 // convolution, which is a library call with a kernel to fall back on: its results, then its inputs, as in LV_STEP_CONV.

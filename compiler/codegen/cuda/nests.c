@@ -308,9 +308,9 @@ static void put_functions(CudaPrinter *c, LvText *out) {
     lv_text_free(&parameters);
 }
 
-void cuda_print_kernel(const Kernel *kernel, const Target *target, const char *name, LvText *out, CudaKernel *made) {
+void cuda_print_kernel(const Kernel *kernel, const char *name, LvText *out, CudaKernel *made) {
     ScalarList scalars = {0};
-    CudaPrinter c = {.target = target, .made = made, .name = name, .wide = needs_wide(kernel)};
+    CudaPrinter c = {.made = made, .name = name, .wide = needs_wide(kernel)};
     c.p = (Printer){.kernel = kernel, .out = &c.body, .scalars = &scalars, .cuda = true, .put_vector_load = cuda_vector_load};
     if (kernel->shared || kernel->serial) cuda_block_kernel(&c);
     else if (all_points(kernel)) print_points(&c);

@@ -24,7 +24,6 @@ typedef struct {
 
 typedef struct {
     Printer p;            // its text is that of the function being printed
-    const Target *target;
     CudaKernel *made;
     const char *name;
     bool wide;            // indices need 64 bits
