@@ -263,8 +263,10 @@ enum { MAX_CHANNELS = 512, FEW_BLOCKS = 128 };
 // 32 queries a warp where accumulators leave room for it: each fragment of keys and values then serves two products.
 static AttentionMma forward_sizes(const AttentionShape *z) {
     int64_t widest = z->d > z->e ? z->d : z->e;
-    bool tall = widest <= (z->dropout == 0 ? 128 : z->s % 4 == 0 ? 64 : 0) && z->heads * ((z->t + 127) / 128) >= FEW_BLOCKS;
-    AttentionMma a = attention_sizes(z, tall ? 2 : 1, widest <= 64 || (widest <= 128 && !tall) ? 64 : 32, 4);
+    bool tall = widest <= 128 && z->dropout == 0 && z->heads * ((z->t + 127) / 128) >= FEW_BLOCKS;
+    bool draws_each = z->dropout > 0 && z->s % 4;  // whose arithmetic takes many registers
+    bool wide = !draws_each && (widest <= 64 || (widest <= 128 && !tall));
+    AttentionMma a = attention_sizes(z, tall ? 2 : 1, wide ? 64 : 32, 4);
     if (a.padded[1] > ATTENTION_SLICE) a.padded[1] = a.wide[1] = ATTENTION_SLICE;
     return a;
 }
