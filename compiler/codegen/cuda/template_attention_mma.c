@@ -43,7 +43,8 @@ static const char mma_text[] =
     "  }\n"
     "}\n"
     "// sums += weights b, weights (as they came out of the scores) of $columns rows of b, $wide of b's columns\n"
-    "static __device__ __forceinline__ void $name_gather_$which(const float weights[$tall][$columns / 8][4], const unsigned short *b, float sums[$tall][$wide / 8][4]) {\n"
+    "static __device__ __forceinline__ void $name_gather_$which(const float weights[$tall][$columns / 8][4], const unsigned short *b,\n"
+    "                                                          float sums[$tall][$wide / 8][4]) {\n"
     "  const int lane = threadIdx.x % 32;\n"
     "  #pragma unroll\n"
     "  for (int j = 0; j < $columns / 16; j++) {\n"
@@ -115,7 +116,8 @@ static const char kept_text[] =
     "}\n";
 
 static const char forward_text[] =
-    "extern \"C\" __global__ void __launch_bounds__($threads) $name_0(const $type *q, const $type *k, const $type *v$inputs, $type *y, float *lse, char *scratch) {\n"
+    "extern \"C\" __global__ void __launch_bounds__($threads) $name_0(const $type *q, const $type *k, const $type *v$inputs,\n"
+    "    $type *y, float *lse, char *scratch) {\n"
     "  LV_SHARED(unsigned short, shared);\n"
     "  unsigned short *qs = shared, *ks = qs + $rows * $pitchd, *vs = ks + $columns * $pitchd;\n"
     "  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4 * 2;\n"

@@ -5,9 +5,10 @@
 // of the best, distances are computed again in f64, of the two or, where the third is as near, of all codes. Of equal codes the lower
 // index wins.
 //
-// Products run on tensor cores where those are strong (template_nearest_code_mma.c), else in f32, a block for 128 rows and a share of the codes, 128 at a time, 8 x 8 a thread, over D by 16 through two
-// buffers in shared memory; squares are summed on the way there, and after each tile its scores go into the thread's own best, which
-// stand in shared memory too since registers hold the products. A last launch puts shares together and decides what is in doubt.
+// Products run on tensor cores where those are strong (template_nearest_code_mma.c). Else in f32: a block has 128 rows and a share of
+// the codes, 128 at a time, 8 x 8 a thread, over D by 16 through two buffers in shared memory; squares are summed on the way there,
+// and after each tile its scores go into the thread's own best, which stand in shared memory too since registers hold the
+// products. A last launch puts shares together and decides what is in doubt.
 #include <math.h>
 #include <stdio.h>
 
