@@ -137,7 +137,7 @@ static const char *index_type(const Conv *conv, const ConvTile *tile) {
 // ---- the kernel
 
 static const char main_text[] =
-    "extern \"C\" __global__ void __launch_bounds__($threads) $name_0($parameters) {\n"
+    "extern \"C\" __global__ void __launch_bounds__($bounds) $name_0($parameters) {\n"
     "  LV_SHARED($type, shared);\n"
     "  const int tid = (int)threadIdx.x, lane = tid % 32, warp = tid / 32;\n"
     "  const int m0 = (int)blockIdx.x / $ntiles * $bm, n0 = (int)blockIdx.x % $ntiles * $bn;\n"
@@ -159,10 +159,8 @@ static const char main_text[] =
     "  $name_begin_b(&b, part, $fromb, n0, begin, tid);\n"
     "  #pragma unroll\n"
     "  for (int s = 0; s < $stages - 1; s++) {\n"
-    "    if (begin + s < end) {\n"
-    "      $name_copy_a(&a, part, shared + s * $stage);\n"
-    "      $name_copy_b(&b, part, shared + s * $stage + $offset);\n"
-    "    }\n"
+    "    $name_copy_a(&a, part, shared + s * $stage, begin + s < end);\n"
+    "    $name_copy_b(&b, part, shared + s * $stage + $offset, begin + s < end);\n"
     "    lv_copy_commit();\n"
     "  }\n"
     "$loop"
@@ -213,6 +211,8 @@ static void words_of_shape(const Conv *conv, const ConvTile *tile, ConvWords *wo
 static void words_of_main(const Conv *conv, const ConvTile *tile, ConvWords *words) {
     bool table = conv_has_table(conv, tile), tensor = conv->unit != CONV_F32;
     conv_words(words, "table", table ? "(int4 *)(shared + $stages * $stage)" : "(int4 *)0");
+    // said how many blocks are wanted, ptxas does not spill to fit one more; of multiply-adds it finds that itself
+    conv_text(words, "bounds", tensor ? "%d, %d" : "%d", conv_threads(tile), conv_blocks(conv, tile));
     conv_text(words, "part", conv->parts > 1 ? "(int)blockIdx.z" : "0");
     conv_text(words, "split", tile->splits > 1 ? "(int)blockIdx.y" : "0");
     if (conv->parts > 1) conv_text(words, "kcount", "part.kh * part.kw * %lld", (long long)conv->o);

@@ -54,6 +54,8 @@ void conv_words(ConvWords *words, const char *word, const char *text);  // text 
 void conv_fill(const ConvWords *words, const char *text, LvText *out);
 
 static inline int conv_threads(const ConvTile *tile) { return 32 * tile->warps_m * tile->warps_n; }
+// Blocks that share a multiprocessor, by registers: 255 for each of 256 threads; multiply-adds need half as many.
+static inline int conv_blocks(const Conv *conv, const ConvTile *tile) { return conv->unit == CONV_F32 || conv_threads(tile) < 256 ? 2 : 1; }
 static inline int64_t conv_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t conv_slices(const Conv *conv, const ConvTile *tile) { return conv_up(conv->k, tile->k); }
 static inline int conv_size(const Conv *conv) { return conv->unit == CONV_HALF ? 2 : 4; }

@@ -43,10 +43,9 @@ static double products_per_cycle(const Conv *conv) { return conv->unit == CONV_H
 
 // Of a block's begin and end, in products' time. Where two blocks share a multiprocessor, one computes meanwhile.
 static double price_of_ends(const Conv *conv, const ConvTile *tile, int splits) {
-    bool shares = conv->unit == CONV_F32 || tile->warps_m * tile->warps_n < WARPS_WANTED;
     double each = splits > 1 ? 4 : (double)lv_dtype_size(conv->result) * (1 + conv->has_residual);
     double cycles = FILL_CYCLES + tile->m * tile->n * each / MEMORY_BYTES;
-    return (shares ? 0.5 : 1) * cycles * products_per_cycle(conv);
+    return cycles / conv_blocks(conv, tile) * products_per_cycle(conv);
 }
 
 static double price(const Conv *conv, const ConvTile *tile, int splits) {
