@@ -157,7 +157,7 @@ static bool translate(Work *work) {
     snprintf(from, sizeof from, "%s.ii", work->base);
     snprintf(to, sizeof to, "%s.o", work->base);
     arguments[n++] = compiler();
-    const char *const fixed[] = {"-x", "c++-cpp-output", "-std=c++17", "-O1", "-g1", "-gdwarf-4", "-w", "-fPIC", "-fvisibility=hidden", "-fno-exceptions",
+    const char *const fixed[] = {"-x", "c++-cpp-output", "-std=c++17", "-O1", "-g1", "-gdwarf-4", "-fno-var-tracking", "-w", "-fPIC", "-fvisibility=hidden", "-fno-exceptions",
                                  "-fno-rtti", "-fno-gnu-unique", "-fno-strict-aliasing", "-fwrapv", "-ffp-contract=off", "-fno-math-errno",
                                  "-fno-asynchronous-unwind-tables", "-fno-stack-protector", named, "-c"};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) arguments[n++] = fixed[i];
