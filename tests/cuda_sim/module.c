@@ -41,25 +41,26 @@ static inline int is_older(uint64_t stamps, uint64_t now) {
 
 // Four bytes of shared memory whose last accesses are this thread's own, or older than the last barrier: no race, and is noted.
 // False: to be looked at closely (sim_shared.c).
-static inline int touch_four(uint32_t *cell, LvSimAccess kind, uint32_t stamp) {
-    const uint64_t now = BOTH(stamp | STAMP_BYTES), write = pair_at(cell), read = pair_at(cell + SIM_CELLS);
-    const uint64_t other = pair_at(cell + 2 * SIM_CELLS);
+static inline int touch_four(uint32_t *stamps, LvSimAccess kind, uint32_t stamp) {
+    const uint64_t now = BOTH(stamp | STAMP_BYTES), write = pair_at(stamps), read = pair_at(stamps + SIM_READ_AT);
     if ((kind == SIM_READ && read == now) || write == now) return 1;
     if (!is_older(write, now) || (write & BOTH(STAMP_PENDING))) return 0;
+    const uint64_t other = pair_at(stamps + SIM_OTHER_AT);
     if (kind == SIM_READ) {
-        const uint32_t last = (uint32_t)(read ^ now), before = (uint32_t)(other ^ now);
-        const int keeps = !(last & (epoch_bits | warp_bits)) && !(before & epoch_bits) && (before & warp_bits);
-        if (!keeps) put_pair(cell + 2 * SIM_CELLS, read);
-        put_pair(cell + SIM_CELLS, now);
+        // The first reader of an epoch stays, and the last, and one of another warp than the last.
+        const int of_warp = !((uint32_t)(read ^ now) & (epoch_bits | warp_bits)), is_now = !((uint32_t)(other ^ now) & epoch_bits);
+        if (!of_warp || !is_now) put_pair(stamps + SIM_OTHER_AT, read);
+        put_pair(stamps + SIM_READ_AT, now);
         return 1;
     }
     if ((read != now && !is_older(read, now)) || (other != now && !is_older(other, now))) return 0;
-    put_pair(cell, now);
+    put_pair(stamps, now);
     return 1;
 }
 
-static inline __attribute__((always_inline)) int in_region(const LvSimRegion *r, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint32_t stamp) {
-    return address - r->from < r->bytes && r->bytes - (address - r->from) >= bytes && touch_four(r->cells + (address - r->origin) / 2, kind, stamp);
+static inline __attribute__((always_inline)) int in_region(const LvSimRegion *r, uintptr_t address, LvSimAccess kind, uint32_t stamp) {
+    const uintptr_t at = address - r->from;
+    return at < r->bytes && r->bytes - at >= 4 && touch_four(r->stamps + (address - r->origin) / 4 * SIM_WORD_STAMPS, kind, stamp);
 }
 
 static inline __attribute__((always_inline)) void check(const void *pointer, uint32_t bytes, LvSimAccess kind, const void *where) {
@@ -67,8 +68,8 @@ static inline __attribute__((always_inline)) void check(const void *pointer, uin
     const uintptr_t address = (uintptr_t)pointer, offset = address - s->device_base;
     if (!(address & (bytes - 1))) {
         if (offset < s->device_span && !s->watch_device && (offset & (SIM_GRANULE - 1)) + bytes <= s->valid[offset / SIM_GRANULE]) return;
+        if (bytes == 4 && (in_region(&s->dynamic, address, kind, s->stamp) || in_region(&s->fixed, address, kind, s->stamp))) return;
         if (address - s->stack < s->stack_bytes) return;
-        if (bytes == 4 && (in_region(&s->dynamic, address, bytes, kind, s->stamp) || in_region(&s->fixed, address, bytes, kind, s->stamp))) return;
     }
     s->hooks->access(address, bytes, kind, where);
 }

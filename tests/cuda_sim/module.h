@@ -67,14 +67,20 @@ enum {
     STAMP_MOST_EPOCH = 16383,
 };
 
-// For each two bytes, from `origin` on, three stamps: of the last write at cells[i], of the last read at cells[SIM_CELLS + i], and at
-// cells[2 SIM_CELLS + i] of a read before it, of another warp if there was one.
-enum { SIM_MOST_SHARED = 256 << 10, SIM_CELLS = SIM_MOST_SHARED };
+// For each four bytes, from `origin` on, six stamps: of its two halves the last writes, the last reads, and a read before that, of
+// another warp if there was one.
+enum { SIM_MOST_SHARED = 256 << 10, SIM_WORD_STAMPS = 6, SIM_READ_AT = 2, SIM_OTHER_AT = 4 };
 
 typedef struct {
     uintptr_t from, bytes, origin;
-    uint32_t *cells;
+    uint32_t *stamps;
 } LvSimRegion;
+
+// The stamp of the last write to the two bytes of an address.
+static inline uint32_t *sim_stamp_at(const LvSimRegion *region, uintptr_t address) {
+    const uintptr_t half = (address - region->origin) / 2;
+    return region->stamps + half / 2 * SIM_WORD_STAMPS + half % 2;
+}
 
 #define SIM_GRANULE 256  // of device memory; `valid` has for each how many bytes from its start may be touched
 

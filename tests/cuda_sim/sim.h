@@ -11,6 +11,7 @@
 #include "module.h"
 
 enum { SIM_MOST_THREADS = 1024, SIM_WARP = 32, SIM_STACK = 64 << 10 };
+enum { SIM_STAMPS = 2 * SIM_MOST_SHARED / 4 * SIM_WORD_STAMPS };
 enum { SIM_ILLEGAL_ADDRESS = 700, SIM_LAUNCH_TIMEOUT = 702, SIM_MISALIGNED = 716, SIM_LAUNCH_FAILED = 719 };  // as the driver numbers them
 
 typedef struct {
@@ -73,7 +74,7 @@ typedef struct {
     uint32_t epoch, block_epoch, launch_epoch;  // now, at the block's start, at the launch's; never the same twice
     uint32_t shared_epoch;  // as stamps of shared memory have it, which begin anew now and then
     char *dynamic_memory;   // dynamic shared memory
-    uint32_t *cells;        // of shared memory, static and then dynamic
+    uint32_t *stamps;       // of shared memory, static and then dynamic
     SimError error;
 } Sim;
 
@@ -116,9 +117,9 @@ void sim_fence(void);
 void sim_order(uintptr_t address);  // by an atomic operation there
 
 bool sim_in_shared(uintptr_t address, uint32_t bytes);
-uint32_t *sim_shared_cell(uintptr_t address);  // of an address in shared memory
-// An access to shared memory, whose cell this is, by the thread of the stamp: looks for races.
-void sim_touch_shared(uint32_t *cell, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint32_t stamp, const void *where);
+const LvSimRegion *sim_region_of(uintptr_t address);  // of an address in shared memory
+// An access to shared memory by the thread of the stamp: looks for races.
+void sim_touch_shared(const LvSimRegion *region, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint32_t stamp, const void *where);
 void sim_forget_shared(void);
 
 void sim_copy(void *shared, const void *global, int bytes, int size, const void *where);

@@ -71,6 +71,6 @@ void sim_access(uintptr_t address, uint32_t bytes, LvSimAccess kind, const void 
     } else if (is_misaligned(address, bytes)) {
         sim_fail(SIM_MISALIGNED, where, "%s of %u bytes at %p, which is no multiple of that", word_of(kind), bytes, (void *)address);
     } else {
-        sim_touch_shared(sim_shared_cell(address), address, bytes, kind, sim.state->stamp, where);
+        sim_touch_shared(sim_region_of(address), address, bytes, kind, sim.state->stamp, where);
     }
 }

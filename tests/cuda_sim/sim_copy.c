@@ -34,9 +34,9 @@ void sim_copy(void *shared, const void *global, int bytes, int size, const void 
     t->copies[t->copy_count++] = (SimCopy){shared, global, bytes, size, t->groups};
     if (!sim.check) return;
     // It may write at once, and so races with whoever was there since the last barrier.
-    uint32_t *cells = sim_shared_cell((uintptr_t)shared);
-    sim_touch_shared(cells, (uintptr_t)shared, (uint32_t)size, SIM_WRITE, sim.state->stamp, where);
-    for (int i = 0; i < size / 2; i++) cells[i] |= STAMP_PENDING;
+    const LvSimRegion *region = sim_region_of((uintptr_t)shared);
+    sim_touch_shared(region, (uintptr_t)shared, (uint32_t)size, SIM_WRITE, sim.state->stamp, where);
+    for (int i = 0; i < size; i += 2) *sim_stamp_at(region, (uintptr_t)shared + (uintptr_t)i) |= STAMP_PENDING;
     for (int i = 0; i < bytes && sim.check > 1; i += 4) sim_access((uintptr_t)global + (uintptr_t)i, bytes - i < 4 ? 1 : 4, SIM_READ, where);
 }
 
@@ -44,15 +44,19 @@ void sim_copy_commit(void) {
     sim.current->groups++;
 }
 
+static void set_stamps(const SimCopy *copy, uint32_t write) {
+    const LvSimRegion *region = sim_region_of((uintptr_t)copy->to);
+    for (int i = 0; i < copy->size; i += 2) {
+        uint32_t *stamps = sim_stamp_at(region, (uintptr_t)copy->to + (uintptr_t)i);
+        stamps[0] = write, stamps[SIM_READ_AT] = stamps[SIM_OTHER_AT] = 0;
+    }
+}
+
 static void land(const SimCopy *copy) {
     memset(copy->to, 0, (size_t)copy->size);
     memcpy(copy->to, copy->from, (size_t)copy->bytes);
     if (!sim.check) return;
-    uint32_t *cells = sim_shared_cell((uintptr_t)copy->to);
-    for (int i = 0; i < copy->size / 2; i++) {
-        cells[i] = sim.state->stamp | STAMP_BYTES;
-        cells[SIM_CELLS + i] = cells[2 * SIM_CELLS + i] = 0;
-    }
+    set_stamps(copy, sim.state->stamp | STAMP_BYTES);
 }
 
 void sim_copy_wait(int groups) {
@@ -68,8 +72,7 @@ void sim_copies_drop(void) {
     for (uint32_t i = 0; i < sim.launch.threads; i++) {
         SimThread *t = &sim.threads[i];
         for (int c = 0; c < t->copy_count && sim.check; c++) {
-            const SimCopy *copy = &t->copies[c];
-            memset(sim_shared_cell((uintptr_t)copy->to), 0, (size_t)copy->size / 2 * sizeof(uint32_t));
+            set_stamps(&t->copies[c], 0);
         }
         t->copy_count = 0;
     }

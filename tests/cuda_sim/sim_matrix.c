@@ -86,11 +86,11 @@ void sim_load_matrices(SimThread *lanes, LvSimCollective kind) {
     const int count = kind == SIM_LDMATRIX4 || kind == SIM_LDMATRIX4_TRANS ? 4 : 2;
     const bool across = kind == SIM_LDMATRIX2_TRANS || kind == SIM_LDMATRIX4_TRANS;
     const char *rows[SIM_WARP];
-    uint32_t *cells[SIM_WARP];
+    const LvSimRegion *regions[SIM_WARP];
     for (int i = 0; i < 8 * count; i++) {
         const uintptr_t row = (uintptr_t)(rows[i] = lanes[i].exchange->row);
         if (sim_in_shared(row, 16) && row % 16 == 0) {
-            cells[i] = sim_shared_cell(row);
+            regions[i] = sim_region_of(row);
             continue;
         }
         sim.index->x = lanes[i].index;
@@ -107,14 +107,15 @@ void sim_load_matrices(SimThread *lanes, LvSimCollective kind) {
             uint16_t both[2];
             if (!across) {
                 const char *at = rows[8 * i + along] + 2 * pair;
-                uint32_t *c = cells[8 * i + along] + pair;
-                const bool again = c[SIM_CELLS] == (stamp | STAMP_BYTES) && c[SIM_CELLS + 1] == (stamp | STAMP_BYTES);
-                if (sim.check && !again) sim_touch_shared(c, (uintptr_t)at, 4, SIM_READ, stamp, lanes[lane].where);
+                const LvSimRegion *region = regions[8 * i + along];
+                const uint32_t *read = sim_stamp_at(region, (uintptr_t)at) + SIM_READ_AT;
+                const bool again = read[0] == (stamp | STAMP_BYTES) && read[1] == (stamp | STAMP_BYTES);
+                if (sim.check && !again) sim_touch_shared(region, (uintptr_t)at, 4, SIM_READ, stamp, lanes[lane].where);
                 memcpy(both, at, 4);
             }
             for (int half = 0; across && half < 2; half++) {
                 const char *at = rows[8 * i + pair + half] + 2 * along;
-                if (sim.check) sim_touch_shared(cells[8 * i + pair + half] + along, (uintptr_t)at, 2, SIM_READ, stamp, lanes[lane].where);
+                if (sim.check) sim_touch_shared(regions[8 * i + pair + half], (uintptr_t)at, 2, SIM_READ, stamp, lanes[lane].where);
                 memcpy(&both[half], at, 2);
             }
             e->r[i] = both[0] | (uint32_t)both[1] << 16;

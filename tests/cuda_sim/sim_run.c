@@ -49,8 +49,8 @@ void sim_start(void) {
     const size_t guard = 4096, each = SIM_STACK + guard;
     char *stacks = mmap(NULL, each * SIM_MOST_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     sim.dynamic_memory = aligned_alloc(1024, SIM_MOST_SHARED);
-    sim.cells = calloc((size_t)3 * SIM_CELLS, sizeof *sim.cells);
-    if (stacks == MAP_FAILED || !sim.dynamic_memory || !sim.cells) {
+    sim.stamps = calloc(SIM_STAMPS, sizeof *sim.stamps);
+    if (stacks == MAP_FAILED || !sim.dynamic_memory || !sim.stamps) {
         fputs("cuda_sim: no memory for the threads' stacks\n", stderr);
         abort();
     }
@@ -260,8 +260,8 @@ void sim_run(const SimLaunch *launch, const char *image, const char *image_end) 
     sim.index = launch->module->thread;
     const uintptr_t fixed = (uintptr_t)launch->kernel->shared_start, fixed_bytes = (uintptr_t)launch->kernel->shared_stop - fixed;
     const uintptr_t dynamic = (uintptr_t)sim.dynamic_memory, origin = fixed & ~(uintptr_t)15;
-    state->fixed = (LvSimRegion){fixed, fixed_bytes, origin, sim.cells};
-    state->dynamic = (LvSimRegion){dynamic, launch->dynamic_bytes, dynamic, sim.cells + SIM_CELLS / 2};
+    state->fixed = (LvSimRegion){fixed, fixed_bytes, origin, sim.stamps};
+    state->dynamic = (LvSimRegion){dynamic, launch->dynamic_bytes, dynamic, sim.stamps + SIM_STAMPS / 2};
     sim.image = image, sim.image_end = image_end;
     sim.error = (SimError){0};
     sim.warp_count = (launch->threads + SIM_WARP - 1) / SIM_WARP;

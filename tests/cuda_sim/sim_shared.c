@@ -3,8 +3,6 @@
 // Two accesses of different threads to one byte, one of them a write, must be ordered: by a barrier of the block between them, or,
 // within a warp, by __syncwarp. Of each two bytes the stamps of the last write and of two readers are kept, which is enough to see a
 // race between the block's threads whenever there is one between a warp and another, or between two accesses in a row.
-#include <string.h>
-
 #include "sim.h"
 
 static bool lies_in(const LvSimRegion *r, uintptr_t address, uint32_t bytes) {
@@ -15,9 +13,8 @@ bool sim_in_shared(uintptr_t address, uint32_t bytes) {
     return lies_in(&sim.state->dynamic, address, bytes) || lies_in(&sim.state->fixed, address, bytes);
 }
 
-uint32_t *sim_shared_cell(uintptr_t address) {
-    const LvSimRegion *r = lies_in(&sim.state->dynamic, address, 1) ? &sim.state->dynamic : &sim.state->fixed;
-    return r->cells + (address - r->origin) / 2;
+const LvSimRegion *sim_region_of(uintptr_t address) {
+    return lies_in(&sim.state->dynamic, address, 1) ? &sim.state->dynamic : &sim.state->fixed;
 }
 
 void *sim_dynamic_shared(const void *where) {
@@ -41,7 +38,7 @@ static _Noreturn void report(uint32_t earlier, const char *was, LvSimAccess kind
 }
 
 static void touch(uint32_t *write, uint32_t now, LvSimAccess kind, uintptr_t address, const void *where) {
-    uint32_t *read = write + SIM_CELLS, *other = write + 2 * SIM_CELLS;
+    uint32_t *read = write + SIM_READ_AT, *other = write + SIM_OTHER_AT;
     if (*write & STAMP_PENDING) {
         sim_fail(SIM_LAUNCH_FAILED, where, "%s of shared memory at %p, where a copy under way (thread %u) will write",
                  kind == SIM_WRITE ? "write" : "read", (void *)address, thread_of(*write));
@@ -53,24 +50,23 @@ static void touch(uint32_t *write, uint32_t now, LvSimAccess kind, uintptr_t add
         *write = now;
         if ((now & STAMP_BYTES) == STAMP_BYTES) *read = *other = 0;
     } else {
-        // Keeps the last reader, and one of another warp than it where there was one.
-        const uint32_t warp = now >> STAMP_WARP_AT;
-        const bool keeps = *read >> STAMP_WARP_AT == warp && *other >> STAMP_EPOCH_AT == now >> STAMP_EPOCH_AT && *other >> STAMP_WARP_AT != warp;
-        if (!keeps) *other = *read;
+        // The first reader of an epoch stays, and the last, and one of another warp than the last.
+        const bool of_warp = *read >> STAMP_WARP_AT == now >> STAMP_WARP_AT, is_now = *other >> STAMP_EPOCH_AT == now >> STAMP_EPOCH_AT;
+        if (!of_warp || !is_now) *other = *read;
         *read = now;
     }
 }
 
-void sim_touch_shared(uint32_t *cell, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint32_t stamp, const void *where) {
+void sim_touch_shared(const LvSimRegion *region, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint32_t stamp, const void *where) {
     const uint32_t now = stamp | (bytes == 1 ? 1u << (address & 1) : STAMP_BYTES);
-    for (uint32_t i = 0; i < bytes; i += 2, address += 2, cell++) {
+    for (uint32_t i = 0; i < bytes; i += 2, address += 2) {
+        uint32_t *write = sim_stamp_at(region, address);
         // Done again by the thread that did it last: had another come between, that would have been the race.
-        if ((kind == SIM_WRITE ? *cell : cell[SIM_CELLS]) != now) touch(cell, now, kind, address, where);
+        if ((kind == SIM_WRITE ? *write : write[SIM_READ_AT]) != now) touch(write, now, kind, address, where);
     }
 }
 
 // Epochs begin anew. Copies under way stay what they are.
 void sim_forget_shared(void) {
-    for (size_t i = 0; i < SIM_CELLS; i++) sim.cells[i] = sim.cells[i] & STAMP_PENDING ? sim.cells[i] & ((1u << STAMP_EPOCH_AT) - 1) : 0;
-    memset(sim.cells + SIM_CELLS, 0, (size_t)2 * SIM_CELLS * sizeof *sim.cells);
+    for (size_t i = 0; i < SIM_STAMPS; i++) sim.stamps[i] = sim.stamps[i] & STAMP_PENDING ? sim.stamps[i] & ((1u << STAMP_EPOCH_AT) - 1) : 0;
 }
