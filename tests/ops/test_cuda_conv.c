@@ -1,8 +1,8 @@
 // Convolutions' kernels for GPUs against the reference evaluation, on whatever libcuda and libnvrtc are found: a GPU's, or the stand-ins
 // that tests/cuda_sim/run puts on the path. Every direction, type and epilogue; shapes that divide by nothing; and some with every tile
 // of which template_conv_tile.c may choose, split and whole. f32 also in TF32: the reference then has rounded operands, and sums
-// as exact as f32's are asked for. Cases of the chosen tile run twice, over memory full of other things: the same bits; a residual once more
-// in the result's place. `test_cuda_conv 'conv2d *'` runs some. Skipped where there is no device.
+// as exact as f32's are asked for. Cases of the chosen tile run twice, over memory full of other things: the same bits; a residual
+// once more in the result's place. `test_cuda_conv 'conv2d *'` runs some. Skipped where there is no device.
 #include <fnmatch.h>
 #include <math.h>
 #include <setjmp.h>

@@ -2,7 +2,8 @@
 //
 // Every piece that a thread copies is at the same column of its lines, slice after slice; what changes from slice to slice is kept
 // as counters that carry (tap row, tap column, channel; or picture, row, column of a pixel), so that no slice divides. What lies
-// outside a picture, past the last row or past the end of k is copied as zero.
+// outside a picture, past the last row or past the end of k is copied as zero; so is a slice that the block has not got (`more`), for
+// a copy that is always there can be spread among the products.
 //
 // In shared memory an operand lies as in global memory: lines along k or across it, but pieces of 16 bytes change places within
 // a line (xor by some bits of the line's number), so that the eight lines of which a matrix of ldmatrix is made lie in different
@@ -62,7 +63,8 @@ static const char gather_text[] =
     "  const int tap = s->p * $gw + s->q;\n"
     "$aopen"
     "    const int4 row = s->rows[$rowindex];\n"
-    "    const bool in = more && s->p < part.kh && (unsigned)(row.y $sign s->p) < (unsigned)$gh && (unsigned)(row.z $sign s->q) < (unsigned)$gw;\n"
+    "    const int y = row.y $sign s->p, z = row.z $sign s->q;\n"
+    "    const bool in = more && s->p < part.kh && (unsigned)y < (unsigned)$gh && (unsigned)z < (unsigned)$gw;\n"
     "    const $index at = $piece;\n"
     "$aland"
     "$aclose"
@@ -257,7 +259,8 @@ static void words_of_copy(const Conv *conv, const ConvTile *tile, ConvOperand op
 
 // The counters of b's lines: within a slice they run by `step`, or, where `extent` of the fastest says that none other changes within
 // a slice, the lines are counted from the slice's first.
-static void words_of_advance(const ConvTile *tile, const ConvCopy *copy, int64_t extent, const char *fastest, const char *text, ConvWords *words) {
+static void words_of_advance(const ConvTile *tile, const ConvCopy *copy, int64_t extent, const char *fastest, const char *text,
+                             ConvWords *words) {
     bool whole = extent % tile->k == 0;
     conv_text(words, "next", whole ? "(%s + i * %d)" : "%s", fastest, copy->step);
     conv_number(words, "advanced", whole ? tile->k : copy->step);

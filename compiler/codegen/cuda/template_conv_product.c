@@ -150,10 +150,12 @@ static const Fragment b_across = {"column + lane / 16 * 8, lane % 8 + lane / 8 %
                                   "lv_ldmatrix4_trans(t, b + (fromb ^ j * 8) + k * $bn);"};
 static const Fragment a_float = {"row + lane / 4, lane % 4",
                                  "#pragma unroll\n"
-                                 "      for (int e = 0; e < 4; e++) p->x[i][e] = __float_as_uint(a[(froma ^ (e % 2 * 8 + i * 16)) + (k + e / 2 * 4) * $bm]);"};
+                                 "      for (int e = 0; e < 4; e++)\n"
+                                 "        p->x[i][e] = __float_as_uint(a[(froma ^ (e % 2 * 8 + i * 16)) + (k + e / 2 * 4) * $bm]);"};
 static const Fragment b_float = {"column + lane / 4, lane % 4",
                                  "#pragma unroll\n"
-                                 "      for (int e = 0; e < 4; e++) t[e] = __float_as_uint(b[(fromb ^ (e / 2 * 8 + j * 8)) + (k + e % 2 * 4) * $bn]);"};
+                                 "      for (int e = 0; e < 4; e++)\n"
+                                 "        t[e] = __float_as_uint(b[(fromb ^ (e / 2 * 8 + j * 8)) + (k + e % 2 * 4) * $bn]);"};
 static const char a_round_text[] =
     "\n      #pragma unroll\n      for (int e = 0; e < 4; e++) p->x[i][e] = lv_to_tf32(__uint_as_float(p->x[i][e]));";
 static const char b_round_text[] = "\n      #pragma unroll\n      for (int e = 0; e < 4; e++) t[e] = lv_to_tf32(__uint_as_float(t[e]));";
