@@ -107,7 +107,7 @@ static const char product_text[] =
     "        #pragma unroll\n"
     "        for (int i = 0; i < 2; i++) {\n"
     "          const int own = code + across + 8 * j + c + i;\n"
-    "          const float half = own < end ? halves[own] : LV_INF;\n"
+    "          const float half = ($k % $tile == 0 && $share % $tile == 0) || own < end ? halves[own] : LV_INF;\n"  // a constant, mostly
     "          #pragma unroll\n"
     "          for (int m = 0; m < 2; m++)\n"
     "            #pragma unroll\n"
