@@ -67,9 +67,9 @@ static inline __attribute__((always_inline)) void check(const void *pointer, uin
     const LvSimState *s = &lv_sim_state;
     const uintptr_t address = (uintptr_t)pointer, offset = address - s->device_base;
     if (!(address & (bytes - 1))) {
+        if (address - s->stack < s->stack_bytes) return;  // most of all: variables that the compiler keeps in memory
         if (offset < s->device_span && !s->watch_device && (offset & (SIM_GRANULE - 1)) + bytes <= s->valid[offset / SIM_GRANULE]) return;
         if (bytes == 4 && (in_region(&s->dynamic, address, kind, s->stamp) || in_region(&s->fixed, address, kind, s->stamp))) return;
-        if (address - s->stack < s->stack_bytes) return;
     }
     s->hooks->access(address, bytes, kind, where);
 }
