@@ -18,7 +18,10 @@ static Nvrtc rtc;
 
 static bool open_library(CudaLibraryName name, const CudaSymbol *symbols, size_t count, void *table) {
     CudaLibrary library;
-    return cuda_library_open(name, 0, &library) && !cuda_library_fill(&library, symbols, count, table);
+    if (!cuda_library_open(name, 0, &library)) return false;
+    bool good = !cuda_library_fill(&library, symbols, count, table);
+    free(library.path);  // the library itself stays
+    return good;
 }
 
 bool cuda_device_open(CudaDevice *made) {

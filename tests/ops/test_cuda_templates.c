@@ -14,9 +14,7 @@
 
 #include "cases.h"
 #include "codegen/cuda/cuda.h"
-#include "device/cuda/driver_api.h"
-#include "device/cuda/library.h"
-#include "device/cuda/nvrtc_api.h"
+#include "cuda_device.h"
 
 static const char *const more_cases[] = {
     // the sort of scatter_add: one, two and three passes, all in one row, long runs over many chunks
@@ -90,93 +88,13 @@ static const char *const more_cases[] = {
     "attention_grad {causal = true, scale = 0.2, dropout = 0.25, stream = 9} f32[1, 2, 67, 8] f32[1, 2, 68, 8] f32[1, 2, 68, 8] f32[1, 2, 67, 8] f32[1, 2, 67]+ f32[1, 2, 67, 8] i64[]:5:6 i32[]:3:4",
 };
 
-// ---- the device
-
-static CuDriver cu;
-static Nvrtc rtc;
-static int sm;
+static CudaDevice device;
 static const char *const *patterns;
 static int pattern_count;
 
-static bool open_library(CudaLibraryName name, const CudaSymbol *symbols, size_t count, void *table) {
-    CudaLibrary library;
-    return cuda_library_open(name, 0, &library) && !cuda_library_fill(&library, symbols, count, table);
-}
+enum { ROOM = 64 };  // operands may begin later than their memory does
 
-static bool open_device(void) {
-    static const CudaSymbol driver[] = {
-#define X(type, name, parameters) {#name, offsetof(CuDriver, name)},
-        CU_FUNCTIONS(X)
-#undef X
-    };
-    static const CudaSymbol nvrtc[] = {
-#define X(type, name, parameters) {#name, offsetof(Nvrtc, name)},
-        NVRTC_FUNCTIONS(X)
-#undef X
-    };
-    CuDevice device;
-    CuContext context;
-    int count = 0, major = 0, minor = 0;
-    if (!open_library(CUDA_DRIVER, driver, sizeof driver / sizeof *driver, &cu)) return false;
-    if (cu.cuInit(0) != CU_OK || cu.cuDeviceGetCount(&count) != CU_OK || !count) return false;
-    if (!open_library(CUDA_NVRTC, nvrtc, sizeof nvrtc / sizeof *nvrtc, &rtc)) return false;
-    if (cu.cuDeviceGet(&device, 0) || cu.cuDevicePrimaryCtxRetain(&context, device) || cu.cuCtxSetCurrent(context)) return false;
-    cu.cuDeviceGetAttribute(&major, CU_DEVICE_CAPABILITY_MAJOR, device);
-    cu.cuDeviceGetAttribute(&minor, CU_DEVICE_CAPABILITY_MINOR, device);
-    sm = 10 * major + minor;
-    return true;
-}
-
-static void done(CuResult result, const char *what, const char *which) {
-    const char *text = "";
-    if (result == CU_OK) return;
-    cu.cuGetErrorString(result, &text);
-    fail_msg("%s: %s: %s", which, what, text);
-}
-
-static CuModule compile(const char *text) {
-    NvrtcProgram program;
-    char arch[32];
-    snprintf(arch, sizeof arch, "--gpu-architecture=sm_%d", sm);
-    assert_int_equal(rtc.nvrtcCreateProgram(&program, text, "templates.cu", 0, NULL, NULL), NVRTC_OK);
-    if (rtc.nvrtcCompileProgram(program, 1, (const char *const[]){arch}) != NVRTC_OK) {
-        size_t bytes = 0;
-        rtc.nvrtcGetProgramLogSize(program, &bytes);
-        char *log = calloc(bytes + 1, 1);
-        rtc.nvrtcGetProgramLog(program, log);
-        fail_msg("%s", log);
-    }
-    size_t bytes = 0;
-    rtc.nvrtcGetCUBINSize(program, &bytes);
-    char *image = malloc(bytes + 1);
-    CuModule module;
-    rtc.nvrtcGetCUBIN(program, image);
-    done(cu.cuModuleLoadData(&module, image), "loading", "kernels");
-    rtc.nvrtcDestroyProgram(&program);
-    free(image);
-    return module;
-}
-
-static CuPointer device_memory(size_t bytes, int fill) {
-    CuPointer memory;
-    done(cu.cuMemAlloc_v2(&memory, bytes + 64), "memory", "test");
-    done(cu.cuMemsetD8Async(memory, (unsigned char)fill, bytes + 64, NULL), "filling", "test");
-    done(cu.cuStreamSynchronize(NULL), "filling", "test");
-    return memory;
-}
-
-static void launch(CuModule module, const char *name, int number, const LvLaunch *l, unsigned long long *slots, int count, const char *which) {
-    char function_name[64];
-    CuFunction function;
-    void *parameters[24];
-    for (int i = 0; i < count; i++) parameters[i] = &slots[i];
-    snprintf(function_name, sizeof function_name, "%s_%d", name, number);
-    done(cu.cuModuleGetFunction(&function, module, function_name), function_name, which);
-    if (l->shared > 48 << 10) done(cu.cuFuncSetAttribute(function, CU_FUNCTION_DYNAMIC_SHARED, l->shared), "shared memory", which);
-    done(cu.cuLaunchKernel(function, (unsigned)l->grid[0], (unsigned)l->grid[1], (unsigned)l->grid[2], (unsigned)l->block, 1, 1,
-                           (unsigned)l->shared, NULL, parameters, NULL), function_name, which);
-    done(cu.cuStreamSynchronize(NULL), function_name, which);
-}
+static CuPointer device_memory(size_t bytes, int fill) { return cuda_device_memory(bytes + ROOM, fill); }
 
 // ---- cases
 
@@ -207,7 +125,7 @@ static void round_to_type(Tensor *t) {
 
 static void add_job(Jobs *jobs, LvText *text, const char *line, LvArena *arena) {
     Job job = {.c = case_parse(line, arena)};
-    Target target = {.cuda = true, .sm = sm};
+    Target target = {.cuda = true, .sm = device.sm};
     if (!wanted(line)) return;
     job.graph = case_graph(job.c);
     const Node *node = job.graph->last;
@@ -234,12 +152,16 @@ static void to_bytes(const Tensor *t, char *bytes) {
     }
 }
 
+// The bytes may lie anywhere: results follow one another.
 static Tensor *from_bytes(const Value *v, const char *bytes, LvArena *arena) {
     Tensor *t = tensor_new(arena, v->dtype, v->shape);
+    size_t size = lv_dtype_size(v->dtype);
     for (int64_t i = 0, n = lv_shape_elements(v->shape); i < n; i++) {
-        if (v->dtype == LV_I64) memcpy(&t->i[i], bytes + 8 * i, 8);
-        else if (t->f) t->f[i] = lv_element_get(bytes, v->dtype, i);
-        else t->i[i] = (int64_t)lv_element_get(bytes, v->dtype, i);
+        int64_t element = 0;  // room for the widest
+        memcpy(&element, bytes + size * (size_t)i, size);
+        if (v->dtype == LV_I64) t->i[i] = element;
+        else if (t->f) t->f[i] = lv_element_get(&element, v->dtype, 0);
+        else t->i[i] = (int64_t)lv_element_get(&element, v->dtype, 0);
     }
     return t;
 }
@@ -258,8 +180,7 @@ static char *run_job(const Job *job, CuModule module, bool moved, bool in_place)
         to_bytes(job->inputs.at[i].tensor, bytes);
         memory[count] = device_memory(bytes_of(v), 0xEE);
         slots[count] = memory[count] + (moved ? lv_dtype_size(v->dtype) : 0);
-        if (bytes_of(v)) done(cu.cuMemcpyHtoDAsync_v2(slots[count], bytes, bytes_of(v), NULL), "copying", job->c->text);
-        done(cu.cuStreamSynchronize(NULL), "copying", job->c->text);
+        cuda_device_put(slots[count], bytes, bytes_of(v));
         free(bytes);
     }
     for (int i = 0; i < node->result_count; i++, count++) {
@@ -270,16 +191,14 @@ static char *run_job(const Job *job, CuModule module, bool moved, bool in_place)
     }
     memory[count] = device_memory((size_t)job->made.scratch, 0xEE);
     slots[count] = memory[count];
-    for (size_t l = 0; l < job->made.launches.count; l++)
-        launch(module, job->name, (int)l, &job->made.launches.data[l], slots, count + 1, job->c->text);
+    cuda_device_launch(module, job->name, job->made.launches.data, job->made.launches.count, slots, count + 1, job->c->text);
     char *out = calloc(total + 8, 1), *at = out;
     for (int i = 0; i < node->result_count; i++) {
         size_t bytes = bytes_of(&node->results[i]);
-        if (bytes) done(cu.cuMemcpyDtoHAsync_v2(at, slots[node->input_count + i], bytes, NULL), "copying", job->c->text);
+        cuda_device_get(at, slots[node->input_count + i], bytes);
         at += bytes;
     }
-    done(cu.cuStreamSynchronize(NULL), "copying", job->c->text);
-    for (int i = 0; i <= count; i++) cu.cuMemFree_v2(memory[i]);
+    for (int i = 0; i <= count; i++) cuda_device_free(memory[i]);
     return out;
 }
 
@@ -323,14 +242,14 @@ static void run_cases(const char *const *lines, int count) {
         LvText text = {0};
         cuda_put_prelude(&text);
         for (; first < count && jobs.count < TOGETHER; first++) add_job(&jobs, &text, lines[first], arena);
-        CuModule module = jobs.count ? compile(lv_text_get(&text)) : NULL;
+        CuModule module = jobs.count ? cuda_device_compile(&device, lv_text_get(&text)) : NULL;
         for (size_t i = 0; i < jobs.count; i++) {
             if (pattern_count) printf("%s\n", jobs.data[i].c->text);
             check_job(&jobs.data[i], module, arena);
             cuda_kernel_free(&jobs.data[i].made);
             graph_destroy(jobs.data[i].graph);
         }
-        if (module) cu.cuModuleUnload(module);
+        if (module) cuda_device_unload(module);
         lv_vec_free(&jobs);
         lv_text_free(&text);
     }
@@ -360,7 +279,7 @@ static Job one_job(const char *line, LvText *text, LvArena *arena) {
 
 static void end_job(Job *job, CuModule module, LvText *text, LvArena *arena) {
     check_job(job, module, arena);
-    cu.cuModuleUnload(module);
+    cuda_device_unload(module);
     cuda_kernel_free(&job->made);
     graph_destroy(job->graph);
     lv_text_free(text);
@@ -380,7 +299,7 @@ static void check_near_ties(bool wide) {
     for (int64_t n = 0; n < count; n++)
         for (int64_t i = 0; i < 64; i++)
             x->f[n * 64 + i] = (float)(n % 5 ? codes->f[n * 2 % 512 * 64 + i] + 1e-4 * hash_uniform(6, (uint64_t)(n * 64 + i)) : codes->f[300 * 64 + i]);
-    end_job(&job, compile(lv_text_get(&text)), &text, arena);
+    end_job(&job, cuda_device_compile(&device, lv_text_get(&text)), &text, arena);
 }
 
 static void near_ties(void **state) {
@@ -399,7 +318,7 @@ static void check_far_codes(const char *line) {
     for (int64_t i = 0; i < d; i++) {
         codes->f[i] = INFINITY, codes->f[d + i] = 1e30, codes->f[2 * d + i] = -1e12, codes->f[3 * d + i] = NAN, x->f[5 * d + i] = NAN;
     }
-    end_job(&job, compile(lv_text_get(&text)), &text, arena);
+    end_job(&job, cuda_device_compile(&device, lv_text_get(&text)), &text, arena);
 }
 
 static void far_codes(void **state) {
@@ -415,12 +334,12 @@ static void check_loss(const char *line, bool gradient) {
     OpCase *c = case_parse(line, arena);
     Graph *graph = case_graph(c);
     const Node *node = graph->last;
-    Target target = {.cuda = true, .sm = sm};
+    Target target = {.cuda = true, .sm = device.sm};
     LvText text = {0};
     CudaKernel made = {0};
     cuda_put_prelude(&text);
     assert_true(cuda_template_print(node, &target, "loss", &text, &made));
-    CuModule module = compile(lv_text_get(&text));
+    CuModule module = cuda_device_compile(&device, lv_text_get(&text));
     int64_t rows = c->inputs[0].shape.dim[0], classes = c->inputs[1].shape.dim[0], stride = (classes + 7) / 8 * 8;
     bool narrow = c->inputs[0].dtype == LV_BF16;
     const Attr *ignore = node_attr(node, ATTR_ignore);
@@ -433,16 +352,14 @@ static void check_loss(const char *line, bool gradient) {
     }
     size_t matrix = (size_t)(rows * stride * 4), vector = (size_t)(rows * 4);
     CuPointer memory[5] = {device_memory(matrix, 0), device_memory(vector, 0), device_memory(vector, 0), device_memory(vector, 0xEE), device_memory(matrix, 0xEE)};
-    cu.cuMemcpyHtoDAsync_v2(memory[0], logits, matrix, NULL), cu.cuMemcpyHtoDAsync_v2(memory[1], targets, vector, NULL);
-    cu.cuMemcpyHtoDAsync_v2(memory[2], dloss, vector, NULL), cu.cuStreamSynchronize(NULL);
+    cuda_device_put(memory[0], logits, matrix), cuda_device_put(memory[1], targets, vector), cuda_device_put(memory[2], dloss, vector);
     unsigned long long slots[8] = {memory[0], memory[1], gradient ? memory[2] : 0, memory[3], narrow ? memory[4] : 0,
                                    (unsigned long long)rows, (unsigned long long)classes, (unsigned long long)(ignore ? ignore->i : -1)};
     LvLaunch l = made.launches.data[0];
     l.grid[0] = (int32_t)rows;
-    launch(module, "loss", 0, &l, slots, 8, line);
+    cuda_device_launch(module, "loss", &l, 1, slots, 8, line);
     float *got = calloc((size_t)(rows * stride + 1), 4);
-    cu.cuMemcpyDtoHAsync_v2(loss, memory[3], vector, NULL), cu.cuMemcpyDtoHAsync_v2(got, memory[narrow ? 4 : 0], matrix, NULL);
-    cu.cuStreamSynchronize(NULL);
+    cuda_device_get(loss, memory[3], vector), cuda_device_get(got, memory[narrow ? 4 : 0], matrix);
     for (int64_t r = 0; r < rows; r++) {
         bool counts = targets[r] >= 0 && targets[r] < classes && !(ignore && ignore->i == targets[r]);
         double top = -INFINITY, sum = 0;
@@ -456,9 +373,9 @@ static void check_loss(const char *line, bool gradient) {
             if (!(fabs(own - d) <= (narrow ? 4e-3 : 3e-6) * fabs(d) + 1e-7)) fail_msg("%s: gradient %lld %lld is %g, not %g", line, (long long)r, (long long)v, own, d);
         }
     }
-    for (int i = 0; i < 5; i++) cu.cuMemFree_v2(memory[i]);
+    for (int i = 0; i < 5; i++) cuda_device_free(memory[i]);
     free(logits), free(dloss), free(loss), free(targets), free(got);
-    cu.cuModuleUnload(module);
+    cuda_device_unload(module);
     cuda_kernel_free(&made);
     graph_destroy(graph);
     lv_text_free(&text);
@@ -477,7 +394,7 @@ static void vocabulary_loss(void **state) {
 
 static int begin(void **state) {
     static int there = 1;
-    if (open_device()) *state = &there;
+    if (cuda_device_open(&device)) *state = &there;
     else fprintf(stderr, "skipped: no CUDA driver with a device, or no NVRTC\n");
     return 0;
 }
