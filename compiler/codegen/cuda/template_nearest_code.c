@@ -59,7 +59,7 @@ static const char product_text[] =
     "  to[0] = a.x, to[$pitch] = a.y, to[2 * $pitch] = a.z, to[3 * $pitch] = a.w;\n"
     "  return fmaf(a.x, a.x, a.y * a.y) + fmaf(a.z, a.z, a.w * a.w);\n"
     "}\n"
-    "extern \"C\" __global__ void __launch_bounds__($block, 2) $name_0(const float *x, const float *codes, int *y, char *scratch) {\n"
+    "extern \"C\" __global__ void __launch_bounds__($block, $together) $name_0(const float *x, const float *codes, int *y, char *scratch) {\n"
     "  LV_SHARED(float, shared);\n"
     "  float *rows = shared, *columns = shared + 2 * 16 * $pitch, *pivot = shared + 4 * 16 * $pitch;  // [2][16][PITCH] each; [D]\n"
     "  float *halves = pivot + $padded;  // [2][128]: half the squares of a tile's codes\n"
@@ -241,6 +241,7 @@ static void fill(const NearestCode *z, const char *name, const char *text, LvTex
                   {"samples", NULL, z->n < NEAREST_SAMPLES ? z->n + !z->n : NEAREST_SAMPLES}, {"squares", NULL, z->squares},
                   {"found", NULL, z->found}, {"share", NULL, z->share}, {"shares", NULL, z->shares}, {"padded", NULL, padded},
                   {"pitch", NULL, PITCH}, {"tile", NULL, TILE}, {"block", NULL, BLOCK}, {"doubt", doubt, 0},
+                  {"together", NULL, z->d % 4 ? 1 : 2},  // blocks on a multiprocessor: rows read element by element take more registers
                   {"launch", NULL, (int64_t)made->launches.count});
 }
 
