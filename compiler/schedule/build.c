@@ -67,12 +67,16 @@ static bool is_private(const Building *b, const GroupList *groups, const Buffer 
     return readers == (size_t)b->readers[buffer->value->id];
 }
 
-static void finish_groups(Building *b, Kernel *kernel, const GroupList *groups) {
+// A unit of these groups, or of what `host` (NULL: none) does and these; it then takes the host's place.
+static void finish_groups(Building *b, Kernel *kernel, const GroupList *groups, const Unit *host) {
     LV_VEC(Node *) nodes = {0};
+    size_t place = host ? (size_t)(host - b->units.data) : b->units.count;
+    for (int i = 0; host && i < host->node_count; i++) lv_vec_push(&nodes, host->nodes[i]);
     for (size_t i = 0; i < groups->count; i++) {
         for (size_t k = 0; k < groups->data[i]->nodes.count; k++) lv_vec_push(&nodes, groups->data[i]->nodes.data[k]);
     }
     unit_add_kernel(b, kernel, nodes.data, nodes.count);
+    if (host) b->units.data[place] = b->units.data[--b->units.count];
     lv_vec_free(&nodes);
 }
 
@@ -117,19 +121,13 @@ static void flush_batch(Building *b) {
     }
     Unit *host = find_host(b);
     if (host) {
-        kernel = kernel_join(host->kernel, kernel);
-        LV_VEC(Node *) nodes = {0};
-        for (int i = 0; i < host->node_count; i++) lv_vec_push(&nodes, host->nodes[i]);
-        for (size_t i = 0; i < b->batch.count; i++) {
-            for (size_t k = 0; k < b->batch.data[i]->nodes.count; k++) lv_vec_push(&nodes, b->batch.data[i]->nodes.data[k]);
-        }
-        size_t place = (size_t)(host - b->units.data);
-        unit_add_kernel(b, kernel, nodes.data, nodes.count);
-        b->units.data[place] = b->units.data[--b->units.count];
-        lv_vec_free(&nodes);
-    } else {
-        finish_groups(b, kernel, &b->batch);
+        Kernel *whole = kernel_copy(host->kernel);
+        whole->tail = (int)whole->nests.count;
+        kernel_take(whole, kernel);
+        kernel_free(kernel), free(kernel);
+        kernel = whole;
     }
+    finish_groups(b, kernel, &b->batch, host);
     b->batch.count = 0;
 }
 
@@ -147,7 +145,7 @@ static void flush_rows(Building *b) {
     for (size_t i = 0; i < kernel->buffers.count && kernel->shared; i++) {
         if (is_private(b, &b->rows, &kernel->buffers.data[i])) rows_make_local(kernel, (int)i);
     }
-    finish_groups(b, kernel, &b->rows);
+    finish_groups(b, kernel, &b->rows, NULL);
     b->rows.count = 0;
 }
 
@@ -237,7 +235,7 @@ static void build_company(Building *b, const Groups *groups, size_t first, bool 
         lv_vec_push(&company, group);
         built[i] = true;
     }
-    finish_groups(b, kernel, &company);
+    finish_groups(b, kernel, &company, NULL);
     lv_vec_free(&company);
 }
 

@@ -49,25 +49,28 @@ static int join_buffer(Kernel *kernel, const Buffer *buffer) {
     return (int)kernel->buffers.count - 1;
 }
 
-Kernel *kernel_join(const Kernel *host, Kernel *tail) {
-    Kernel *kernel = lv_calloc(1, sizeof *kernel);
-    COPY_VEC(&kernel->buffers, &host->buffers);
-    for (size_t i = 0; i < host->nests.count; i++) lv_vec_push(&kernel->nests, copy_nest(&host->nests.data[i]));
-    kernel->tail = (int)host->nests.count;
-    int *map = lv_calloc(tail->buffers.count + 1, sizeof *map);
-    for (size_t i = 0; i < tail->buffers.count; i++) map[i] = join_buffer(kernel, &tail->buffers.data[i]);
-    for (size_t n = 0; n < tail->nests.count; n++) {
-        Nest *nest = &tail->nests.data[n];
+void kernel_take(Kernel *kernel, Kernel *other) {
+    int *map = lv_calloc(other->buffers.count + 1, sizeof *map);
+    for (size_t i = 0; i < other->buffers.count; i++) map[i] = join_buffer(kernel, &other->buffers.data[i]);
+    for (size_t n = 0; n < other->nests.count; n++) {
+        Nest *nest = &other->nests.data[n];
         for (size_t i = 0; i < nest->body.count; i++) {
             if (nest->body.data[i].kind == INSTR_LOAD) nest->body.data[i].buffer = map[nest->body.data[i].buffer];
         }
         for (size_t i = 0; i < nest->outputs.count; i++) nest->outputs.data[i].buffer = map[nest->outputs.data[i].buffer];
         lv_vec_push(&kernel->nests, *nest);
     }
-    tail->nests.count = 0;  // they moved
-    kernel_free(tail);
-    free(tail), free(map);
-    return kernel;
+    other->nests.count = 0;  // they moved
+    free(map);
+}
+
+Kernel *kernel_copy(const Kernel *kernel) {
+    Kernel *copy = lv_calloc(1, sizeof *copy);
+    *copy = *kernel;
+    memset(&copy->buffers, 0, sizeof copy->buffers), memset(&copy->nests, 0, sizeof copy->nests);
+    COPY_VEC(&copy->buffers, &kernel->buffers);
+    for (size_t i = 0; i < kernel->nests.count; i++) lv_vec_push(&copy->nests, copy_nest(&kernel->nests.data[i]));
+    return copy;
 }
 
 int64_t nest_points(const Nest *nest) {

@@ -137,8 +137,9 @@ void nest_tidy(Nest *nest, int fixed);
 void nest_cut_axis(Nest *nest, int at, int64_t inner, int outer_at);
 int nest_affine_depth(const Nest *nest, const Affine *a);
 void kernel_free(Kernel *kernel);
-// A new kernel: what `host` does, and `tail`, which is used up, as its tail.
-Kernel *kernel_join(const Kernel *host, Kernel *tail);
+Kernel *kernel_copy(const Kernel *kernel);
+// Another kernel's nests move behind this one's; buffers of one value become one, but for locals.
+void kernel_take(Kernel *kernel, Kernel *other);
 
 // ---- the text form
 void affine_print(const Nest *nest, const Affine *a, LvText *out);

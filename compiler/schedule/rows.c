@@ -4,9 +4,6 @@
 //
 // A row is one iteration of the outermost axis. The rule is on the loop IR alone: every access to what the kernel itself has
 // written is `row * (elements / rows) + something inside the row`, on both sides.
-#include <stdlib.h>
-#include <string.h>
-
 #include "schedule/internal.h"
 
 enum { MIN_ROWS = 32, MAX_ROW_BYTES = 1 << 18, MAX_ROW_NESTS = 16, MAX_LOCAL_ROW = 8192 };
@@ -101,28 +98,8 @@ bool rows_append(const Plan *plan, Kernel *kernel, Kernel *next) {
     if (kernel->nests.count + next->nests.count > MAX_ROW_NESTS) return false;
     int64_t rows = kernel->nests.data[0].vars.data[row_var(&kernel->nests.data[0])].extent;
     if (!align(next, rows) || !align(kernel, rows) || !fits(plan, kernel, next, rows)) return false;
-    int *map = lv_calloc(next->buffers.count + 1, sizeof *map);
-    for (size_t i = 0; i < next->buffers.count; i++) {
-        const Buffer *buffer = &next->buffers.data[i];
-        map[i] = find_buffer(kernel, buffer->value);
-        if (map[i] < 0) {
-            map[i] = (int)kernel->buffers.count;
-            lv_vec_push(&kernel->buffers, *buffer);
-        } else {
-            kernel->buffers.data[map[i]].read |= buffer->read, kernel->buffers.data[map[i]].written |= buffer->written;
-        }
-    }
-    for (size_t n = 0; n < next->nests.count; n++) {
-        Nest *nest = &next->nests.data[n];
-        for (size_t i = 0; i < nest->body.count; i++) {
-            if (nest->body.data[i].kind == INSTR_LOAD) nest->body.data[i].buffer = map[nest->body.data[i].buffer];
-        }
-        for (size_t i = 0; i < nest->outputs.count; i++) nest->outputs.data[i].buffer = map[nest->outputs.data[i].buffer];
-        lv_vec_push(&kernel->nests, *nest);
-    }
-    next->nests.count = 0;  // they moved
+    kernel_take(kernel, next);
     kernel->shared = 1;
-    free(map);
     return true;
 }
 
