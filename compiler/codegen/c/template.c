@@ -1,5 +1,6 @@
 // Which op has which template, and text with $words in it.
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "codegen/c/template_text.h"
@@ -56,3 +57,24 @@ void template_fill(LvText *out, const char *text, int count, const TemplateWord 
 }
 
 const char *template_parallel(int64_t work) { return work >= TEMPLATE_PARALLEL ? "#pragma omp parallel for\n" : ""; }
+
+const char *template_activation(LvActivation activation) {
+    switch (activation) {
+    case LV_ACTIVATION_RELU: return "x > 0 ? x : 0";
+    case LV_ACTIVATION_SWISH: return "x / (1 + lv_exp(-x))";
+    case LV_ACTIVATION_GELU: return "0.5f * x * (1 + lv_erf(x * 0.70710678118654752f))";
+    default: return "x";
+    }
+}
+
+void template_put_epilogue(const Node *node, void (*add)(const Node *node, int operand, const char *index, LvText *out), LvText *out) {
+    int at = 2;
+    double alpha = node_float(node, ATTR_scale, 1);
+    LvActivation activation = (LvActivation)node_int(node, ATTR_activation, LV_ACTIVATION_NONE);
+    if (alpha != 1) lv_text_printf(out, "  x *= (float)%.17g;\n", alpha);
+    if (node_bool(node, ATTR_bias, false)) add(node, at++, "n", out);
+    if (activation != LV_ACTIVATION_NONE) lv_text_printf(out, "  x = %s;\n", template_activation(activation));
+    char place[48];
+    snprintf(place, sizeof place, "m * %lldLL + n", (long long)node->results[0].shape.dim[1]);
+    if (node_bool(node, ATTR_residual, false)) add(node, at, place, out);
+}

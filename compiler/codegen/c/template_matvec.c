@@ -126,23 +126,6 @@ static void print_add(const Node *node, int operand, const char *index, LvText *
                    operand, index, half ? ")" : "");
 }
 
-// The epilogue, a statement a line; operands after a and b: bias, residual.
-static void print_finish(const Node *node, LvText *out) {
-    int at = 2;
-    double alpha = node_float(node, ATTR_scale, 1);
-    if (alpha != 1) lv_text_printf(out, "  x *= (float)%.17g;\n", alpha);
-    if (node_bool(node, ATTR_bias, false)) print_add(node, at++, "n", out);
-    switch (node_int(node, ATTR_activation, LV_ACTIVATION_NONE)) {
-    case LV_ACTIVATION_RELU: lv_text_puts(out, "  x = x > 0 ? x : 0;\n"); break;
-    case LV_ACTIVATION_SWISH: lv_text_puts(out, "  x = x / (1 + lv_exp(-x));\n"); break;
-    case LV_ACTIVATION_GELU: lv_text_puts(out, "  x = 0.5f * x * (1 + lv_erf(x * 0.70710678118654752f));\n"); break;
-    default: break;
-    }
-    char place[48];
-    snprintf(place, sizeof place, "m * %lldL + n", (long long)node->results[0].shape.dim[1]);
-    if (node_bool(node, ATTR_residual, false)) print_add(node, at, place, out);
-}
-
 static void print_block(const TemplateWord *words, int count, bool half, LvText *out) {
     const char *const texts[] = {block_text, half ? half_text : float_text, store_text};
     for (int i = 0; i < 3; i++) template_fill(out, texts[i], count, words);
@@ -155,7 +138,7 @@ bool print_matvec(const Node *node, const char *name, LvText *out) {
     bool half_a = node->inputs[0]->dtype == LV_BF16, half_b = node->inputs[1]->dtype == LV_BF16;
     bool half_y = node->results[0].dtype == LV_BF16;
     LvText finish = {0};
-    print_finish(node, &finish);
+    template_put_epilogue(node, print_add, &finish);
     bool parallel = n * k * (int64_t)lv_dtype_size(node->inputs[1]->dtype) >= TEMPLATE_PARALLEL;
     TemplateWord words[] = {{"count", NULL, 1}, {"name", name, 0}, {"m", NULL, m}, {"n", NULL, n}, {"nL", NULL, n},
                             {"k", NULL, k}, {"kL", NULL, k}, {"y", NULL, node->input_count},

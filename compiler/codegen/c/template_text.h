@@ -19,6 +19,12 @@ void template_fill(LvText *out, const char *text, int count, const TemplateWord 
 enum { TEMPLATE_PARALLEL = 1 << 17 };
 const char *template_parallel(int64_t work);  // "#pragma omp parallel for" or ""
 
+// An activation as an expression of x, in functions that both preludes have; "x" for none.
+const char *template_activation(LvActivation activation);
+// What a product does to its sum x before it is stored at row m, column n: scale, bias, activation, residual, a statement a line.
+// `add` prints x += an element of an operand; bias and residual are operands 2 and on.
+void template_put_epilogue(const Node *node, void (*add)(const Node *node, int operand, const char *index, LvText *out), LvText *out);
+
 // Types and functions of the tile, all named NAME_...; see template_tile.c.
 void template_tile(const char *name, LvText *out);
 

@@ -60,9 +60,9 @@ static void put_element(Block *b, const NestShape *s) {
 
 static void put_results(Block *b) {
     EACH_REDUCTION(b->c->p.nest, o) {
-        char value[32];
-        snprintf(value, sizeof value, "lv_value(a%zu)", o);
-        cuda_store(b->c, &b->c->p.nest->outputs.data[o], value);
+        char accumulator[32];
+        snprintf(accumulator, sizeof accumulator, "a%zu", o);
+        cuda_put_result(b->c, o, accumulator);
     }
 }
 
@@ -85,15 +85,7 @@ static void reduction(Block *b, const Nest *nest) {
     printer_close_loops(p, 1);
     p->lanes = 1;
     if (together) {
-        EACH_REDUCTION(nest, o) {
-            const Output *output = &nest->outputs.data[o];
-            const char *joiner = cuda_joiner(output->op);
-            if (b->team == CUDA_WARP) {
-                printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, joiner, o);
-            } else {
-                printer_line(p, "a%zu = lv_block_%s(a%zu, (%s *)joined, %d);", o, joiner, o, cuda_accumulator_type(nest, output), b->team);
-            }
-        }
+        cuda_join_team(b->c, b->team);
         printer_line(p, "if (lane == 0) {");
         p->indent++;
         put_results(b);
@@ -171,9 +163,9 @@ int cuda_put_tail(CudaPrinter *c) {
     Printer *p = &c->p, outer = *p;  // the nest that is open stays so
     Block b = {.c = c, .team = CUDA_BLOCK, .local = all_locals(p->kernel), .brief = true};
     bool in_scratch = b.local > CUDA_MAX_LOCAL;
-    if (in_scratch && b.local > c->made->scratch) c->made->scratch = b.local;
+    if (in_scratch) cuda_need_scratch(c, b.local);
     printer_line(p, "const int lane = threadIdx.x;");
-    if (joins(&b)) printer_line(p, "__shared__ __align__(16) unsigned char joined[%d];", 16 * CUDA_BLOCK / 32);
+    if (joins(&b)) cuda_put_joined(c);
     locals(&b, 1, in_scratch);
     put_nests(&b, (size_t)p->kernel->tail);
     *p = outer;
@@ -190,7 +182,7 @@ void cuda_block_kernel(CudaPrinter *c) {
     if (kernel->shared && row_length(kernel) <= SHORT_ROW && b.local * (CUDA_BLOCK / CUDA_WARP) <= CUDA_MAX_LOCAL / 2) b.team = CUDA_WARP;
     int teams = CUDA_BLOCK / b.team;
     bool in_scratch = b.local > CUDA_MAX_LOCAL;
-    if (in_scratch && rows * b.local > c->made->scratch) c->made->scratch = rows * b.local;
+    if (in_scratch) cuda_need_scratch(c, rows * b.local);
     cuda_begin(c);
     if (b.team == CUDA_WARP) {
         printer_line(p, "const int lane = threadIdx.x %% 32;");
@@ -198,7 +190,7 @@ void cuda_block_kernel(CudaPrinter *c) {
         printer_line(p, "if (i0 >= %lld) break;", (long long)rows);
     } else {
         printer_line(p, "const int lane = threadIdx.x;");
-        if (joins(&b)) printer_line(p, "__shared__ __align__(16) unsigned char joined[%d];", 16 * CUDA_BLOCK / 32);
+        if (joins(&b)) cuda_put_joined(c);
         if (kernel->shared) printer_line(p, "const LvIndex i0 = blockIdx.x;");
     }
     locals(&b, teams, in_scratch);

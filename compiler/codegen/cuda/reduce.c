@@ -18,14 +18,15 @@ static bool is_two_sum(const Nest *nest, const Output *output) {
     return output->op == OP_reduce_sum && c_is_float(value_type(nest, output)) && value_type(nest, output) != LV_F64;
 }
 
-const char *cuda_accumulator_type(const Nest *nest, const Output *output) {
+static const char *accumulator_type(const Nest *nest, const Output *output) {
     LvDType dtype = value_type(nest, output);
     if (is_search(output)) return dtype == LV_F64 ? "LvBestF64" : c_is_float(dtype) ? "LvBestF32" : dtype == LV_I64 ? "LvBestI64" : "LvBestI32";
     if (output->op != OP_reduce_sum) return c_type(dtype);
     return is_two_sum(nest, output) ? "LvSum" : dtype == LV_F64 ? "double" : "int64_t";
 }
 
-const char *cuda_joiner(Op op) {
+// "sum": of lv_warp_sum, lv_block_sum, lv_join_sum.
+static const char *joiner_of(Op op) {
     switch (op) {
         case OP_reduce_sum: return "sum";
         case OP_reduce_max: return "max";
@@ -49,7 +50,7 @@ void cuda_put_accumulators(CudaPrinter *c, int width) {
     Printer *p = &c->p;
     EACH_REDUCTION(p->nest, o) {
         const Output *output = &p->nest->outputs.data[o];
-        const char *type = cuda_accumulator_type(p->nest, output);
+        const char *type = accumulator_type(p->nest, output);
         LvText first = {0};
         put_first(p->nest, output, &first);
         if (width > 1) {
@@ -80,12 +81,38 @@ void cuda_accumulate(CudaPrinter *c, bool each_lane) {
             printer_affine(p, &output->position, &text);
             lv_text_puts(&text, ");");
         } else {
-            lv_text_printf(&text, "%s = lv_join_%s(%s, %s);", at, cuda_joiner(output->op), at, value);
+            lv_text_printf(&text, "%s = lv_join_%s(%s, %s);", at, joiner_of(output->op), at, value);
         }
         printer_line(p, p->lanes > 1 ? "LV_LANES(%2$d) %1$s" : "%s", lv_text_get(&text), p->lanes);
         lv_text_free(&text);
     }
     cuda_stores(c);
+}
+
+void cuda_put_result(CudaPrinter *c, size_t o, const char *accumulator) {
+    char value[64];
+    snprintf(value, sizeof value, "lv_value(%s)", accumulator);
+    cuda_store(c, &c->p.nest->outputs.data[o], value);
+}
+
+void cuda_put_joined(CudaPrinter *c) {
+    printer_line(&c->p, "__shared__ __align__(16) unsigned char joined[%d];", 16 * CUDA_BLOCK / CUDA_WARP);
+}
+
+void cuda_join_team(CudaPrinter *c, int team) {
+    EACH_REDUCTION(c->p.nest, o) {
+        const Output *output = &c->p.nest->outputs.data[o];
+        const char *joiner = joiner_of(output->op);
+        if (team == CUDA_BLOCK) {
+            printer_line(&c->p, "a%zu = lv_block_%s(a%zu, (%s *)joined, %d);", o, joiner, o, accumulator_type(c->p.nest, output), team);
+        } else if (team == CUDA_WARP) {
+            printer_line(&c->p, "a%zu = lv_warp_%s(a%zu, 32);", o, joiner, o);
+        }
+    }
+}
+
+void cuda_need_scratch(CudaPrinter *c, int64_t bytes) {
+    if (bytes > c->made->scratch) c->made->scratch = bytes;
 }
 
 static int64_t accumulator_bytes(const Nest *nest, const Output *output) {
@@ -111,20 +138,14 @@ static bool plan_partials(CudaPrinter *c, const Nest *nest, Partials *parts) {
         bytes += (elements * accumulator_bytes(nest, &nest->outputs.data[o]) + 15) / 16 * 16;
     }
     if (bytes > 64 << 20) return false;
-    if (bytes > c->made->scratch) c->made->scratch = bytes;
+    cuda_need_scratch(c, bytes);
     return true;
 }
 
 // `index` is the number of the partial result, an expression.
 static void store_partial(CudaPrinter *c, const Partials *parts, size_t o, const char *index, const char *value) {
-    const char *type = cuda_accumulator_type(c->p.nest, &c->p.nest->outputs.data[o]);
+    const char *type = accumulator_type(c->p.nest, &c->p.nest->outputs.data[o]);
     printer_line(&c->p, "((%s *)(scratch + %lld))[%s] = %s;", type, (long long)parts->offset[o], index, value);
-}
-
-static void put_result(CudaPrinter *c, size_t o, const char *accumulator) {
-    char value[64];
-    snprintf(value, sizeof value, "lv_value(%s)", accumulator);
-    cuda_store(c, &c->p.nest->outputs.data[o], value);
 }
 
 // The blocks of one piece of the results have each left their part: all but the last of them are done.
@@ -137,7 +158,7 @@ static void finish(CudaPrinter *c, const Partials *parts, int64_t blocks) {
     const Kernel *kernel = c->p.kernel;
     bool tail = kernel->tail && c->p.nest == &kernel->nests.data[kernel->tail - 1];
     c->p.lanes = 1;
-    if (parts->chunks > 1 || tail) c->made->scratch = c->made->scratch < 64 ? 64 : c->made->scratch;  // before it blocks are counted
+    if (parts->chunks > 1 || tail) cuda_need_scratch(c, 64);  // before it blocks are counted
     int shared = 0;
     if (tail) {
         cuda_begin_after(c);
@@ -172,7 +193,7 @@ static void put_results_of_team(CudaPrinter *c, const Partials *parts, const cha
         snprintf(name, sizeof name, "a%zu", o);
         snprintf(index, sizeof index, "item*%lld+blockIdx.y", (long long)parts->chunks);
         if (parts->chunks > 1) store_partial(c, parts, o, index, name);
-        else put_result(c, o, name);
+        else cuda_put_result(c, o, name);
     }
     printer_close_loops(p, 1);
 }
@@ -189,11 +210,11 @@ static void join_along(CudaPrinter *c, const Partials *parts, int team) {
     printer_line(p, "for (int q = threadIdx.x %% 32; q < %lld; q += 32) {", (long long)parts->chunks);
     EACH_REDUCTION(p->nest, o) {
         const Output *output = &p->nest->outputs.data[o];
-        printer_line(p, " a%zu = lv_join_%s(a%zu, ((const %s *)(scratch + %lld))[item*%lld+q]);", o, cuda_joiner(output->op), o,
-                     cuda_accumulator_type(p->nest, output), (long long)parts->offset[o], (long long)parts->chunks);
+        printer_line(p, " a%zu = lv_join_%s(a%zu, ((const %s *)(scratch + %lld))[item*%lld+q]);", o, joiner_of(output->op), o,
+                     accumulator_type(p->nest, output), (long long)parts->offset[o], (long long)parts->chunks);
     }
     printer_line(p, "}");
-    EACH_REDUCTION(p->nest, o) printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, cuda_joiner(p->nest->outputs.data[o].op), o);
+    cuda_join_team(c, CUDA_WARP);
     put_results_of_team(c, &joined, "threadIdx.x % 32 == 0");
     printer_close_loops(p, 1);
 }
@@ -232,15 +253,8 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
     cuda_accumulate(c, false);
     printer_close_loops(p, 1);
     p->lanes = 1;
-    EACH_REDUCTION(nest, o) {
-        const Output *output = &nest->outputs.data[o];
-        if (team == CUDA_BLOCK) {
-            printer_line(p, "__shared__ %s w%zu[%d];", cuda_accumulator_type(nest, output), o, CUDA_BLOCK / 32);
-            printer_line(p, "a%zu = lv_block_%s(a%zu, w%zu, %d);", o, cuda_joiner(output->op), o, o, CUDA_BLOCK);
-        } else if (team == CUDA_WARP) {
-            printer_line(p, "a%zu = lv_warp_%s(a%zu, 32);", o, cuda_joiner(output->op), o);
-        }
-    }
+    if (team == CUDA_BLOCK) cuda_put_joined(c);
+    cuda_join_team(c, team);
     put_results_of_team(c, &parts, team == 1 ? "true" : team == CUDA_WARP ? "threadIdx.x % 32 == 0" : "threadIdx.x == 0");
     if (parts.chunks > 1) join_along(c, &parts, team);
     finish(c, &parts, blocks);
@@ -258,7 +272,7 @@ static void join_across(CudaPrinter *c, const Partials *parts) {
     p->indent++;
     EACH_REDUCTION(p->nest, o) {
         const Output *output = &p->nest->outputs.data[o];
-        const char *type = cuda_accumulator_type(p->nest, output), *joiner = cuda_joiner(output->op);
+        const char *type = accumulator_type(p->nest, output), *joiner = joiner_of(output->op);
         printer_line(p, "{");
         p->indent++;
         printer_line(p, "const %s *part = (const %s *)(scratch + %lld) + (LvIndex)item*%lld+i%d+l;", type, type, (long long)parts->offset[o],
@@ -266,7 +280,7 @@ static void join_across(CudaPrinter *c, const Partials *parts) {
         printer_line(p, "%s all = part[0];", type);
         printer_line(p, "#pragma unroll 4\n for (int q = 1; q < %lld; q++) all = lv_join_%s(all, part[q*%lld]);", (long long)parts->chunks, joiner,
                      (long long)parts->s.width);
-        put_result(c, o, "all");
+        cuda_put_result(c, o, "all");
         printer_close_loops(p, 1);
     }
     printer_close_loops(p, 1);
@@ -313,7 +327,7 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
     bool again = false;
     EACH_REDUCTION(nest, o) {
         const Output *output = &nest->outputs.data[o];
-        const char *type = cuda_accumulator_type(nest, output), *joiner = cuda_joiner(output->op);
+        const char *type = accumulator_type(nest, output), *joiner = joiner_of(output->op);
         char name[32], index[96];
         if (again) printer_line(p, "__syncthreads();");
         again = true;
@@ -329,7 +343,7 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
         snprintf(name, sizeof name, "all");
         snprintf(index, sizeof index, "((LvIndex)item*%lld+blockIdx.y)*%lld+i%d+l", (long long)parts.chunks, (long long)s.width, inner);
         if (parts.chunks > 1) store_partial(c, &parts, o, index, name);
-        else put_result(c, o, name);
+        else cuda_put_result(c, o, name);
         printer_close_loops(p, 2);
     }
     if (parts.chunks > 1) join_across(c, &parts);

@@ -130,21 +130,12 @@ static int store_width(const Conv *conv, const ConvTile *tile) {
     return conv_width(conv->n, (int)lv_dtype_size(conv->result));
 }
 
-static const char *activated(LvActivation activation) {
-    switch (activation) {
-    case LV_ACTIVATION_RELU: return "x > 0 ? x : 0";
-    case LV_ACTIVATION_SWISH: return "x / (1 + expf(-x))";
-    case LV_ACTIVATION_GELU: return "0.5f * x * (1 + erff(x * 0.70710678118654752f))";
-    default: return "x";
-    }
-}
-
 static void print_finish(const Conv *conv, int width, ConvWords *words, LvText *out) {
     if (conv->has_bias) print_read(words, "bias", conv->bias, width, out);
     if (conv->has_residual) print_read(words, "residual", conv->residual, width, out);
     print_write(words, "write", conv->result, width, out);
     conv_number(words, "width", width);
-    conv_text(words, "activated", "%s", activated(conv->activation));
+    conv_text(words, "activated", "%s", template_activation(conv->activation));
     conv_words(words, "addbias", conv->has_bias ? bias_text : "");
     conv_words(words, "addresidual", conv->has_residual ? residual_text : "");
     conv_fill(words, finish_text, out);

@@ -84,23 +84,6 @@ static void print_add(const Node *node, int operand, const char *index, LvText *
     lv_text_printf(out, "  x += %s(e%d[%s]);\n", cuda_from(node->inputs[operand]->dtype), operand, index);
 }
 
-// The epilogue, a statement a line; operands after a and b, e2 ...: bias, residual.
-static void print_finish(const Node *node, LvText *out) {
-    int at = 2;
-    double alpha = node_float(node, ATTR_scale, 1);
-    if (alpha != 1) lv_text_printf(out, "  x *= (float)%.17g;\n", alpha);
-    if (node_bool(node, ATTR_bias, false)) print_add(node, at++, "n", out);
-    switch (node_int(node, ATTR_activation, LV_ACTIVATION_NONE)) {
-    case LV_ACTIVATION_RELU: lv_text_puts(out, "  x = x > 0 ? x : 0;\n"); break;
-    case LV_ACTIVATION_SWISH: lv_text_puts(out, "  x = x / (1 + expf(-x));\n"); break;
-    case LV_ACTIVATION_GELU: lv_text_puts(out, "  x = 0.5f * x * (1 + erff(x * 0.70710678118654752f));\n"); break;
-    default: break;
-    }
-    char place[48];
-    snprintf(place, sizeof place, "m * %lldLL + n", (long long)node->results[0].shape.dim[1]);
-    if (node_bool(node, ATTR_residual, false)) print_add(node, at, place, out);
-}
-
 // Rows of the weight together, so that a piece of `a` is loaded for several; warps that share a row's k, as many as its length
 // feeds and as are wanted to have enough loads under way.
 static int warps_of(int64_t n, int64_t k, int wide, int piece) {
@@ -119,7 +102,7 @@ bool cuda_print_matvec(const Node *node, const Target *target, const char *name,
     if (k % piece) piece = 1;
     int warps = warps_of(n, k, wide, piece);
     LvText finish = {0}, operands = {0}, arguments = {0}, awide = {0}, bwide = {0};
-    print_finish(node, &finish);
+    template_put_epilogue(node, print_add, &finish);
     for (int i = 2; i < node->input_count; i++) {
         lv_text_printf(&operands, ", const %s *e%d", cuda_type(node->inputs[i]->dtype), i);
         lv_text_printf(&arguments, ", e%d", i);
