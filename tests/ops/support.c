@@ -146,7 +146,9 @@ Tensor *tensor_new(LvArena *arena, LvDType dtype, LvShape shape) {
 double tensor_at(const Tensor *t, int64_t i) { return t->f ? t->f[i] : (double)t->i[i]; }
 
 static double exact(LvDType dtype, double x) {
-    return dtype == LV_BF16 ? lv_f32_from_bf16(lv_bf16_from_f32((float)x)) : dtype == LV_F64 ? x : (float)x;
+    if (dtype == LV_BF16) return lv_f32_from_bf16(lv_bf16_from_f32((float)x));
+    if (dtype == LV_F16) return lv_f32_from_f16(lv_f16_from_f32((float)x));
+    return dtype == LV_F64 ? x : (float)x;
 }
 
 Tensor *case_input(const OpCase *c, int input) {

@@ -96,15 +96,6 @@ static int64_t place_of(const Value *v, int64_t i) {
     return lv_layout_offset(v->layout, v->shape, index);
 }
 
-// Values of the type, for the reference too.
-static void round_to_type(Tensor *t) {
-    char element[8];
-    for (int64_t i = 0, n = lv_shape_elements(t->shape); i < n; i++) {
-        lv_element_set(element, t->dtype, 0, t->f[i]);
-        t->f[i] = lv_element_get(element, t->dtype, 0);
-    }
-}
-
 // To nearest, ties away from zero, as cvt.rna does.
 static Tensor *as_tf32(const Tensor *t, LvArena *arena) {
     Tensor *out = tensor_new(arena, t->dtype, t->shape);
@@ -157,7 +148,6 @@ static void add_job(Jobs *jobs, LvText *text, const char *line, bool tf32, int t
     for (int i = 0; i < job.c->input_count; i++) {
         Tensor *input = case_input(job.c, i);
         const char *name = lv_arena_printf(arena, "x%d", i);
-        round_to_type(input);
         set_add(&job.inputs, name, input);
         set_add(&job.reference, name, tf32 && i < 2 ? as_tf32(input, arena) : input);
     }

@@ -114,15 +114,6 @@ static bool wanted(const char *text) {
     return pattern_count == 0;
 }
 
-// Values of the type, for the reference too.
-static void round_to_type(Tensor *t) {
-    char element[8];
-    for (int64_t i = 0, n = lv_shape_elements(t->shape); t->f && i < n; i++) {
-        lv_element_set(element, t->dtype, 0, t->f[i]);
-        t->f[i] = lv_element_get(element, t->dtype, 0);
-    }
-}
-
 static void add_job(Jobs *jobs, LvText *text, const char *line, LvArena *arena) {
     Job job = {.c = case_parse(line, arena)};
     Target target = {.cuda = true, .sm = device.sm};
@@ -136,9 +127,7 @@ static void add_job(Jobs *jobs, LvText *text, const char *line, LvArena *arena) 
         return;
     }
     for (int i = 0; i < job.c->input_count; i++) {
-        Tensor *input = case_input(job.c, i);
-        round_to_type(input);
-        set_add(&job.inputs, lv_arena_printf(arena, "x%d", i), input);
+        set_add(&job.inputs, lv_arena_printf(arena, "x%d", i), case_input(job.c, i));
     }
     lv_vec_push(jobs, job);
 }

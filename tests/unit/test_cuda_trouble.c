@@ -211,23 +211,29 @@ static void test_lacking(void **state) {
     assert_int_equal(child_run(try_runs, NULL), CHILD_GOOD);
 }
 
-// What was compiled once needs no NVRTC; what was not says that it is missing.
-static int still_needs(void *user) {
+// The plan's program is refused with this in its message, and with this hint (NULL: any). `prelude` NULL: the plan's own.
+static int refused(const char *prelude, const char *message, const char *hint) {
     LvDevice *device = NULL;
     LvError error = {0};
     LvStore *store = NULL;
     LvProgram *program = NULL;
-    (void)user;
     child_must(lv_device_open("cuda", 0, &device, &error), &error);
     LvPlan *plan = cuda_plan(device);
-    plan->prelude = "// another\n";
+    if (prelude) plan->prelude = prelude;
     child_must(lv_store_create(device, plan, &store, &error), &error);
-    child_require(!lv_program_create(device, plan, store, &program, &error) && strstr(error.message, "NVRTC (libnvrtc.so.13)"));
+    child_require(!lv_program_create(device, plan, store, &program, &error) && strstr(error.message, message));
+    child_require(!hint || !strcmp(error.hint, hint));
     lv_error_clear(&error);
     lv_store_destroy(store);
     lv_plan_destroy(plan);
     lv_device_close(device);
     return CHILD_GOOD;
+}
+
+// What was compiled once needs no NVRTC; what was not says that it is missing.
+static int still_needs(void *user) {
+    (void)user;
+    return refused("// another\n", "NVRTC (libnvrtc.so.13)", NULL);
 }
 
 static void test_warm_start(void **state) {
@@ -264,22 +270,8 @@ static void test_unknown_architecture(void **state) {
 
 // PTX that is newer than the driver.
 static int newer_ptx(void *user) {
-    LvDevice *device = NULL;
-    LvError error = {0};
-    LvStore *store = NULL;
-    LvProgram *program = NULL;
     (void)user;
-    child_must(lv_device_open("cuda", 0, &device, &error), &error);
-    LvPlan *plan = cuda_plan(device);
-    child_must(lv_store_create(device, plan, &store, &error), &error);
-    child_require(!lv_program_create(device, plan, store, &program, &error));
-    child_require(strstr(error.message, "the driver does not take what NVRTC 13.2 made for compute_86"));
-    child_require(!strcmp(error.hint, "a newer driver, or an NVRTC that is not newer than it"));
-    lv_error_clear(&error);
-    lv_store_destroy(store);
-    lv_plan_destroy(plan);
-    lv_device_close(device);
-    return CHILD_GOOD;
+    return refused(NULL, "the driver does not take what NVRTC 13.2 made for compute_86", "a newer driver, or an NVRTC that is not newer than it");
 }
 
 static void test_newer_ptx(void **state) {
