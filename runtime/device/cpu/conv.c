@@ -192,10 +192,10 @@ static bool build_best_epilogue(LvLibrary *library, LvCall *call, Form form) {
 }
 
 static bool build_own(LvCpu *cpu, LvCall *call) {
-    if (!winograd_shape(call->step, cpu->threads, &call->winograd)) return false;
+    if (!winograd_shape(call->step, winograd_best(), cpu->threads, &call->winograd)) return false;
     call->form = CALL_WINOGRAD;
     call->temporaries = winograd_scratch(&call->winograd);
-    snprintf(call->implementation, sizeof call->implementation, "%s", winograd_describe(&call->winograd));
+    snprintf(call->implementation, sizeof call->implementation, "%s", call->winograd.set->name);
     return true;
 }
 

@@ -33,13 +33,13 @@ void cpu_library_close(LvCpu *cpu) {
     lv_map_free(&library->choices);
     if (library->stream) dnnl_stream_destroy(library->stream);
     if (library->engine) dnnl_engine_destroy(library->engine);
-    free(library->scratch);
-    free(library->wide);
+    free(library->scratch.data);
+    free(library->wide.data);
     free(library);
 }
 
 size_t cpu_library_scratch(const LvCpu *cpu) {
-    return cpu->library->scratch_bytes + cpu->library->wide_bytes + cpu->library->own_bytes;
+    return cpu->library->scratch.bytes + cpu->library->wide.bytes + cpu->library->own_bytes;
 }
 
 void cpu_library_version(int version[3]) {
@@ -185,21 +185,23 @@ size_t call_scratch(const LvCall *call) {
     return call->temporaries + align_up(call->pad);
 }
 
-bool call_finish(LvLibrary *library, LvCall *call, LvError *error) {
+static bool reserve(CallBlock *block, size_t bytes, LvError *error) {
+    if (bytes <= block->bytes) return true;
+    free(block->data);
+    *block = (CallBlock){.data = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096)};
+    if (!block->data) return lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB of scratch", (double)bytes / 1e6);
+    block->bytes = bytes;
+    return true;
+}
+
+bool call_room(LvLibrary *library, LvCall *call, LvError *error) {
     for (size_t i = 0; i < call->memories.count; i++) {
         if (call->memories.data[i].operand == -2) {
             call->memories.data[i].operand = -1;
             call->memories.data[i].offset = call->temporaries;
         }
     }
-    size_t need = call_scratch(call);
-    if (need <= library->scratch_bytes) return true;
-    free(library->scratch);
-    library->scratch_bytes = 0;
-    library->scratch = aligned_alloc(4096, (need + 4095) / 4096 * 4096);
-    if (!library->scratch) return lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB of scratch", (double)need / 1e6);
-    library->scratch_bytes = need;
-    return true;
+    return reserve(&library->scratch, call_scratch(call), error) && reserve(&library->wide, call->wide_bytes, error);
 }
 
 // An empty destination needs nothing; an empty sum is the plain loops' business, and so is what the library refuses.
@@ -222,8 +224,7 @@ static void use_plain_loops(LvCall *call) {
     snprintf(call->implementation, sizeof call->implementation, "plain loops");
 }
 
-// Fills an empty call.
-static void build(LvCpu *cpu, LvCall *call, ConvForm form) {
+void call_build(LvCpu *cpu, LvCall *call, ConvForm form) {
     const LvStep *step = call->step;
     bool built = false;
     if (writes_nothing(step)) {
@@ -236,7 +237,7 @@ static void build(LvCpu *cpu, LvCall *call, ConvForm form) {
         else built = matmul_build(cpu->library, call);
     }
     if ((!built || call->reference) && has_work(step) && widen_step(call)) {
-        build(cpu, call, form);
+        call_build(cpu, call, form);
         return;
     }
     if (!built) use_plain_loops(call);
@@ -247,7 +248,7 @@ static LvCall *describe(LvCpu *cpu, const LvStep *step, const char *key, ConvFor
     LvCall *call = lv_map_get(&cpu->library->calls, key);
     if (call) return call;
     call = call_create(step);
-    build(cpu, call, form);
+    call_build(cpu, call, form);
     call->key = lv_strdup(key);
     lv_map_set(&cpu->library->calls, key, call);
     return call;
@@ -279,7 +280,7 @@ bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall *
     lv_text_free(&key);
     call->users++;
     if (call->form == CALL_STAGES && !call_make(call)) use_plain_loops(call);
-    if ((!call_scratch(call) || call_finish(library, call, error)) && widen_room(library, call, error)) return true;
+    if (call_room(library, call, error)) return true;
     cpu_call_discard(cpu, call);
     return false;
 }
@@ -334,7 +335,7 @@ LvWorkspace cpu_library_workspace(LvCpu *cpu, const LvPlan *plan) {
 static bool run_stages(LvLibrary *library, LvCall *call, char *const *buffers, LvError *error) {
     for (size_t i = 0; i < call->memories.count; i++) {
         const CallMemory *m = &call->memories.data[i];
-        dnnl_memory_set_data_handle(m->memory, m->operand >= 0 ? buffers[m->operand] : library->scratch + m->offset);
+        dnnl_memory_set_data_handle(m->memory, m->operand >= 0 ? buffers[m->operand] : library->scratch.data + m->offset);
     }
     for (size_t i = 0; i < call->stages.count; i++) {
         const CallStage *stage = &call->stages.data[i];
@@ -347,26 +348,16 @@ static bool run_stages(LvLibrary *library, LvCall *call, char *const *buffers, L
     return dnnl_stream_wait(library->stream) == dnnl_success || lv_error_set(error, LV_ERROR_DEVICE, "oneDNN failed");
 }
 
-static void run_winograd(LvCpu *cpu, const LvCall *call, char *const *buffers) {
-    const LvConvStep *conv = &call->step->conv;
-    WinogradData data = {.x = (const float *)buffers[1], .scratch = cpu->library->scratch};
-    if (conv->direction == LV_CONV_WEIGHT_GRADIENT) {
-        data.w = (float *)buffers[0], data.y = (float *)buffers[2];
-        data.dbias = conv->has_bias ? (float *)buffers[3] : NULL;
-    } else {
-        data.y = (float *)buffers[0], data.w = (float *)buffers[2];
-        data.bias = conv->has_bias ? (const float *)buffers[3] : NULL;
-        data.residual = conv->has_residual ? (const float *)buffers[3 + conv->has_bias] : NULL;
-    }
-    winograd_run(&call->winograd, &data);
-}
-
 bool call_run_form(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
     switch (call->form) {
         case CALL_NOTHING: return true;
         case CALL_LINEAR_LOSS: return linear_loss_run(cpu, call->linear_loss, call->step, buffers, error);
         case CALL_STAGES: return run_stages(cpu->library, call, buffers, error);
-        case CALL_WINOGRAD: run_winograd(cpu, call, buffers); break;
+        case CALL_WINOGRAD: {
+            WinogradData data = winograd_data(call->step, buffers, cpu->library->scratch.data);
+            winograd_run(&call->winograd, &data);
+            break;
+        }
         case CALL_PLAIN:
             if (call->step->kind == LV_STEP_CONV) cpu_plain_conv(call->step, buffers);
             else cpu_plain_matmul(call->step, buffers);

@@ -10,13 +10,16 @@
 
 typedef struct LvLinearLoss LvLinearLoss;
 
+// Memory shared by all calls: they run one after another.
+typedef struct {
+    char *data;
+    size_t bytes;
+} CallBlock;
+
 struct LvLibrary {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    char *scratch;         // shared by all calls: they run one after another
-    size_t scratch_bytes;
-    char *wide;            // widened operands, shared as scratch is
-    size_t wide_bytes;
+    CallBlock scratch, wide;  // `wide`: widened operands
     size_t own_bytes;      // of calls that keep memory of their own
     LvMap choices;         // measured algorithms of this process, by key: (void *)(1 + ConvForm)
     LvMap calls;           // LvCall *, by key: equal steps share one
@@ -61,6 +64,9 @@ struct LvCall {
     bool reference;       // the library's slow form, or something that begins with it
 };
 
+// How a convolution is computed: the library's direct one, the library's Winograd (version 2, AVX-512), or ours.
+typedef enum { CONV_DIRECT, CONV_LIBRARY_WINOGRAD, CONV_WINOGRAD, CONV_FORM_COUNT } ConvForm;
+
 LvCall *call_create(const LvStep *step);
 void call_destroy(LvCall *call);
 void call_clear(LvCall *call);  // back to no stages, for another try
@@ -74,22 +80,20 @@ bool call_stage(LvLibrary *library, LvCall *call, dnnl_primitive_desc_t primitiv
 bool call_reorder(LvLibrary *library, LvCall *call, DnnDesc from_desc, dnnl_memory_t from, DnnDesc to_desc, dnnl_memory_t to);
 // The operand in the form `wanted`: itself, or a temporary that a reorder fills.
 dnnl_memory_t call_read(LvLibrary *library, LvCall *call, int operand, DnnDesc given, DnnDesc wanted);
-// Bytes of scratch memory of a call that is whole; its primitives; room for the bytes.
+// Fills an empty call: in that form, or directly where the step has no such form.
+void call_build(LvCpu *cpu, LvCall *call, ConvForm form);
+// Bytes of scratch memory of a call that is whole; its primitives; room for what it needs.
 size_t call_scratch(const LvCall *call);
 bool call_make(LvCall *call);
-bool call_finish(LvLibrary *library, LvCall *call, LvError *error);
-
-// How a convolution is computed: the library's direct one, the library's Winograd (version 2, AVX-512), or ours.
-typedef enum { CONV_DIRECT, CONV_LIBRARY_WINOGRAD, CONV_WINOGRAD, CONV_FORM_COUNT } ConvForm;
+bool call_room(LvLibrary *library, LvCall *call, LvError *error);
 
 // conv.c, matmul.c: fill an empty call; false: there is no such form.
 bool conv_build(LvCpu *cpu, LvCall *call, ConvForm form);
 bool matmul_build(LvLibrary *library, LvCall *call);
 bool conv_has(LvCpu *cpu, const LvStep *step, ConvForm form);
 
-// widen.c: the step that the call owns, with f32 for bf16; false where there is no bf16. Memory for it, and running it.
+// widen.c: the step that the call owns, with f32 for bf16; false where there is no bf16. Running it.
 bool widen_step(LvCall *call);
-bool widen_room(LvLibrary *library, const LvCall *call, LvError *error);
 bool widen_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error);
 // What the call does over operands as its own step has them.
 bool call_run_form(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error);

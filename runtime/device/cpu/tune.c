@@ -10,10 +10,13 @@
 #include "device/cpu/onednn.h"
 #include "io/cache.h"
 
-// Winograd won by 1.3 to 3 on every processor seen, so on a busy machine a near draw goes to it. The forms take turns; one that is
-// clearly slower is out. 0.05 s in all bounds a model of 100 distinct convolutions to seconds.
+// In f32 Winograd won by 1.3 to 3 on every processor seen, so on a busy machine a near draw goes to it. The forms take turns; one
+// that is clearly slower is out. 0.05 s in all bounds a model of 100 distinct convolutions to seconds.
 static const double favour = 1.1, clear = 1.4, budget = 0.05;
-enum { LEAST_TURNS = 2, MOST_TURNS = 8 };
+// Scratch memory has its price: a form may take 10 MB more for each percent that it is faster. The largest of a plan's steps adds
+// to its peak; the library's Winograd takes up to a quarter of a GB to be as fast as ours.
+static const double scratch_price = 1e-9;
+enum { LEAST_TURNS = 3, MOST_TURNS = 8 };
 
 static const char *const words[CONV_FORM_COUNT] = {"direct", "library winograd", "winograd"};
 
@@ -22,7 +25,7 @@ static void print_key(const LvCpu *cpu, const char *step_key, char key[33]) {
     int version[3];
     cpu_library_version(version);
     lv_text_printf(&text, "oneDNN %d.%d.%d threads %d", version[0], version[1], version[2], cpu->threads);
-    const char *parts[] = {"convolution 4", cpu->processor, lv_text_get(&text), step_key};
+    const char *parts[] = {"convolution 5", cpu->processor, lv_text_get(&text), step_key};
     lv_cache_key(key, parts, 4);
     lv_text_free(&text);
 }
@@ -36,7 +39,7 @@ static double now(void) {
 static double time_run(LvCpu *cpu, LvCall *call, char *const *buffers) {
     LvError error = {0};
     double begin = now();
-    bool good = call_run_form(cpu, call, buffers, &error);
+    bool good = cpu_call_run(cpu, call, buffers, &error);
     lv_error_clear(&error);
     return good ? now() - begin : 1e9;
 }
@@ -45,7 +48,10 @@ static double time_run(LvCpu *cpu, LvCall *call, char *const *buffers) {
 static LvCall *make_form(LvCpu *cpu, const LvStep *step, ConvForm form, char *const *buffers, double *first) {
     LvError error = {0};
     LvCall *call = call_create(step);
-    bool good = conv_build(cpu, call, form) && call_make(call) && call_finish(cpu->library, call, &error);
+    bool good = true;
+    if (form == CONV_DIRECT) call_build(cpu, call, form);  // which widens where it must
+    else good = conv_build(cpu, call, form);
+    good = good && call->form != CALL_PLAIN && call_make(call) && call_room(cpu->library, call, &error);
     lv_error_clear(&error);
     *first = good ? time_run(cpu, call, buffers) : 1e9;
     if (*first < 1e9) return call;
@@ -53,19 +59,23 @@ static LvCall *make_form(LvCpu *cpu, const LvStep *step, ConvForm form, char *co
     return NULL;
 }
 
-// The form of the best time, in turns: whatever else the machine does falls on all of them. `best`: of their first runs.
+// The form of the best time at its price, in turns: whatever else the machine does falls on all of them. `best`: of their first runs.
 static ConvForm fastest(LvCpu *cpu, LvCall *const *forms, double *best, char *const *buffers) {
-    double start = now();
+    double start = now(), price[CONV_FORM_COUNT];
     bool runs[CONV_FORM_COUNT];
     ConvForm first = CONV_DIRECT;
-    for (int f = 0; f < CONV_FORM_COUNT; f++) runs[f] = forms[f] != NULL;
+    for (int f = 0; f < CONV_FORM_COUNT; f++) {
+        runs[f] = forms[f] != NULL;
+        price[f] = runs[f] ? 1 + scratch_price * (double)(call_scratch(forms[f]) + forms[f]->wide_bytes) : 1;
+        if (runs[f] && f == CONV_DIRECT && forms[f]->step->operands[1].dtype == LV_F32) price[f] *= favour;
+    }
     for (int turn = 1;; turn++) {
         int left = 0;
         first = CONV_DIRECT;
         for (int f = 1; f < CONV_FORM_COUNT; f++) {
-            if (forms[f] && best[f] < best[first] * (first == CONV_DIRECT ? favour : 1)) first = (ConvForm)f;
+            if (forms[f] && best[f] * price[f] < best[first] * price[first]) first = (ConvForm)f;
         }
-        // direct is out after one turn, Winograd after two: a first run may have been interrupted
+        // direct is out after one turn, Winograd after three: a first run may have been interrupted
         for (int f = 0; f < CONV_FORM_COUNT; f++) {
             if (turn >= LEAST_TURNS || f == CONV_DIRECT) runs[f] = runs[f] && best[f] <= best[first] * clear;
             left += runs[f];
@@ -89,17 +99,17 @@ static ConvForm measure(LvCpu *cpu, const LvStep *step) {
         if (good) memset(buffers[i], 0, bytes);
     }
     // what the form that loses needs stays with it
-    char *scratch = cpu->library->scratch;
-    size_t scratch_bytes = cpu->library->scratch_bytes;
-    cpu->library->scratch = NULL, cpu->library->scratch_bytes = 0;
+    CallBlock scratch = cpu->library->scratch, wide = cpu->library->wide;
+    cpu->library->scratch = cpu->library->wide = (CallBlock){0};
     LvCall *forms[CONV_FORM_COUNT];
     double best[CONV_FORM_COUNT];
     for (int f = 0; f < CONV_FORM_COUNT; f++) forms[f] = good ? make_form(cpu, step, (ConvForm)f, buffers, &best[f]) : NULL;
     ConvForm answer = fastest(cpu, forms, best, buffers);
     for (int f = 0; f < CONV_FORM_COUNT; f++) call_destroy(forms[f]);
     for (int i = 0; i < 8; i++) free(buffers[i]);
-    free(cpu->library->scratch);
-    cpu->library->scratch = scratch, cpu->library->scratch_bytes = scratch_bytes;
+    free(cpu->library->scratch.data);
+    free(cpu->library->wide.data);
+    cpu->library->scratch = scratch, cpu->library->wide = wide;
     malloc_trim(0);  // a hundred measurements would leave as much in the heap as a small model takes
     return answer;
 }
@@ -108,7 +118,7 @@ static bool may_be_winograd(const LvStep *step) {
     const LvOperand *w = &step->operands[step->conv.direction == LV_CONV_WEIGHT_GRADIENT ? 0 : 2];
     const LvConvStep *c = &step->conv;
     return w->shape.dim[2] == 3 && w->shape.dim[3] == 3 && c->stride[0] == 1 && c->stride[1] == 1 &&
-           step->operands[1].dtype == LV_F32;
+           (step->operands[1].dtype == LV_F32 || step->operands[1].dtype == LV_BF16);
 }
 
 // Smaller ones take less than a fraction of a millisecond either way; direct sums are more exact and need no measuring.

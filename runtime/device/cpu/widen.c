@@ -29,16 +29,6 @@ bool widen_step(LvCall *call) {
     return total > 0;
 }
 
-bool widen_room(LvLibrary *library, const LvCall *call, LvError *error) {
-    if (call->wide_bytes <= library->wide_bytes) return true;
-    free(library->wide);
-    library->wide_bytes = 0;
-    library->wide = aligned_alloc(4096, (call->wide_bytes + 4095) / 4096 * 4096);
-    if (!library->wide) return lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB of scratch", (double)call->wide_bytes / 1e6);
-    library->wide_bytes = call->wide_bytes;
-    return true;
-}
-
 static void widen(float *to, const uint16_t *from, int64_t count) {
 #pragma omp parallel for simd schedule(static)
     for (int64_t i = 0; i < count; i++) to[i] = lv_f32_from_bf16(from[i]);
@@ -60,7 +50,7 @@ bool widen_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
     int count = call->step->operand_count;
     for (int i = 0; i < count; i++) {
         const WideOperand *w = &call->wide[i];
-        wide[i] = w->elements ? cpu->library->wide + w->offset : buffers[i];
+        wide[i] = w->elements ? cpu->library->wide.data + w->offset : buffers[i];
         if (w->elements && !is_written(call->step, i)) widen((float *)wide[i], (const uint16_t *)buffers[i], w->elements);
     }
     if (!call_run_form(cpu, call, wide, error)) return false;

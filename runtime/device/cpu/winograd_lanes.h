@@ -12,10 +12,14 @@
 // weights are many and tiles few, they share one large block and each takes other products of it, so that U is read but once.
 // The weight's gradient is the transpose: from x the same V, from dy Z = A dy A^T laid out as M, dU [36][pair][in][2 LANES] = V^T Z
 // summed over tiles, dw = G^T dU G, always shared. Bits do not depend on the number of threads.
+//
+// Operands of bf16 are widened as they are read, results are rounded as they are written; all between is f32.
 #include <math.h>
 #include <omp.h>
 
 typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
+typedef uint16_t Half __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
 enum {
     POINTS = 36,
@@ -32,6 +36,32 @@ static const float A1 = 0.625f, A2 = 0.390625f, A3 = 0.244140625f, B1 = 1.5f, B2
 static const float SUM = 2.640625f, PRODUCT = 0.87890625f;                  // a^2 + b^2, a^2 b^2
 static const float PER_A = (float)(1 / (2 * 0.390625 * (0.390625 - 2.25)));  // 1 / (2 a^2 (a^2 - b^2))
 static const float PER_B = (float)(1 / (2 * 2.25 * (2.25 - 0.390625)));
+
+// ---- elements in memory
+
+INLINE Vec read_vector(const void *from, int64_t at, bool bf16) {
+    if (!bf16) return *(const Vec *)((const float *)from + at);
+    return (Vec)(__builtin_convertvector(*(const Half *)((const uint16_t *)from + at), Bits) << 16);
+}
+
+// In bf16 as lv_bf16_from_f32: to the nearest, of two the even one; NaN stays NaN.
+INLINE void write_vector(void *to, int64_t at, bool bf16, Vec x) {
+    if (!bf16) {
+        *(Vec *)((float *)to + at) = x;
+        return;
+    }
+    const Bits bits = (Bits)x, high = bits >> 16, rounded = (bits + 0x7FFF + (high & 1)) >> 16, nan = (Bits)(x != x);
+    *(Half *)((uint16_t *)to + at) = __builtin_convertvector((nan & (high | 0x40)) | (~nan & rounded), Half);
+}
+
+INLINE float read_one(const void *from, int64_t at, bool bf16) {
+    return bf16 ? lv_f32_from_bf16(((const uint16_t *)from)[at]) : ((const float *)from)[at];
+}
+
+INLINE void write_one(void *to, int64_t at, bool bf16, float x) {
+    if (bf16) ((uint16_t *)to)[at] = lv_bf16_from_f32(x);
+    else ((float *)to)[at] = x;
+}
 
 // ---- the transforms in one dimension; `s` and `t`: strides
 
@@ -122,33 +152,39 @@ INLINE int64_t vector_at(const WinogradPlace *p, int64_t image, int64_t channel)
     return image * p->image + channel / p->block * p->block_stride + channel % p->block;
 }
 
-// n x n vectors from (row, column) on; zero outside of the picture
-INLINE void read_square(const float *from, const WinogradPlace *p, int64_t row, int64_t column, int64_t height, int64_t width,
-                        int n, Vec *d) {
+// n x n vectors from (row, column) on; zero outside of the picture. `at`: the picture's vector at (0, 0)
+INLINE void read_square_of(const void *from, int64_t at, bool bf16, const WinogradPlace *p, int64_t row, int64_t column,
+                           int64_t height, int64_t width, int n, Vec *d) {
     if (row >= 0 && column >= 0 && row + n <= height && column + n <= width) {
-        from += row * p->row + column * p->column;
+        at += row * p->row + column * p->column;
 #pragma GCC unroll 6
         for (int i = 0; i < n; i++)
 #pragma GCC unroll 6
-            for (int j = 0; j < n; j++) d[i * n + j] = *(const Vec *)(from + i * p->row + j * p->column);
+            for (int j = 0; j < n; j++) d[i * n + j] = read_vector(from, at + i * p->row + j * p->column, bf16);
         return;
     }
     for (int i = 0; i < n; i++)
         for (int j = 0; j < n; j++) {
             const int64_t y = row + i, x = column + j;
             const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-            d[i * n + j] = inside ? *(const Vec *)(from + y * p->row + x * p->column) : (Vec){0};
+            d[i * n + j] = inside ? read_vector(from, at + y * p->row + x * p->column, bf16) : (Vec){0};
         }
 }
 
+INLINE void read_square(const void *from, int64_t at, const WinogradPlace *p, int64_t row, int64_t column, int64_t height,
+                        int64_t width, int n, Vec *d) {
+    if (p->bf16) read_square_of(from, at, true, p, row, column, height, width, n, d);
+    else read_square_of(from, at, false, p, row, column, height, width, n, d);
+}
+
 // Tiles first ... first + count - 1 of x into V; `stride`: from point to point
-static void transform_inputs(const WinogradShape *s, const float *x, int64_t first, int64_t count, float *v, int64_t stride) {
+static void transform_inputs(const WinogradShape *s, const void *x, int64_t first, int64_t count, float *v, int64_t stride) {
     for (int64_t t = 0; t < count; t++) {
         const Corner at = corner_of(s, first + t);
         for (int64_t c = 0; c < s->in; c += LANES) {
             Vec d[36], e[36], f[6];
             float *to = v + t * s->in + c;
-            read_square(x + vector_at(&s->x, at.image, c), &s->x, at.row - s->above, at.column - s->left, s->height, s->width, 6, d);
+            read_square(x, vector_at(&s->x, at.image, c), &s->x, at.row - s->above, at.column - s->left, s->height, s->width, 6, d);
 #pragma GCC unroll 6
             for (int j = 0; j < 6; j++) spread_input(d + j, 6, e + j, 6);
             for (int i = 0; i < 6; i++) {
@@ -161,12 +197,12 @@ static void transform_inputs(const WinogradShape *s, const float *x, int64_t fir
 }
 
 // A tile of dy into Z.
-static void transform_gradients(const WinogradShape *s, const float *y, int64_t tile, Vec *z, int64_t stride) {
+static void transform_gradients(const WinogradShape *s, const void *y, int64_t tile, Vec *z, int64_t stride) {
     const Corner at = corner_of(s, tile);
     for (int64_t o = 0; o < pair_count(s) * PAIR; o += LANES) {
         Vec d[16] = {0}, e[24], f[6];
         Vec *to = z + o / PAIR * POINTS * stride + o % PAIR / LANES;
-        if (o < s->out) read_square(y + vector_at(&s->y, at.image, o), &s->y, at.row, at.column, s->out_height, s->out_width, 4, d);
+        if (o < s->out) read_square(y, vector_at(&s->y, at.image, o), &s->y, at.row, at.column, s->out_height, s->out_width, 4, d);
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) spread_output(d + j, 4, e + j, 4);
         for (int i = 0; i < 6; i++) {
@@ -194,7 +230,7 @@ static void transform_outputs(const WinogradShape *s, const WinogradData *data, 
         const int64_t columns = s->out_width - at.column < 4 ? s->out_width - at.column : 4;
         for (int64_t o = 0; o < s->out; o += LANES) {
             const Vec *from = m + o / PAIR * POINTS * stride + 2 * t + o % PAIR / LANES;
-            const Vec bias = data->bias ? *(const Vec *)(data->bias + o) : (Vec){0};
+            const Vec bias = data->bias ? read_vector(data->bias, o, s->bias_bf16) : (Vec){0};
             const int64_t place = vector_at(&s->y, at.image, o) + at.row * s->y.row + at.column * s->y.column;
             Vec d[36], e[24], f[4];
 #pragma GCC unroll 36
@@ -207,8 +243,8 @@ static void transform_outputs(const WinogradShape *s, const WinogradData *data, 
                     const int64_t k = place + i * s->y.row + j * s->y.column;
                     Vec y = f[j] + bias;
                     if (s->activation != LV_ACTIVATION_NONE) y = activate(s->activation, y);
-                    if (data->residual) y += *(const Vec *)(data->residual + k);
-                    *(Vec *)(data->y + k) = y;
+                    if (data->residual) y += read_vector(data->residual, k, s->y.bf16);
+                    write_vector(data->y, k, s->y.bf16, y);
                 }
             }
         }
@@ -220,7 +256,7 @@ static void transform_outputs(const WinogradShape *s, const WinogradData *data, 
 // A vector further from point to point than there are values: powers of two would all fall on one set of the cache.
 static int64_t weight_stride(const WinogradShape *s) { return 2 * (pair_count(s) * s->in + 1); }
 
-static void transform_weights(const WinogradShape *s, const float *w, Vec *u) {
+static void transform_weights(const WinogradShape *s, const void *w, Vec *u) {
     const int64_t pairs = pair_count(s), stride = weight_stride(s);
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < pairs * s->in; i++) {
@@ -228,8 +264,8 @@ static void transform_weights(const WinogradShape *s, const float *w, Vec *u) {
         for (int v = 0; v < 2; v++) {
             Vec g[9] = {0}, e[18], f[6];
             for (int l = 0; l < LANES && o + v * LANES < s->out; l++) {
-                const float *from = w + (o + v * LANES + l) * s->lane_stride + c * s->depth_stride;
-                for (int k = 0; k < 9; k++) g[k][l] = from[s->flipped ? 8 - k : k];
+                const int64_t from = (o + v * LANES + l) * s->lane_stride + c * s->depth_stride;
+                for (int k = 0; k < 9; k++) g[k][l] = read_one(w, from + (s->flipped ? 8 - k : k), s->weight_bf16);
             }
             for (int j = 0; j < 3; j++) spread_weight(g + j, 3, e + j, 3);
             for (int p = 0; p < 6; p++) {
@@ -240,7 +276,7 @@ static void transform_weights(const WinogradShape *s, const float *w, Vec *u) {
     }
 }
 
-static void gather_weights(const WinogradShape *s, const Vec *du, float *dw) {
+static void gather_weights(const WinogradShape *s, const Vec *du, void *dw) {
     const int64_t pairs = pair_count(s), stride = weight_stride(s);
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < pairs * s->in; i++) {
@@ -251,24 +287,24 @@ static void gather_weights(const WinogradShape *s, const Vec *du, float *dw) {
             for (int j = 0; j < 6; j++) gather_weight(d + j, 6, e + j, 6);
             for (int p = 0; p < 3; p++) gather_weight(e + 6 * p, 1, g + 3 * p, 1);
             for (int l = 0; l < LANES; l++) {
-                float *to = dw + (o + v * LANES + l) * s->lane_stride + c * s->depth_stride;
-                for (int k = 0; k < 9; k++) to[k] = g[k][l];
+                const int64_t to = (o + v * LANES + l) * s->lane_stride + c * s->depth_stride;
+                for (int k = 0; k < 9; k++) write_one(dw, to + k, s->weight_bf16, g[k][l]);
             }
         }
     }
 }
 
-static void sum_bias(const WinogradShape *s, const float *y, float *db) {
+static void sum_bias(const WinogradShape *s, const void *y, void *db) {
 #pragma omp for schedule(static)
     for (int64_t o = 0; o < s->out; o += LANES) {
         double sum[LANES] = {0};
         for (int64_t i = 0; i < s->images * s->out_height; i++) {
-            const float *from = y + vector_at(&s->y, i / s->out_height, o) + i % s->out_height * s->y.row;
+            const int64_t from = vector_at(&s->y, i / s->out_height, o) + i % s->out_height * s->y.row;
             Vec part = {0};
-            for (int64_t j = 0; j < s->out_width; j++) part += *(const Vec *)(from + j * s->y.column);
+            for (int64_t j = 0; j < s->out_width; j++) part += read_vector(y, from + j * s->y.column, s->y.bf16);
             for (int l = 0; l < LANES; l++) sum[l] += (double)part[l];
         }
-        for (int l = 0; l < LANES; l++) db[o + l] = (float)sum[l];
+        for (int l = 0; l < LANES; l++) write_one(db, o + l, s->bias_bf16, (float)sum[l]);
     }
 }
 
