@@ -266,7 +266,7 @@ static void set_aliases(Building *b) {
 
 Schedule *schedule_build(Graph *graph, const Target *target, bool no_fuse, LvArena *arena) {
     size_t count = (size_t)graph->next_value + 1;
-    Plan plan = {.graph = graph, .arena = arena, .no_fuse = no_fuse, .value_count = graph->next_value};
+    Plan plan = {.graph = graph, .arena = arena, .no_fuse = no_fuse, .cuda = target->cuda, .value_count = graph->next_value};
     plan.place = LV_NEW_ARRAY(arena, Place, count);
     plan.uses = graph_count_uses(graph, arena);
     plan.position = LV_NEW_ARRAY(arena, int, count);

@@ -1,7 +1,7 @@
 // Groups: which stored values one kernel computes.
 //
 // Each stored value starts a group of its own. In graph order a value then joins an earlier group when
-//   legal       same domain; no reduction of the group feeds it; nothing outside stands between the group and it
+//   legal       same domain (on a GPU also where one is cut finer than the other, domain.c); no reduction of the group feeds it; nothing outside stands between the group and it
 //   worthwhile  it reads what the group reads, or what the group computes, and is not the group's own work made again for later
 // so that sums over one tensor share a pass, a sum rides on the pass that writes its operand, and one pass writes several
 // results. Whether something stands between is asked of the groups' transitive dependencies, kept as bit sets.
@@ -85,14 +85,21 @@ static void set_domain(const Plan *plan, Group *group, const Value *root, const 
     }
 }
 
-static bool same_reduction(const Node *a, const Node *b) {
-    bool arg_a = a->op == OP_argmax || a->op == OP_argmin, arg_b = b->op == OP_argmax || b->op == OP_argmin;
-    if (arg_a || arg_b) return false;  // argument searches keep a loop of their own
-    const Attr *x = node_attr(a, ATTR_axes), *y = node_attr(b, ATTR_axes);
-    unsigned mask_x = 0, mask_y = 0;
-    for (int i = 0; i < x->list.count; i++) mask_x |= 1u << x->list.at[i];
-    for (int i = 0; i < y->list.count; i++) mask_y |= 1u << y->list.at[i];
-    return mask_x == mask_y;
+static bool same_reduction(const Value *a, const Value *b, LvShape domain) {
+    Op x = a->node->op, y = b->node->op;
+    if (x == OP_argmax || x == OP_argmin || y == OP_argmax || y == OP_argmin) return false;  // argument searches keep a loop of their own
+    return domain_reduced(a, domain) == domain_reduced(b, domain);
+}
+
+// The domain of both groups, *domain; false: they have none. The CPU's kernels are those that were measured: one shape there.
+static bool common_domain(const Plan *plan, const Group *a, const Group *b, LvShape *domain) {
+    int of[LV_MAX_RANK];
+    *domain = a->domain;
+    if (same_shape(a->domain, b->domain)) return lv_layout_equal(a->layout, b->layout, a->domain.rank);
+    if (!plan->cuda || !lv_layout_is_row_major(a->layout, a->domain.rank) || !lv_layout_is_row_major(b->layout, b->domain.rank)) return false;
+    if (domain_nests(a->domain, b->domain, of)) return true;
+    *domain = b->domain;
+    return domain_nests(b->domain, a->domain, of);
 }
 
 static bool contains(Value *const *list, size_t count, const Value *value) {
@@ -106,8 +113,8 @@ enum { MAX_COMPARED = 256, MAX_GROUP_READS = 40, MAX_GROUP_ROOTS = 16, MAX_GROUP
 
 static bool may_join(Grouping *g, const Group *group, const Group *candidate) {
     if (group->role != ROLE_POINT || group->roots.count == 0) return false;
-    if (!same_shape(group->domain, candidate->domain)) return false;
-    if (!lv_layout_equal(group->layout, candidate->layout, group->domain.rank)) return false;
+    LvShape domain;
+    if (!common_domain(g->plan, group, candidate, &domain)) return false;
     if (group->reads.count + candidate->reads.count > MAX_GROUP_READS || group->roots.count >= MAX_GROUP_ROOTS) return false;
     if (group->nodes.count + candidate->nodes.count > MAX_GROUP_NODES) return false;
     const Value *root = candidate->roots.data[0];
@@ -120,7 +127,7 @@ static bool may_join(Grouping *g, const Group *group, const Group *candidate) {
         bool other_reduces = node_role(other->node) == ROLE_REDUCTION;
         int budget = MAX_COMPARED;
         if (other->node->op == OP_concat || value_same(root, other, &budget)) return false;
-        if (reduces && other_reduces && !same_reduction(root->node, other->node)) return false;
+        if (reduces && other_reduces && !same_reduction(root, other, domain)) return false;
         if (contains(candidate->reads.data, candidate->reads.count, other)) {
             if (other_reduces) return false;
             shared += elements;
@@ -150,6 +157,9 @@ static void join(Grouping *g, Group *group, Group *candidate) {
         if (!there) lv_vec_push(&group->nodes, candidate->nodes.data[i]);
     }
     lv_vec_push(&group->roots, candidate->roots.data[0]);
+    LvShape domain;
+    if (common_domain(g->plan, group, candidate, &domain) && !same_shape(domain, group->domain))
+        group->domain = domain, group->layout = lv_layout_row_major();
     g->plan->unit_of[candidate->roots.data[0]->id] = group->id;
     if (candidate->level > group->level) group->level = candidate->level;
 }

@@ -1,6 +1,7 @@
 // Shared by the files of schedule/: the stages between a graph and its units, in order.
 //   mark.c    which values are stored, which are recomputed inside their consumers; which share another's storage
 //   prepare.c which stored values are computed once, from variables alone
+//   domain.c  which shapes can be walked as one
 //   group.c   which stored values are computed by one kernel
 //   lower.c   one group -> one nest of loop IR; value.c an expression at an index
 //   rows.c    several kernels over the same rows -> one
@@ -25,6 +26,7 @@ typedef struct {
     Graph *graph;
     LvArena *arena;
     bool no_fuse;
+    bool cuda;
     int value_count;
     Place *place;          // by value id
     int *uses;             // by value id
@@ -54,6 +56,10 @@ Role node_role(const Node *node);
 void plan_mark(Plan *plan);
 void plan_prepare(Plan *plan);
 Value *plan_owner(const Plan *plan, Value *value);  // whose storage the value is read from
+
+// domain.c. Is each dimension of `coarse` a run of those of `fine`? of[i]: in which of them the fine dimension i lies.
+bool domain_nests(LvShape fine, LvShape coarse, int of[LV_MAX_RANK]);
+unsigned domain_reduced(const Value *root, LvShape domain);  // the dimensions of the domain that the root's reduction, if it is one, sums over
 
 typedef struct {
     int id;

@@ -38,14 +38,6 @@ static void first_pieces(Lower *l) {
     if (blocked) l->pieces[l->piece_count++] = (Piece){.dim = layout.block_dim, .extent = layout.block, .stride = 1};
 }
 
-static unsigned reduced_dims(const Node *node) {
-    if (node->op == OP_argmax || node->op == OP_argmin) return 1u << node_int(node, ATTR_axis, 0);
-    const Attr *axes = node_attr(node, ATTR_axes);
-    unsigned mask = 0;
-    for (int i = 0; i < axes->list.count; i++) mask |= 1u << axes->list.at[i];
-    return mask;
-}
-
 // Order of the walk: kept axes, then reduced ones, but the innermost stays innermost: it is the one that runs along memory.
 static void order_axes(Lower *l, unsigned reduced) {
     int last = l->piece_count - 1, count = 0;
@@ -60,11 +52,27 @@ static void order_axes(Lower *l, unsigned reduced) {
     nest->axis_count = count;
 }
 
-static void lower_root(Lower *l, Value *root, const Affine *index) {
+// The same place in `shape`, of which each dimension is a run of the domain's.
+static void in_shape(const Lower *l, LvShape shape, const Affine *index, Affine *at) {
+    LvShape domain = l->group->domain;
+    int of[LV_MAX_RANK];
+    bool same = lv_shape_equal(domain, shape);
+    if (!same && !domain_nests(domain, shape, of)) schedule_internal_error("lower", l->group->nodes.data[0], "a root in another domain");
+    for (int i = 0; i < LV_MAX_RANK; i++) at[i] = same ? index[i] : affine_constant(0);
+    for (int i = 0; !same && i < domain.rank; i++) {
+        if (domain.dim[i] != 1) at[of[i]] = affine_add(affine_scale(at[of[i]], domain.dim[i]), index[i]);
+    }
+}
+
+static void lower_root(Lower *l, Value *root, const Affine *of_domain) {
     Node *node = root->node;
     Output output = {.kind = OUTPUT_STORE};
-    if (node_role(node) == ROLE_REDUCTION) {
-        unsigned mask = reduced_dims(node);
+    bool reduces = node_role(node) == ROLE_REDUCTION;
+    LvShape shape = reduces ? node->inputs[0]->shape : root->shape;
+    Affine index[LV_MAX_RANK];
+    in_shape(l, shape, of_domain, index);
+    if (reduces) {
+        unsigned mask = domain_reduced(root, shape);
         Affine kept[LV_MAX_RANK];
         int rank = 0;
         for (int i = 0; i < node->inputs[0]->shape.rank; i++) {
@@ -96,7 +104,7 @@ static bool lower_once(Lower *l) {
     unsigned reduced = 0;
     for (size_t i = 0; i < l->group->roots.count; i++) {
         Value *root = l->group->roots.data[i];
-        if (node_role(root->node) == ROLE_REDUCTION) reduced = reduced_dims(root->node);
+        reduced |= domain_reduced(root, l->group->domain);
         lower_root(l, root, index);
     }
     if (l->cut_axis >= 0) return false;

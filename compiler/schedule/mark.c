@@ -153,7 +153,8 @@ typedef struct {
     bool too_large;
 } Tree;
 
-// `shared`: something else than `value`'s tree needs this part of it too, most likely in the same kernels: half the cost.
+// `shared`: something else than `value`'s tree needs this part of it too, most likely in the same kernels: half the cost (on a GPU, where
+// kernels are weighed by their bytes, only half the arithmetic).
 static void tree_walk(Tree *tree, const Value *value, int64_t elements, bool shared) {
     const Plan *plan = tree->plan;
     for (int i = 0; i < tree->count; i++) {
@@ -166,10 +167,12 @@ static void tree_walk(Tree *tree, const Value *value, int64_t elements, bool sha
     tree->seen[tree->count++] = value;
     const Node *node = value->node;
     int64_t size = lv_shape_elements(value->shape);
-    if (node_role(node) != ROLE_POINT || plan->place[value->id] == PLACE_STORED) {
+    bool root = tree->count == 1;  // whether it is stored is what is asked
+    if (node_role(node) != ROLE_POINT || (plan->place[value->id] == PLACE_STORED && !root)) {
         if (size * 4 < elements) return;
         if (plan->uses[value->id] > 1) shared = true;
-        tree->loads += (double)(size < elements ? size : elements) * (shared ? 0.5 : 1);
+        double weight = plan->cuda ? (double)lv_dtype_size(value->dtype) / 4 : shared ? 0.5 : 1;
+        tree->loads += (double)(size < elements ? size : elements) * weight;
         if (!shared) tree->frees = true;
         return;
     }
@@ -185,7 +188,13 @@ static bool is_movement(const Node *node) {
 }
 
 // Arithmetic of one addition against the traffic of one element of four bytes, both vectorised.
-static const double ADDITION = 0.06;
+static const double ADDITION = 0.06, GPU_ADDITION = 0.02;
+
+// On a GPU passes are bound by bytes, so bytes are what is weighed: k - 1 times all that the value is made of, against writing it once,
+// in one of the k kernels that need it, and reading it in the others.
+static bool saves_bytes(const Value *value, int kernels, double cost, bool waits) {
+    return (kernels - 1) * cost > kernels * (double)lv_dtype_size(value->dtype) / 4 * (waits ? 2 : 1);
+}
 
 static bool worth_storing(const Plan *plan, const Value *value, int kernels, double growth) {
     int64_t elements = lv_shape_elements(value->shape);
@@ -194,12 +203,13 @@ static bool worth_storing(const Plan *plan, const Value *value, int kernels, dou
     if (tree.too_large) return true;
     if (elements <= 1) return tree.count > 12 || (kernels > 2 && tree.count > 4);
     double per_element = (double)(elements ? elements : 1);
-    double arithmetic = tree.arithmetic / per_element * ADDITION, loads = tree.loads / per_element;
+    double arithmetic = tree.arithmetic / per_element * (plan->cuda ? GPU_ADDITION : ADDITION), loads = tree.loads / per_element;
     if (growth >= 2 && tree.arithmetic / per_element > 0.9 && (growth - 1) * arithmetic > 2) return true;
     if (kernels < 2) return false;
     // A value that waits from the forward for the backward pass costs memory all the while: that counts as much again,
     // unless what it is computed from would have to wait instead.
     bool waits = !tree.frees && plan->last_use[value->id] - plan->position[value->id] > plan->graph->node_count / 4;
+    if (plan->cuda) return saves_bytes(value, kernels, loads + arithmetic, waits);
     return (kernels - 1) * (loads + arithmetic) > (kernels + 1) * (waits ? 2 : 1);
 }
 
@@ -208,7 +218,12 @@ typedef struct {
     Keys *keys;      // by value id: kernels that need it
     bool *forced;
     double *growth;  // by value id: how often an element is needed, where it is broadcast
+    bool weighs;     // values are stored where that is worth it, not only where something forces it
 } Marker;
+
+static bool worth_it(const Marker *marker, const Value *value) {
+    return marker->weighs && worth_storing(marker->plan, value, marker->keys[value->id].count, marker->growth[value->id]);
+}
 
 static void mark_forced(Marker *marker, const Node *node) {
     Role role = node_role(node);
@@ -241,6 +256,8 @@ static void pass_needs(Marker *marker, const Node *node) {
     }
 }
 
+static bool is_free_leaf(const Node *node) { return node->op == OP_constant || node->op == OP_iota; }
+
 static void mark_point(Marker *marker, Node *node) {
     Plan *plan = marker->plan;
     Value *out = &node->results[0];
@@ -256,7 +273,7 @@ static void mark_point(Marker *marker, Node *node) {
             if (from == ROLE_POINT) marker->forced[in->id] = true;
             return;
         }
-        if (whole && marker->forced[out->id]) {  // let the source be stored; this is its other name
+        if (whole && (marker->forced[out->id] || (plan->cuda && worth_it(marker, out)))) {  // let the source be stored; this is its other name
             marker->forced[in->id] = true;
             plan->place[out->id] = PLACE_ALIAS;
             plan->alias_of[out->id] = in;
@@ -264,8 +281,7 @@ static void mark_point(Marker *marker, Node *node) {
         }
     }
     bool store = plan->no_fuse || marker->forced[out->id] || (node->op == OP_concat && node->input_count > 4);
-    bool free_leaf = node->op == OP_constant || node->op == OP_iota;
-    if (!store && !free_leaf) store = worth_storing(plan, out, marker->keys[out->id].count, marker->growth[out->id]);
+    if (!store && !is_free_leaf(node)) store = worth_it(marker, out);
     plan->place[out->id] = store ? PLACE_STORED : PLACE_NONE;
 }
 
@@ -318,26 +334,47 @@ static void resolve_aliases(Plan *plan) {
     }
 }
 
-void plan_mark(Plan *plan) {
-    Marker marker = {.plan = plan};
+// One walk over the graph, from its results back: whoever needs a value is known before it is decided about.
+static void mark_all(Plan *plan, Marker *marker) {
     size_t count = (size_t)plan->value_count;
-    marker.keys = lv_calloc(count, sizeof *marker.keys);
-    marker.forced = lv_calloc(count, sizeof *marker.forced);
-    marker.growth = lv_calloc(count, sizeof *marker.growth);
-    for (size_t i = 0; i < count; i++) marker.growth[i] = 1;
-    find_levels(plan);
-    for (size_t i = 0; i < plan->graph->results.count; i++) marker.forced[plan->graph->results.data[i].value->id] = true;
+    memset(marker->keys, 0, count * sizeof *marker->keys);
+    memset(marker->forced, 0, count * sizeof *marker->forced);
+    for (size_t i = 0; i < count; i++) marker->growth[i] = 1;
+    for (size_t i = 0; i < plan->graph->results.count; i++) marker->forced[plan->graph->results.data[i].value->id] = true;
     for (Node *node = plan->graph->last; node; node = node->prev) {
         Role role = node_role(node);
         if (role == ROLE_POINT) {
-            mark_point(&marker, node);
+            mark_point(marker, node);
         } else {
             Place place = role == ROLE_GIVEN ? PLACE_GIVEN : PLACE_STORED;
             for (int i = 0; i < node->result_count; i++) plan->place[node->results[i].id] = place;
         }
-        mark_forced(&marker, node);
-        pass_needs(&marker, node);
+        mark_forced(marker, node);
+        pass_needs(marker, node);
     }
+}
+
+// When it is a value's turn, what it is made of has not been decided about: x minus its mean seems to be made of all the residual
+// stream that x is the sum of. This guesses, in graph order, what will be stored if of its consumers none is that need not be.
+static void guess_stored(Plan *plan, Marker *marker) {
+    marker->weighs = false;
+    mark_all(plan, marker);
+    marker->weighs = true;
+    for GRAPH_EACH(plan->graph, node) {
+        if (node_role(node) != ROLE_POINT || plan->place[node->results[0].id] != PLACE_NONE || is_free_leaf(node)) continue;
+        if (worth_it(marker, &node->results[0])) plan->place[node->results[0].id] = PLACE_STORED;
+    }
+}
+
+void plan_mark(Plan *plan) {
+    Marker marker = {.plan = plan, .weighs = true};
+    size_t count = (size_t)plan->value_count;
+    marker.keys = lv_calloc(count, sizeof *marker.keys);
+    marker.forced = lv_calloc(count, sizeof *marker.forced);
+    marker.growth = lv_calloc(count, sizeof *marker.growth);
+    find_levels(plan);
+    if (plan->cuda && !plan->no_fuse) guess_stored(plan, &marker);  // the CPU's kernels are those that were measured, without guessing
+    mark_all(plan, &marker);
     resolve_aliases(plan);
     find_reaching(plan);
     free(marker.keys), free(marker.forced), free(marker.growth);

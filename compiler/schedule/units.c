@@ -45,6 +45,7 @@ static int64_t kernel_bytes(const Kernel *kernel) {
                 if (output->buffer == (int)k) written += touched(nest, &output->index, buffer->elements);
             }
         }
+        if (kernel->shared && written) read = 0;  // its own row, which is in cache
         if (read > buffer->elements) read = buffer->elements;
         if (written > buffer->elements) written = buffer->elements;
         bytes += (read + written) * (int64_t)lv_dtype_size(buffer->dtype);

@@ -57,5 +57,32 @@ is bf16_casts "$(line 'other kernels' | cut -d' ' -f 2,3)" "72.00 MiB"
 is bf16_weight "$(line 'at the least' | sed 's/.*: //')" "variables 64.00 MiB, inputs, results 48.00 MiB"
 cost product 1024 h100 --device cuda:sm_100; said gpu_too_old
 
+# A residual stream of f32 [64, 64, 1024], 16 MiB, whose products are of bf16 [4096, 1024], 8 MiB: everything between two of them is one
+# pass, though the shapes differ, and nothing is kept of a norm but the stream and two numbers a row.
+cat >stream.lv <<'END'
+import nn
+import optim
+
+model Stream() {
+    norms = [nn.LayerNorm(1024) for i in range(4)]
+    layers = [nn.Linear(1024, 1024) for i in range(4)]
+
+    entry train(x: f32[B, 64, 1024]) {
+        h = x
+        for i in range(4) { h = h + layers[i](norms[i](h)) }
+        loss = mean(h * h)
+        minimize(loss, optim.SGD())
+        return {loss}
+    }
+}
+END
+"$bin/lvc" stream.lv --entry train --batch 64 --precision bf16 --device cuda:sm_90 --gpu h100 --explain -o stream.lvm >out 2>err; status=$?
+succeeds stream
+steps() { sed -nE "s/^ +$1 +[0-9.]+ us m +([0-9.]+ [KMG]iB) .*/\1/p" out; }
+is stream_forward "$(steps 3)" "48.04 MiB"   # reads stream and product, writes the sum and its norm
+is stream_sums "$(steps 17)" "24.07 MiB"     # of a norm's gradient, a row: reads stream and gradient
+is stream_backward "$(steps 18)" "64.88 MiB" # reads those and the stream's gradient; writes that anew, its cast, and the norm again for the next product
+is stream_kernels "$(line 'other kernels' | cut -d' ' -f 1-3)" "15 596.71 MiB"
+
 cost train 4096 h200x; said no_such_gpu
 cost train 4096 tpu; said gpu_unknown

@@ -1,4 +1,5 @@
 // Whole compilations on random graphs: passes, fusion, kernels through cc, library calls, memory; against the reference.
+// test_cuda_whole.c is the same on a GPU.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,13 +11,18 @@
 
 #include <cmocka.h>
 
+#include "device/device.h"
 #include "driver/pipeline.h"
 #include "exec/program.h"
 #include "conv_net.h"
 #include "random_graph.h"
 
+#ifndef TEST_DEVICE
+#define TEST_DEVICE "cpu"
+#endif
+
 typedef struct {
-    LvDevice *device;
+    LvDevice *device;  // NULL: there is none here
     LvArena *arena;
     LvError error;
     const char *what;
@@ -231,12 +237,15 @@ static void train_once(Trial *t, const LvCompileOptions *options, int64_t width,
     lv_arena_destroy(t->arena);
 }
 
+static LvCompileOptions options_for(LvDevice *device, int64_t batch) {
+    if (!device) skip();
+    return (LvCompileOptions){.batch = batch, .conv = LV_CONV_DIRECT, .device = device->target};
+}
+
 static void a_network_trains_as_the_reference(void **state) {
-    static const LvCompileOptions options[] = {
-        {.batch = 2, .conv = LV_CONV_DIRECT, .device = "cpu"},
-        {.batch = 2, .conv = LV_CONV_DIRECT, .device = "cpu", .no_fuse = true},
-        {.batch = 2, .conv = LV_CONV_DIRECT, .device = "cpu", .no_optimize = true},
-    };
+    LvCompileOptions plain = options_for(*state, 2), options[] = {plain, plain, plain}, bf16 = plain;
+    options[1].no_fuse = options[2].no_optimize = true;
+    bf16.precision = LV_PRECISION_BF16;
     static const char *const names[] = {"net", "net, no_fuse", "net, no_optimize"};
     bool report = getenv("LV_TEST_EXPLAIN") != NULL;
     for (int i = 0; i < 3; i++) train_once(&(Trial){.device = *state, .what = names[i]}, &options[i], 16, 2e-5, report && i == 0);
@@ -245,14 +254,14 @@ static void a_network_trains_as_the_reference(void **state) {
     train_once(&kept, &options[0], 32, 2e-5, false);
     train_once(&again, &options[0], 32, 2e-5, false);
     assert_true(again.bytes < kept.bytes);
-    LvCompileOptions bf16 = {.batch = 2, .conv = LV_CONV_DIRECT, .device = "cpu", .precision = LV_PRECISION_BF16};
     train_once(&(Trial){.device = *state, .what = "bf16 net"}, &bf16, 16, 2e-2, false);
 }
 
 static int setup(void **state) {
     LvError error = {0};
     LvDevice *device = NULL;
-    if (!lv_device_open("cpu", 2, &device, &error)) return -1;
+    if (!lv_device_open(TEST_DEVICE, 2, &device, &error)) fprintf(stderr, "# skipped: %s\n", error.message);
+    lv_error_clear(&error);
     *state = device;
     return 0;
 }
@@ -268,17 +277,19 @@ static int trials(void) {
 }
 
 static void fused_runs_as_the_reference(void **state) {
-    LvCompileOptions options = {.batch = 1, .conv = LV_CONV_DIRECT, .device = "cpu"};
+    LvCompileOptions options = options_for(*state, 1);
     for (int i = 1; i <= trials(); i++) run(&(Trial){.device = *state, .what = "fused", .seed = (uint64_t)i}, &options);
 }
 
 static void unfused_runs_as_the_reference(void **state) {
-    LvCompileOptions options = {.batch = 1, .conv = LV_CONV_DIRECT, .device = "cpu", .no_fuse = true};
+    LvCompileOptions options = options_for(*state, 1);
+    options.no_fuse = true;
     for (int i = 1; i <= trials() / 4; i++) run(&(Trial){.device = *state, .what = "no_fuse", .seed = (uint64_t)(100 + i)}, &options);
 }
 
 static void unoptimized_runs_as_the_reference(void **state) {
-    LvCompileOptions options = {.batch = 1, .conv = LV_CONV_DIRECT, .device = "cpu", .no_optimize = true};
+    LvCompileOptions options = options_for(*state, 1);
+    options.no_optimize = true;
     for (int i = 1; i <= trials() / 4; i++) run(&(Trial){.device = *state, .what = "no_optimize", .seed = (uint64_t)(200 + i)}, &options);
 }
 
