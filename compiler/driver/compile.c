@@ -63,7 +63,7 @@ static double plan_cost(const LvPlan *plan) {
 static bool recompute_if_cheap(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
                                double *share, LvError *error) {
     LvPlan *other = NULL;
-    if (!*plan || !(*plan)->arena_bytes[LV_ARENA_GRADIENTS] || options->no_optimize) return true;
+    if (!*plan || !(*plan)->writes_variables || options->no_optimize) return true;
     if (!compile_once(model, options, 1, diagnostics, &other, error)) return false;
     bool better = (double)lv_plan_bytes(other) <= 0.9 * (double)lv_plan_bytes(*plan) && plan_cost(other) <= 1.033 * plan_cost(*plan);
     lv_plan_destroy(better ? *plan : other);
@@ -92,7 +92,7 @@ static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDi
 
 // Whether a stage shows what is recomputed. Its share is found first, by plans, so that what is shown is what runs.
 static bool follows_remat(const char *stage) {
-    static const char *const LATE[] = {"remat", "order", "fused", "loop", "c", "cuda"};
+    static const char *const LATE[] = {"remat", "order", "parts", "fused", "loop", "c", "cuda"};
     for (size_t i = 0; stage && i < sizeof LATE / sizeof *LATE; i++) {
         if (strcmp(stage, LATE[i]) == 0) return true;
     }

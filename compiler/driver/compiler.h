@@ -62,6 +62,7 @@ typedef struct {
     LvConvAlgorithm conv;
     int64_t accumulate;      // runs of a training entry that one update sums up; 0 and 1: every run updates. Input $part
     bool clip;               // the gradient's norm is bounded by the input $clip
+    bool gradients;          // all gradients are there after a run, for lv_program_get_gradient; else some are overwritten by others
     bool uncontracted;       // kernels round each product: the same numbers with and without fused multiply-add
     bool no_fuse;            // one kernel a node: for finding faults in the fuser
     bool no_optimize;        // only what is needed to run at all

@@ -209,7 +209,7 @@ static void emit_variables(Emitter *e) {
     plan->variables = LV_NEW_ARRAY(plan->arena, LvVariable, graph->variables.count + 1);
     for (size_t i = 0; i < graph->variables.count; i++) {
         const Variable *variable = &graph->variables.data[i];
-        if (variable->is_pack) continue;
+        if (variable->is_pack || variable->is_part) continue;
         LvPlace gradient = {LV_ARENA_GRADIENTS, -1};
         if (variable->pack >= 0 && variable->pack == e->memory->gradient_pack) {
             gradient.offset = e->memory->gradients.offset + variable->pack_offset * (int64_t)lv_dtype_size(variable->dtype);

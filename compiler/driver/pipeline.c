@@ -46,6 +46,7 @@ typedef enum {
     OPTIMIZING,  // left out by no_optimize
     IN_BF16,     // only in that precision
     LAYING_OUT,  // left out by no_optimize where the library takes row-major pictures
+    IN_PARTS,    // left out by no_optimize, and where all gradients are asked for
 } When;
 
 typedef struct {
@@ -83,6 +84,7 @@ static const Step PIPELINE[] = {
     {"dce", ALWAYS, NULL},
     {"remat", ALWAYS, NULL},
     {"order", OPTIMIZING, NULL},
+    {"parts", IN_PARTS, NULL},
 };
 
 // ---- running
@@ -151,6 +153,7 @@ bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, L
     for (size_t i = 0; i < sizeof PIPELINE / sizeof *PIPELINE && !*stopped; i++) {
         const Step *step = &PIPELINE[i];
         bool skipped = ((step->when == OPTIMIZING || (step->when == LAYING_OUT && !cuda)) && options->no_optimize) ||
+                       (step->when == IN_PARTS && (options->no_optimize || options->gradients)) ||
                        (step->when == IN_BF16 && options->precision != LV_PRECISION_BF16);
         if (!skipped && !run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;
         shown |= emit_graph_if(step->pass, graph, options);

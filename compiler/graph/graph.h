@@ -109,6 +109,7 @@ typedef struct {
     int pack;            // variable that this one is a slice of (all trained parameters: the flat arena), -1: none
     int64_t pack_offset; // in elements
     bool is_pack;        // a flat variable made of others, shape [elements incl. padding to 16]; not in checkpoints itself
+    bool is_part;        // a range of a flat variable `pack`, for the optimizer alone (passes/parts.c); not in checkpoints either
     LvSpan span;
 } Variable;
 

@@ -87,7 +87,7 @@ static const char *check_variables(const Graph *graph, LvArena *arena) {
     for (size_t i = 0; i < graph->variables.count; i++) {
         const Variable *v = &graph->variables.data[i];
         if (v->pack < 0) continue;
-        if ((size_t)v->pack >= graph->variables.count || !graph->variables.data[v->pack].is_pack)
+        if ((size_t)v->pack >= graph->variables.count || (!graph->variables.data[v->pack].is_pack && !v->is_part))
             return lv_arena_printf(arena, "variable '%s' lies in no pack", v->name);
         const Variable *pack = &graph->variables.data[v->pack];
         int64_t end;

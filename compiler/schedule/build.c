@@ -1,7 +1,7 @@
 // The whole of scheduling: marks, groups, kernels, calls -> units, printed.
 //   requires     layouts chosen; composites decomposed that no template prints; no gradient nodes
 //   establishes  every operand is given, an alias, or written by an earlier unit; equal kernel texts have one name; what is prepared
-//                comes first
+//                comes first; an update of parameters stands behind the last unit that reads what it overwrites
 #include <stdlib.h>
 #include <string.h>
 
@@ -264,6 +264,83 @@ static void set_aliases(Building *b) {
     }
 }
 
+// ---- updates of a part of the parameters wait for whoever still reads what they overwrite
+
+// The range of a variable that a value is read from, in the flat variable that it lies in; false: of none.
+typedef struct {
+    int variable;
+    int64_t begin, end;
+} Range;
+
+static bool find_range(const Building *b, const Value *value, Range *range) {
+    const Schedule *s = b->schedule;
+    int64_t elements = lv_shape_elements(value->shape), offset = s->alias_of[value->id] ? s->alias_offset[value->id] : 0;
+    const Node *read = (s->alias_of[value->id] ? s->alias_of[value->id] : value)->node;
+    if (read->op != OP_state_read) return false;
+    int variable = (int)node_int(read, ATTR_variable, 0);
+    const Variable *v = &b->plan->graph->variables.data[variable];
+    if (v->pack >= 0) variable = v->pack, offset += v->pack_offset;
+    *range = (Range){variable, offset, offset + elements};
+    return true;
+}
+
+typedef LV_VEC(struct Part {
+    Range range;
+    size_t writer;  // unit
+}) PartList;
+
+// Parts of variables that units write; units that write something else too stay where they are.
+static PartList find_written_parts(const Building *b) {
+    const Graph *graph = b->plan->graph;
+    PartList parts = {0};
+    int *variable_of = LV_NEW_ARRAY(b->plan->arena, int, b->plan->value_count + 1);  // by value id: 1 + the part that it is written to
+    for GRAPH_EACH(graph, node) {
+        int variable = node->op == OP_state_write ? (int)node_int(node, ATTR_variable, 0) : 0;
+        if (node->op == OP_state_write && graph->variables.data[variable].is_part) variable_of[node->inputs[0]->id] = 1 + variable;
+    }
+    for (size_t u = 0; u < b->units.count; u++) {
+        const Unit *unit = &b->units.data[u];
+        bool only = true;
+        for (int i = 0; i < unit->operand_count; i++) only &= !unit->operands[i].written || variable_of[unit->operands[i].value->id];
+        for (int i = 0; i < unit->operand_count && only; i++) {
+            if (!unit->operands[i].written) continue;
+            const Variable *v = &graph->variables.data[variable_of[unit->operands[i].value->id] - 1];
+            struct Part part = {{v->pack, v->pack_offset, v->pack_offset + lv_shape_elements(v->shape)}, u};
+            lv_vec_push(&parts, part);
+        }
+    }
+    return parts;
+}
+
+static void delay_updates(Building *b) {
+    PartList parts = find_written_parts(b);
+    size_t count = parts.count ? b->units.count : 0, placed = 0;
+    size_t *due = lv_calloc(count + 1, sizeof *due);  // of a unit: the last one that must run before it
+    Unit *units = lv_calloc(count + 1, sizeof *units);
+    for (size_t u = 0; u < count; u++) due[u] = u;
+    for (size_t u = 0; u < count; u++) {
+        const Unit *unit = &b->units.data[u];
+        Range read;
+        for (int i = 0; i < unit->operand_count; i++) {
+            if (unit->operands[i].written || !find_range(b, unit->operands[i].value, &read)) continue;
+            for (size_t k = 0; k < parts.count; k++) {
+                struct Part part = parts.data[k];
+                bool meet = read.variable == part.range.variable && read.begin < part.range.end && part.range.begin < read.end;
+                if (meet && due[part.writer] < u) due[part.writer] = u;
+            }
+        }
+    }
+    for (size_t u = 0; u < count; u++) {
+        if (due[u] == u) units[placed++] = b->units.data[u];
+        for (size_t k = 0; k < u; k++) {
+            if (due[k] == u) units[placed++] = b->units.data[k];
+        }
+    }
+    if (count) memcpy(b->units.data, units, count * sizeof *units);
+    lv_vec_free(&parts);
+    free(due), free(units);
+}
+
 Schedule *schedule_build(Graph *graph, const Target *target, bool no_fuse, LvArena *arena) {
     size_t count = (size_t)graph->next_value + 1;
     Plan plan = {.graph = graph, .arena = arena, .no_fuse = no_fuse, .cuda = target->cuda, .value_count = graph->next_value};
@@ -299,6 +376,7 @@ Schedule *schedule_build(Graph *graph, const Target *target, bool no_fuse, LvAre
     schedule->prepared_count = (int)b.units.count;
     build_groups(&b, &groups, false);
     set_aliases(&b);
+    delay_updates(&b);
     schedule->unit_count = (int)b.units.count;
     schedule->units = LV_NEW_ARRAY(arena, Unit, b.units.count + 1);
     if (b.units.count) memcpy(schedule->units, b.units.data, b.units.count * sizeof(Unit));

@@ -38,6 +38,7 @@ typedef struct {
     LvProgram *program;
     int64_t steps, seed, batch;
     double lr;
+    bool trains;
 } Call;
 
 static bool read_options(Call *call, int argc, char **argv, LvError *error) {
@@ -144,7 +145,9 @@ static bool prepare(Call *call, const char *path, const char *entry_name, LvErro
     if (!entry->trains && (options_has(&call->options, "grads") || options_has(&call->options, "lr"))) {
         return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' does not train: it takes no --grads and no --lr", entry_name);
     }
+    call->trains = entry->trains;
     compile.batch = call->batch;
+    compile.gradients = options_has(&call->options, "grads");
     return model_compile(&call->open, &compile, &call->plan, error) && (!save || lv_plan_write(call->plan, save, error)) &&
            lv_store_create(call->device, call->plan, &call->store, error) && load_weights(call, &compile, error) &&
            lv_program_create(call->device, call->plan, call->store, &call->program, error) && set_inputs(call, error);
@@ -213,8 +216,6 @@ static bool write_results(Call *call, const char *path, LvError *error) {
 static bool run(Call *call, LvError *error) {
     const char *grads = options_get(&call->options, "grads", NULL), *output = options_get(&call->options, "output", NULL);
     const char *weights_out = options_get(&call->options, "weights-out", NULL);
-    bool trains = false;
-    for (int i = 0; i < call->plan->variable_count; i++) trains = trains || call->plan->variables[i].gradient.offset >= 0;
     float lr = (float)call->lr;
     if (!lv_program_set_input(call->program, "$seed", &call->seed, sizeof call->seed, error) ||
         !lv_program_set_input(call->program, "$lr", &lr, sizeof lr, error)) {
@@ -222,7 +223,7 @@ static bool run(Call *call, LvError *error) {
     }
     for (int32_t step = 1; step <= call->steps; step++) {
         if (!lv_program_set_input(call->program, "$step", &step, sizeof step, error) || !lv_program_run(call->program, error) ||
-            !print_results(call, trains ? step : 0, error) || (step == 1 && grads && !write_gradients(call, grads, error))) {
+            !print_results(call, call->trains ? step : 0, error) || (step == 1 && grads && !write_gradients(call, grads, error))) {
             return false;
         }
     }

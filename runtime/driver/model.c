@@ -208,7 +208,7 @@ static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
     const LvPlan *plan = open->artifact;
     return plan && !open->changed && !strcmp(plan->entry, o->entry) && plan->batch == o->batch &&
            !strcmp(plan->device, o->device) && !strcmp(plan->precision, o->precision == LV_PRECISION_BF16 ? "bf16" : "f32") &&
-           o->conv == LV_CONV_AUTO && o->memory_limit == 0 && o->accumulate <= 1 && !o->clip && !o->no_fuse &&
+           o->conv == LV_CONV_AUTO && o->memory_limit == 0 && o->accumulate <= 1 && !o->clip && !o->gradients && !o->no_fuse &&
            !o->no_optimize && !o->emit && !o->explain;
 }
 

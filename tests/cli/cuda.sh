@@ -26,6 +26,11 @@ holds same_bits cmp whole/checkpoints/last.safetensors parts/checkpoints/last.sa
 on_gpu train "$model" --train-dir train --val-dir val "${steps[@]}" --steps 2 --precision bf16 --out narrow; succeeds bf16
 holds bf16_losses bash -c "$(declare -f losses); paste <(losses cpu) <(losses narrow) | head -2 | awk '{ d = \$1 / \$2; if (d < 0.98 || d > 1.02) exit 1 }'"
 
+# An update in parts: the bits of one that has all gradients at once
+on_gpu call "$root/tests/cli/parts.lv" train --steps 2 --lr 1e-3 --weights-out parts.safetensors; succeeds update_in_parts
+on_gpu call "$root/tests/cli/parts.lv" train --steps 2 --lr 1e-3 --weights-out whole.safetensors --grads gradients.safetensors; succeeds update_of_all
+holds parts_same_bits cmp parts.safetensors whole.safetensors
+
 # A checkpoint goes from one device to the other
 lvrun eval cpu/checkpoints/last.safetensors --val-dir val --threads 1; succeeds eval_on_the_cpu
 cp out eval.cpu

@@ -72,3 +72,10 @@ is nothing_written_twice "$(awk '
           if (place in at) print kernel, at[place], store
           at[place] = store; stores++ } }
     END { print (stores > 50 ? "all read" : "few stores") }' kernels.c)" "all read"
+
+# An update in parts gives the bits of one that has all gradients at once, and takes their memory no more
+lvrun call "$root/tests/cli/parts.lv" train --steps 3 --lr 1e-3 --weights-out parts.safetensors; succeeds update_in_parts
+lvrun call "$root/tests/cli/parts.lv" train --steps 3 --lr 1e-3 --weights-out whole.safetensors --grads gradients.safetensors; succeeds update_of_all
+holds parts_same_bits cmp parts.safetensors whole.safetensors
+"$bin/lvc" "$root/tests/cli/parts.lv" --emit plan >parts.plan 2>err; status=$?; succeeds parts_plan
+holds parts_keep_no_gradients grep -q '^arena gradients 0$' parts.plan

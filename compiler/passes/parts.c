@@ -1,0 +1,214 @@
+// requires     final ops and layouts; an order in which gradients are made as late as may be (the pass `order`)
+// establishes  the update of the flat parameters is several updates, each of a range of them, each as soon as its gradients are there
+// breaks       nothing
+//
+// The optimizer walks the flat vectors end to end, and so every gradient would have to wait for the last. Where each element of what
+// it writes depends on the same element of what it reads alone, a range can be updated by itself, and its gradients' memory is
+// free for the next: few of all gradients are ever there at once. (LOMO, Lv et al. 2023, goes down to single tensors.)
+// Left whole: updates that look at all gradients first (a bound of their norm, a search for infinities), and short vectors.
+//
+//     %g = pack %a, %b, %c, %d                      %g0 = pack %a, %b
+//     %m = state_read {m} [n]                       %m0 = state_read {m[0]}     m[0]: a part of m, [k] at 0
+//     %m' = add (mul %m, 0.9) (mul %g, 0.1)   ->    %m0' = add (mul %m0, 0.9) (mul %g0, 0.1)
+//     state_write %m' {m}                           state_write %m0' {m[0]}     and the same of %c, %d and m[1]
+//
+// The schedule keeps each update behind the last reader of the parameters that it overwrites.
+#include "ops/op.h"
+#include "passes/pass.h"
+
+// Elements; parts of one vector (each is a launch, dear on a GPU); where members of a pack begin.
+enum { LEAST_PART = 1 << 18, MOST_PARTS = 64, MOST_ON_GPU = 8, ALIGNED = 16 };
+
+// How a value may be made for a range alone.
+typedef enum {
+    OTHER,
+    STEADY,  // not of the flat shape; from inputs, variables and constants alone
+    FLAT,    // of the flat shape, element i from element i: its range can be computed by itself
+} Extent;
+
+typedef struct {
+    Graph *graph;
+    LvArena *arena;
+    Node *pack;
+    LvShape shape;   // of the flat vectors
+    int values;      // of the graph as it was: the lengths of the arrays by value id
+    char *extent;    // by value id
+    bool *updates;   // by value id: made from the gradients
+    Value **ranged;  // by value id: its counterpart in the part at hand
+    int variables;   // likewise
+    int *part_of;    // by variable: its part at hand, -1
+} Parts;
+
+static bool is_flat(const Parts *p, const Value *value) { return lv_shape_equal(value->shape, p->shape); }
+
+// ---- may it be cut?
+
+static Extent extent_of(const Parts *p, const Node *node) {
+    const Value *value = &node->results[0];
+    if (node->result_count != 1) return OTHER;
+    if (!is_flat(p, value)) {
+        bool steady = node_is_elementwise(node) || node->op == OP_reshape || node->op == OP_expand || node_is_leaf(node);
+        for (int i = 0; i < node->input_count; i++) steady &= p->extent[node->inputs[i]->id] == STEADY;
+        return steady ? STEADY : OTHER;
+    }
+    if (node == p->pack || node->op == OP_constant || node->op == OP_iota) return FLAT;
+    if (node->op == OP_state_read) return p->graph->variables.data[node_int(node, ATTR_variable, 0)].pack < 0 ? FLAT : OTHER;
+    if (node->op == OP_expand) return node->inputs[0]->shape.rank == 0 ? FLAT : OTHER;
+    bool flat = node_is_elementwise(node) && node->input_count > 0;
+    for (int i = 0; i < node->input_count; i++) flat &= p->extent[node->inputs[i]->id] == FLAT;
+    return flat ? FLAT : OTHER;
+}
+
+static Node *find_pack(const Graph *graph) {
+    Node *found = NULL;
+    for GRAPH_EACH(graph, node) {
+        if (node->op != OP_pack) continue;
+        if (found) return NULL;
+        found = node;
+    }
+    return found;
+}
+
+// Everything that comes of the gradients is flat, and goes into variables alone.
+static bool can_be_cut(Parts *p) {
+    bool written = false;
+    for GRAPH_EACH(p->graph, node) {
+        bool update = node == p->pack;
+        for (int i = 0; i < node->input_count; i++) update |= p->updates[node->inputs[i]->id];
+        for (int i = 0; i < node->result_count; i++) p->extent[node->results[i].id] = (char)extent_of(p, node);
+        if (!update) continue;
+        if (node->op == OP_state_write) written = true;
+        else if (node->result_count != 1 || p->extent[node->results[0].id] != FLAT) return false;
+        else p->updates[node->results[0].id] = true;
+    }
+    for (size_t i = 0; i < p->graph->results.count; i++) {
+        if (p->updates[p->graph->results.data[i].value->id]) return false;
+    }
+    return written;
+}
+
+// ---- the update of one range
+
+static Value *read_part(Parts *p, const Node *read, int64_t begin, int64_t length, int number) {
+    int variable = (int)node_int(read, ATTR_variable, 0);
+    if (p->part_of[variable] < 0) {
+        Variable part = p->graph->variables.data[variable];
+        part.name = lv_arena_printf(p->graph->arena, "%s[%d]", part.name, number);
+        part.shape = lv_shape(1, &length);
+        part.is_pack = false, part.is_part = true;
+        part.pack = variable, part.pack_offset = begin;
+        p->part_of[variable] = graph_add_variable(p->graph, &part);
+    }
+    Attrs attrs = {0};
+    attrs_int(&attrs, ATTR_variable, p->part_of[variable]);
+    return graph_add_typed(p->graph, OP_state_read, 0, NULL, &attrs, read->results[0].dtype, lv_shape(1, &length));
+}
+
+static Value *range_of(Parts *p, Value *value, int64_t begin, int64_t length, int number) {
+    if (p->ranged[value->id]) return p->ranged[value->id];
+    Graph *g = p->graph;
+    Node *node = value->node;
+    LvShape shape = lv_shape(1, &length);
+    Value *inputs[4], *made;
+    g->span = node->span, g->scope = node->scope;
+    if (node->op == OP_state_read) made = read_part(p, node, begin, length, number);
+    else if (node->op == OP_constant) made = build_constant(g, value_number(value), value->dtype, shape);
+    else if (node->op == OP_expand) made = build_expand(g, node->inputs[0], shape, NULL);
+    else if (node->op == OP_iota) {
+        Value *from_zero = graph_add_typed(g, OP_iota, 0, NULL, &node->attrs, value->dtype, shape);
+        made = build_binary(g, OP_add, from_zero, build_constant(g, (double)begin, value->dtype, shape));
+    } else {
+        for (int i = 0; i < node->input_count; i++) inputs[i] = range_of(p, node->inputs[i], begin, length, number);
+        made = &node_add_like(g, node, inputs)->results[0];
+    }
+    return p->ranged[value->id] = made;
+}
+
+static bool is_whole_write(const Parts *p, const Node *node) {
+    return node->op == OP_state_write && node->inputs[0]->id < p->values && p->updates[node->inputs[0]->id];
+}
+
+// The state_writes of the whole update, each of the range [begin, begin + length).
+static void write_range(Parts *p, int64_t begin, int64_t length, int number) {
+    for GRAPH_EACH(p->graph, node) {
+        if (!is_whole_write(p, node)) continue;
+        int variable = (int)node_int(node, ATTR_variable, 0);
+        Value *value = range_of(p, node->inputs[0], begin, length, number);
+        p->graph->span = node->span, p->graph->scope = node->scope;
+        if (p->part_of[variable] < 0) {  // written, never read
+            Node read = {.op = OP_state_read, .attrs = node->attrs, .results = node->inputs[0]};
+            read_part(p, &read, begin, length, number);
+        }
+        Attrs attrs = {0};
+        attrs_int(&attrs, ATTR_variable, p->part_of[variable]);
+        build_node(p->graph, OP_state_write, 1, &value, &attrs);
+    }
+}
+
+static void update_part(Parts *p, int first, int end, int64_t begin, int64_t length, int number) {
+    Node *last = p->pack->inputs[first]->node;
+    for (int i = first + 1; i < end; i++) {
+        if (*(int *)p->pack->inputs[i]->node->note > *(int *)last->note) last = p->pack->inputs[i]->node;
+    }
+    for (int i = 0; i < p->values; i++) p->ranged[i] = NULL;
+    for (int i = 0; i < p->variables; i++) p->part_of[i] = -1;
+    Graph *g = p->graph;
+    g->insert_before = last->next;
+    g->span = p->pack->span, g->scope = p->pack->scope;
+    p->ranged[p->pack->results[0].id] = build_node(g, OP_pack, end - first, p->pack->inputs + first, NULL);
+    write_range(p, begin, length, number);
+}
+
+// ---- all of them
+
+// What the update needs besides flat vectors (the rate, corrections by the step's number) goes to the front, that no part waits for it.
+static bool bring_forward(Parts *p) {
+    bool *needed = LV_NEW_ARRAY(p->arena, bool, p->graph->next_value);
+    Node *front = p->graph->first;
+    for (Node *node = p->graph->last; node; node = node->prev) {
+        bool reads = is_whole_write(p, node);
+        for (int i = 0; i < node->result_count; i++) reads |= needed[node->results[i].id];
+        for (int i = 0; i < node->input_count && reads; i++) needed[node->inputs[i]->id] |= node != p->pack;
+        if (reads && node->result_count == 1 && p->extent[node->results[0].id] == OTHER) return false;
+    }
+    while (front && front->result_count == 1 && needed[front->results[0].id] && p->extent[front->results[0].id] == STEADY) front = front->next;
+    for (Node *node = front, *next; node; node = next) {
+        next = node->next;
+        if (node->result_count == 1 && needed[node->results[0].id] && p->extent[node->results[0].id] == STEADY) graph_move(p->graph, node, front);
+    }
+    return true;
+}
+
+static void drop_whole(Parts *p) {
+    Node *before;
+    for (Node *node = p->graph->last; node; node = before) {
+        before = node->prev;
+        if (is_whole_write(p, node)) graph_remove(p->graph, node);
+    }
+}
+
+bool pass_parts(Graph *graph, PassContext *context) {
+    Node *pack = find_pack(graph);
+    if (!pack) return true;
+    int values = graph->next_value, variables = (int)graph->variables.count;
+    int64_t total = pack->results[0].shape.dim[0], least = total / (context->target->cuda ? MOST_ON_GPU : MOST_PARTS);
+    if (least < LEAST_PART) least = LEAST_PART;
+    Parts p = {.graph = graph, .arena = context->arena, .pack = pack, .shape = pack->results[0].shape, .values = values, .variables = variables,
+               .extent = LV_NEW_ARRAY(context->arena, char, values), .updates = LV_NEW_ARRAY(context->arena, bool, values),
+               .ranged = LV_NEW_ARRAY(context->arena, Value *, values), .part_of = LV_NEW_ARRAY(context->arena, int, variables)};
+    if (total < 2 * least || !can_be_cut(&p) || !bring_forward(&p)) return true;
+    int *positions = LV_NEW_ARRAY(context->arena, int, graph->node_count + 1), at = 0;
+    for GRAPH_EACH(graph, node) positions[at] = at, node->note = &positions[at++];
+    int64_t begin = 0, end = 0;
+    for (int i = 0, first = 0, number = 0; i < pack->input_count; i++) {
+        end = (end + lv_shape_elements(pack->inputs[i]->shape) + ALIGNED - 1) / ALIGNED * ALIGNED;
+        bool last = i + 1 == pack->input_count;
+        if (!last && (end - begin < least || total - end < least)) continue;
+        if (last) end = total;
+        update_part(&p, first, i + 1, begin, end - begin, number++);
+        first = i + 1, begin = end;
+    }
+    drop_whole(&p);
+    rewrite_end(graph);
+    return pass_dce(graph, context);
+}
