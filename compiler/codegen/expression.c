@@ -13,7 +13,7 @@
 const char *c_type(LvDType dtype) {
     switch (dtype) {
         case LV_F64: return "double";
-        case LV_I32: case LV_BOOL: return "int32_t";
+        case LV_I32: case LV_BOOL: case LV_U8: return "int32_t";
         case LV_I64: return "int64_t";
         default: return "float";
     }
@@ -23,7 +23,7 @@ const char *c_storage_type(LvDType dtype) {
     switch (dtype) {
         case LV_BF16: return "uint16_t";
         case LV_F16: return "lv_half";
-        case LV_BOOL: return "uint8_t";
+        case LV_BOOL: case LV_U8: return "uint8_t";
         default: return c_type(dtype);
     }
 }
@@ -97,6 +97,10 @@ static void put_expression(const char *expression, LvDType arithmetic, char args
 }
 
 void c_put_op(Op op, LvDType arithmetic, LvDType result, char args[3][16], LvText *out) {
+    if (op == OP_from_byte) {  // two roundings: no compiler makes a product, or one operation, of a quotient
+        lv_text_printf(out, "(float)%s/127.5f-1.0f", args[0]);
+        return;
+    }
     if (!c_is_float(arithmetic)) {
         // Where C leaves integers undefined, the prelude's functions say what the reference evaluation says.
         const char *type = arithmetic == LV_I64 ? "i64" : "i32";

@@ -24,6 +24,7 @@ static const OptionSpec specs[] = {
     {"precision", OPTION_VALUE, "P", "f32 or bf16 (default f32)"},
     {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto (default)"},
     {"tf32", OPTION_FLAG, NULL, "products of f32 may be made in TF32, on a GPU"},
+    {"bytes", OPTION_FLAG, NULL, "pictures among the inputs come as bytes, as lvrun gives them (default); --no-bytes: as f32, as call does"},
     {"memory-limit", OPTION_VALUE, "BYTES", "recompute rather than store more than this; k, M, G after the number"},
     {"emit", OPTION_VALUE, "STAGE", "print ast, graph, joint, fused, loop, c (cuda) or plan, or the graph after a pass, and write nothing"},
     {"explain", OPTION_FLAG, NULL, "a line a kernel and library call: FLOP, bytes, source lines"},
@@ -90,6 +91,7 @@ static void print_help(void) {
 static bool read_options(const Options *options, LvCompileOptions *out, LvError *error) {
     out->batch = 8;
     out->emit = options_get(options, "emit", NULL);
+    out->bytes = options_flag(options, "bytes", true);
     return options_compile(options, out, error) && options_integer(options, "batch", 1, 1 << 20, &out->batch, error);
 }
 

@@ -45,6 +45,7 @@ typedef enum {
     ALWAYS,
     OPTIMIZING,  // left out by no_optimize
     IN_BF16,     // only in that precision
+    BY_BYTES,    // only where pictures come so
     LAYING_OUT,  // left out by no_optimize where the library takes row-major pictures
     IN_PARTS,    // left out by no_optimize, and where all gradients are asked for
 } When;
@@ -56,6 +57,7 @@ typedef struct {
 } Step;
 
 static const Step PIPELINE[] = {
+    {"bytes", BY_BYTES, NULL},
     {"fold", OPTIMIZING, NULL},
     {"algebra", OPTIMIZING, NULL},
     {"cse", OPTIMIZING, NULL},
@@ -154,7 +156,8 @@ bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, L
         const Step *step = &PIPELINE[i];
         bool skipped = ((step->when == OPTIMIZING || (step->when == LAYING_OUT && !cuda)) && options->no_optimize) ||
                        (step->when == IN_PARTS && (options->no_optimize || options->gradients)) ||
-                       (step->when == IN_BF16 && options->precision != LV_PRECISION_BF16);
+                       (step->when == IN_BF16 && options->precision != LV_PRECISION_BF16) ||
+                       (step->when == BY_BYTES && !options->bytes);
         if (!skipped && !run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;
         shown |= emit_graph_if(step->pass, graph, options);
         *stopped = emit_graph_if(step->stage, graph, options);

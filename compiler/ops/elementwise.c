@@ -36,9 +36,14 @@ const char *shape_elementwise(Graph *graph, Node *node) {
     if (node->op == OP_mod && !lv_dtype_is_int(like->dtype))
         return refuse(graph, "mod is of integers, not of %s", lv_dtype_name(like->dtype));
     if (node->op == OP_bits && like->dtype != LV_F32) return refuse(graph, "bits is of f32, not of %s", lv_dtype_name(like->dtype));
+    if ((node->op == OP_from_byte) != (like->dtype == LV_U8))
+        return refuse(graph, "%s of %s: only from_byte is of u8", op_name(node->op), lv_dtype_name(like->dtype));
     bool any = is_comparison(node->op) || is_logic(node->op) || node->op == OP_select;
     if (!any && like->dtype == LV_BOOL) return refuse(graph, "%s is of numbers, not of bool", op_name(node->op));
-    LvDType dtype = is_comparison(node->op) ? LV_BOOL : node->op == OP_bits ? LV_I32 : like->dtype;
+    LvDType dtype = like->dtype;
+    if (is_comparison(node->op)) dtype = LV_BOOL;
+    if (node->op == OP_bits) dtype = LV_I32;
+    if (node->op == OP_from_byte) dtype = LV_F32;
     set_result(node, 0, dtype, like->shape);
     return NULL;
 }
@@ -115,7 +120,7 @@ static void evaluate_integers(Op op, const Tensor *const *inputs, int count, Ten
     }                                                                                                                  \
     void evaluate_##name(const Evaluation *evaluation, const Node *node, const Tensor *const *inputs, Tensor *results) { \
         (void)evaluation;                                                                                              \
-        if (all_integers(inputs, count)) evaluate_integers(node->op, inputs, count, results);                          \
+        if (all_integers(inputs, count) && !tensor_is_float(results)) evaluate_integers(node->op, inputs, count, results);                          \
         else evaluate_floats(rule_##name, inputs, count, results);                                                     \
     }
 #include "ops/ops.def"
@@ -126,6 +131,9 @@ static void evaluate_integers(Op op, const Tensor *const *inputs, int count, Ten
 const char *shape_cast(Graph *graph, Node *node) {
     int64_t dtype = node_int(node, ATTR_dtype, -1);
     if (dtype < 0 || dtype >= LV_DTYPE_COUNT) return refuse(graph, "cast to no type");
+    if (dtype == LV_U8 || node->inputs[0]->dtype == LV_U8)
+        return refuse(graph, "cast of %s to %s: only from_byte is of u8", lv_dtype_name(node->inputs[0]->dtype),
+                      lv_dtype_name((LvDType)dtype));
     set_result(node, 0, (LvDType)dtype, node->inputs[0]->shape);
     return NULL;
 }

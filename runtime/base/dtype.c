@@ -8,7 +8,7 @@ static const struct {
     size_t size;
 } dtypes[LV_DTYPE_COUNT] = {
     [LV_F32] = {"f32", 4}, [LV_BF16] = {"bf16", 2}, [LV_F16] = {"f16", 2},   [LV_F64] = {"f64", 8},
-    [LV_I32] = {"i32", 4}, [LV_I64] = {"i64", 8},   [LV_BOOL] = {"bool", 1},
+    [LV_I32] = {"i32", 4}, [LV_I64] = {"i64", 8},   [LV_BOOL] = {"bool", 1}, [LV_U8] = {"u8", 1},
 };
 
 size_t lv_dtype_size(LvDType dtype) { return dtypes[dtype].size; }
@@ -56,6 +56,8 @@ bool lv_shape_bytes(LvShape shape, LvDType dtype, size_t *bytes) {
     return count != INT64_MAX && !__builtin_mul_overflow((size_t)count, lv_dtype_size(dtype), bytes);
 }
 
+bool lv_shape_is_pictures(LvShape shape) { return shape.rank == 4 && shape.dim[1] == 3 && shape.dim[2] == shape.dim[3]; }
+
 void lv_shape_print(LvText *text, LvShape shape) {
     lv_text_putc(text, '[');
     for (int i = 0; i < shape.rank; i++) lv_text_printf(text, "%s%lld", i ? ", " : "", (long long)shape.dim[i]);
@@ -93,7 +95,8 @@ double lv_element_get(const void *data, LvDType dtype, int64_t i) {
         case LV_F64: return ((const double *)data)[i];
         case LV_I32: return ((const int32_t *)data)[i];
         case LV_I64: return (double)((const int64_t *)data)[i];
-        case LV_BOOL: return ((const uint8_t *)data)[i];
+        case LV_BOOL:
+        case LV_U8: return ((const uint8_t *)data)[i];
         case LV_DTYPE_COUNT: break;
     }
     return 0;
@@ -108,6 +111,7 @@ void lv_element_set(void *data, LvDType dtype, int64_t i, double value) {
         case LV_I32: ((int32_t *)data)[i] = (int32_t)value; break;
         case LV_I64: ((int64_t *)data)[i] = (int64_t)value; break;
         case LV_BOOL: ((uint8_t *)data)[i] = value != 0; break;
+        case LV_U8: ((uint8_t *)data)[i] = (uint8_t)value; break;
         case LV_DTYPE_COUNT: break;
     }
 }

@@ -9,7 +9,8 @@
 
 #include "base/text.h"
 
-typedef enum { LV_F32, LV_BF16, LV_F16, LV_F64, LV_I32, LV_I64, LV_BOOL, LV_DTYPE_COUNT } LvDType;
+// u8 is storage: inputs have it, of which an operation makes numbers; nothing is computed in it.
+typedef enum { LV_F32, LV_BF16, LV_F16, LV_F64, LV_I32, LV_I64, LV_BOOL, LV_U8, LV_DTYPE_COUNT } LvDType;
 
 enum { LV_MAX_RANK = 8 };  // 6 for an upsample's [B, C, H, 2, W, 2]; two to spare
 
@@ -22,12 +23,13 @@ size_t lv_dtype_size(LvDType dtype);
 const char *lv_dtype_name(LvDType dtype);                  // "f32" ...
 bool lv_dtype_parse(const char *name, LvDType *dtype);
 bool lv_dtype_is_float(LvDType dtype);
-bool lv_dtype_is_int(LvDType dtype);
+bool lv_dtype_is_int(LvDType dtype);                      // i32, i64
 
 LvShape lv_shape(int rank, const int64_t *dim);
 bool lv_shape_equal(LvShape a, LvShape b);
 int64_t lv_shape_elements(LvShape shape);                  // 1 for rank 0; saturates at INT64_MAX
 bool lv_shape_bytes(LvShape shape, LvDType dtype, size_t *bytes);  // false on overflow
+bool lv_shape_is_pictures(LvShape shape);                  // [B, 3, R, R]
 void lv_shape_print(LvText *text, LvShape shape);          // "[8, 32, 64, 64]"
 
 // Round to nearest even; NaN stays NaN.

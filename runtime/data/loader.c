@@ -14,7 +14,7 @@
 enum { MAX_WORKERS = 256, MAX_RESOLUTION = 8192, MAX_BATCH = 1 << 16 };
 
 typedef struct {
-    float *pictures;  // [B, 3, R, R]
+    uint8_t *pictures;  // [B, 3, R, R]
     int32_t *tokens;  // [B, T]
     Slot *slots;      // [B]
     int64_t *samples;
@@ -196,7 +196,7 @@ static void describe(LvLoader *loader, Job *job) {
         job->captions[i] = job->slots[i].caption;
         job->draws[i] = job->slots[i].draw;
     }
-    const float *pictures = loader->options.resolution ? job->pictures : NULL;
+    const uint8_t *pictures = loader->options.resolution ? job->pictures : NULL;
     const int32_t *tokens = lv_dataset_is_text(loader->dataset) ? job->tokens : NULL;
     loader->batch = (LvBatch){loader->options.batch, job->count, pictures, tokens, job->samples, job->names,
                               loader->options.captions ? job->captions : NULL, job->draws, job->at, job->after};
@@ -251,7 +251,7 @@ static bool check_options(const LvDataset *dataset, const LvLoaderOptions *optio
 
 static bool make_job(Job *job, const LvLoaderOptions *options, size_t window) {
     size_t batch = (size_t)options->batch, each = (size_t)options->resolution * (size_t)options->resolution * 3;
-    job->pictures = aligned_alloc(64, (batch * each * sizeof(float) + 64) / 64 * 64);
+    job->pictures = aligned_alloc(64, (batch * each + 64) / 64 * 64);
     job->tokens = lv_calloc(batch * window + 1, sizeof *job->tokens);
     job->slots = lv_calloc(batch, sizeof *job->slots);
     job->samples = lv_calloc(batch, sizeof *job->samples);

@@ -57,7 +57,7 @@ LvLoaderOptions lv_loader_options_training(void);  // shuffled, flips, random cr
 typedef struct {
     int size;               // B as asked for
     int count;              // real samples; those after are padding (the epoch's first samples), not to be counted
-    const float *pictures;  // [B, 3, R, R] in [-1, 1]; NULL where none are read
+    const uint8_t *pictures;  // [B, 3, R, R]; NULL where none are read
     const int32_t *tokens;  // [B, T] windows of a text, drawn when shuffling, else side by side; NULL of other data sets
     const int64_t *samples;            // [B] indexes into the data set
     const char *const *names;          // [B]

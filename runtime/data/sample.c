@@ -177,7 +177,7 @@ static void make_window(const SampleMaker *maker, int64_t sample, const LvDraws 
     lv_dataset_window(maker->dataset, (size_t)sample, maker->options.shuffle ? &draw : NULL, tokens);
 }
 
-void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, float *out, int32_t *tokens, Slot *slot) {
+void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, uint8_t *out, int32_t *tokens, Slot *slot) {
     const LvLoaderOptions *options = &maker->options;
     uint8_t *rgb = lv_malloc((size_t)options->resolution * (size_t)options->resolution * 3 + 1);
     for (uint64_t tried = 0; tried < maker->count && !atomic_load(&maker->hopeless); tried++) {
@@ -190,7 +190,7 @@ void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, float *o
             continue;
         }
         bool flip = options->flip && lv_draw_word(&draws, FLIP_STREAM, 0) & 1;
-        if (options->resolution) lv_transform_to_floats(rgb, options->resolution, flip, out);
+        if (options->resolution) lv_transform_to_planes(rgb, options->resolution, flip, out);
         make_window(maker, sample, &draws, tokens);
         slot->sample = sample;
         slot->draw = lv_draw_word(&draws, USER_STREAM, 0);

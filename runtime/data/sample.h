@@ -22,7 +22,7 @@ void sample_maker_destroy(SampleMaker *maker);
 // Fills `picture` ([3, R, R]), of text `tokens` ([T]), and `slot` with the sample at `position` of the epoch, or the next good
 // one after it.
 // Safe to call from several threads.
-void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, float *picture, int32_t *tokens, Slot *slot);
+void sample_make(SampleMaker *maker, uint32_t epoch, uint64_t position, uint8_t *picture, int32_t *tokens, Slot *slot);
 void sample_slot_clear(Slot *slot);
 bool sample_is_uncaptioned(const SampleMaker *maker, int64_t sample);  // broken for want of a caption
 const char *sample_broken_message(const SampleMaker *maker, int64_t sample);  // of one that a slot named as broken

@@ -50,14 +50,18 @@ void lv_transform_random(const LvPicture *picture, LvBox box, int side, LvFilter
     lv_resize_window(picture, box, side, side, (LvBox){0, 0, side, side}, filter, out);
 }
 
-void lv_transform_to_floats(const uint8_t *rgb, int side, bool flip, float *out) {
+void lv_transform_to_planes(const uint8_t *rgb, int side, bool flip, uint8_t *out) {
     size_t plane = (size_t)side * (size_t)side;
     for (int y = 0; y < side; y++) {
         for (int x = 0; x < side; x++, rgb += 3) {
-            float *to = out + (size_t)y * (size_t)side + (size_t)(flip ? side - 1 - x : x);
-            for (int c = 0; c < 3; c++) to[(size_t)c * plane] = (float)rgb[c] / 127.5f - 1.0f;
+            uint8_t *to = out + (size_t)y * (size_t)side + (size_t)(flip ? side - 1 - x : x);
+            for (int c = 0; c < 3; c++) to[(size_t)c * plane] = rgb[c];
         }
     }
+}
+
+void lv_transform_to_floats(const uint8_t *bytes, size_t count, float *out) {
+    for (size_t i = 0; i < count; i++) out[i] = (float)bytes[i] / 127.5f - 1.0f;
 }
 
 void lv_transform_to_bytes(const float *planes, int side, uint8_t *rgb) {

@@ -55,7 +55,7 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// Random floats in [-1, 1); small non-negative integers, valid as codes and tokens of any vocabulary of two.
+// Random floats in [-1, 1), bytes of any value; small non-negative integers, valid as codes and tokens of any vocabulary of two.
 static bool fill_inputs(const LvPlan *plan, LvProgram *program, LvError *error) {
     for (int i = 0; i < plan->input_count; i++) {
         const LvPort *port = &plan->inputs[i];
@@ -65,7 +65,8 @@ static bool fill_inputs(const LvPlan *plan, LvProgram *program, LvError *error) 
         int64_t count = lv_shape_elements(port->shape);
         for (int64_t k = 0; k < count; k++) {
             float u = lv_random_uniform(1, (uint32_t)i, 0, (uint64_t)k);
-            lv_element_set(data, port->dtype, k, lv_dtype_is_float(port->dtype) ? 2 * (double)u - 1 : u < 0.5f);
+            double x = lv_dtype_is_float(port->dtype) ? 2 * (double)u - 1 : port->dtype == LV_U8 ? 256 * (double)u : u < 0.5f;
+            lv_element_set(data, port->dtype, k, x);
         }
         bool good = lv_program_set_input(program, port->name, data, bytes, error);
         free(data);
@@ -184,6 +185,7 @@ static void remove_folder(const char *path) {
 static bool read_options(Bench *bench, int argc, char **argv, LvError *error) {
     bench->batch = 1, bench->steps = 10, bench->warmup = 2;
     bench->compile.conv = LV_CONV_AUTO;
+    bench->compile.bytes = true;
     return options_parse(&bench->options, specs, true, argc, argv, error) &&
            options_integer(&bench->options, "batch", 1, 1 << 20, &bench->batch, error) &&
            options_integer(&bench->options, "steps", 1, 1 << 20, &bench->steps, error) &&

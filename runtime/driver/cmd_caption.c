@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "data/transforms.h"
 #include "generate/searcher.h"
 #include "generator.h"
 #include "io/contact.h"
@@ -35,7 +36,7 @@ typedef struct {
     LvWriter *writer;
     LvCoder *coder;
     int64_t group;         // pictures at a time
-    float *pictures;       // [group, 3, R, R]
+    uint8_t *pictures;     // [group, 3, R, R]
     int32_t *codes;        // [group, image_length]
     size_t *taken;         // [group] which items stand there
     LvFound *found;        // [group]
@@ -133,20 +134,24 @@ static void print_line(const char *name, const char *caption) {
 }
 
 // What is said of the picture, and what its data set says, where that is something else.
-static bool add_to_sheet(Captioner *c, const PictureItem *item, const float *planes, const char *caption, LvError *error) {
+static bool add_to_sheet(Captioner *c, const PictureItem *item, const uint8_t *planes, const char *caption, LvError *error) {
     LvText label = {0};
     char *given = NULL;
     bool good = !item->data || lv_dataset_captions(item->data, item->sample, &given, error);
     if (given) given[strcspn(given, "\n")] = 0;
     lv_text_puts(&label, caption);
     if (given && *given && strcasecmp(given, caption)) lv_text_printf(&label, " [%s]", given);
-    if (good) lv_contact_add(c->sheet, planes, lv_text_get(&label));
+    size_t side = (size_t)lv_coder_resolution(c->coder), count = 3 * side * side;
+    float *numbers = lv_calloc(count, sizeof *numbers);
+    lv_transform_to_floats(planes, count, numbers);
+    if (good) lv_contact_add(c->sheet, numbers, lv_text_get(&label));
+    free(numbers);
     lv_text_free(&label);
     free(given);
     return good;
 }
 
-static bool print_caption(Captioner *c, const PictureItem *item, const float *planes, const LvFound *found, LvError *error) {
+static bool print_caption(Captioner *c, const PictureItem *item, const uint8_t *planes, const LvFound *found, LvError *error) {
     const char *name = item->name;
     LvText caption = {0}, row = {0};
     bool good = lv_tokenizer_decode(c->g.companions.tokenizer, found->tokens, (size_t)found->length, LV_DECODE_SKIP_SPECIALS,
@@ -173,10 +178,10 @@ static bool describe(Captioner *c, const Pictures *pictures, int64_t count, LvEr
                               : write_captions(c, count, error));
     if (!good) return false;
     generator_quiet(&c->g);
-    size_t side = (size_t)lv_coder_resolution(c->coder), floats = 3 * side * side;
+    size_t side = (size_t)lv_coder_resolution(c->coder), each = 3 * side * side;
     for (int64_t i = 0; i < count; i++) {
         const PictureItem *item = &pictures->items.data[c->taken[i]];
-        good = good && print_caption(c, item, c->pictures + (size_t)i * floats, &c->found[i], error);
+        good = good && print_caption(c, item, c->pictures + (size_t)i * each, &c->found[i], error);
         free(c->found[i].tokens);
     }
     c->described += count;

@@ -22,8 +22,8 @@ typedef struct {
     LvProgram *program;
     LvFeed feed;
     int64_t batch;
-    float *pictures;  // [batch, 3, R, R]
-    size_t *taken;    // [batch] which items stand there
+    uint8_t *pictures;  // [batch, 3, R, R]
+    size_t *taken;      // [batch] which items stand there
 } Job;
 
 static void job_close(Job *job) {
@@ -41,7 +41,7 @@ static const LvPort *result_named(const LvPlan *plan, const char *name, LvError 
     return NULL;
 }
 
-static size_t floats_of(const Job *job) {
+static size_t elements_of(const Job *job) {
     return (size_t)3 * (size_t)job->feed.resolution * (size_t)job->feed.resolution;
 }
 
@@ -53,7 +53,7 @@ static bool job_open(Job *job, Session *session, const char *entry, size_t pictu
     if (!session_program(session, entry, job->batch, &job->plan, &job->program, error) ||
         !lv_feed_bind(&job->feed, job->plan, NULL, error))
         return false;
-    job->pictures = lv_calloc((size_t)job->batch * floats_of(job), sizeof(float));
+    job->pictures = lv_calloc((size_t)job->batch, elements_of(job));
     job->taken = lv_calloc((size_t)job->batch, sizeof *job->taken);
     return true;
 }
@@ -64,7 +64,7 @@ static int64_t job_fill(Job *job, const Pictures *pictures, size_t *next) {
     LvError error = {0};
     while (count < job->batch && *next < pictures->items.count) {
         size_t at = (*next)++;
-        if (pictures_load(pictures, at, job->feed.resolution, job->pictures + (size_t)count * floats_of(job), &error)) {
+        if (pictures_load(pictures, at, job->feed.resolution, job->pictures + (size_t)count * elements_of(job), &error)) {
             job->taken[count++] = at;
         } else {
             fprintf(stderr, "lvrun: warning: '%s' is passed over: %s\n", pictures->items.data[at].name, error.message);
@@ -72,7 +72,7 @@ static int64_t job_fill(Job *job, const Pictures *pictures, size_t *next) {
         }
     }
     for (int64_t i = count; count > 0 && i < job->batch; i++) {
-        memcpy(job->pictures + (size_t)i * floats_of(job), job->pictures, floats_of(job) * sizeof(float));
+        memcpy(job->pictures + (size_t)i * elements_of(job), job->pictures, elements_of(job));
     }
     return count;
 }
@@ -114,12 +114,14 @@ static const OptionSpec reconstruct_specs[] = {
 
 static bool reconstruct_batch(Job *job, const Pictures *pictures, int64_t count, const char *out, float *made, LvSheet *sheet,
                               double *psnr, LvError *error) {
-    size_t floats = floats_of(job);
+    size_t floats = elements_of(job);
+    float *picture = lv_calloc(floats, sizeof *picture);
     LvText name = {0};
     bool good = job_run(job, error) &&
                 lv_program_get_result(job->program, "image", made, floats * (size_t)job->batch * sizeof(float), error);
     for (int64_t i = 0; good && i < count; i++) {
-        const float *picture = job->pictures + (size_t)i * floats, *result = made + (size_t)i * floats;
+        const float *result = made + (size_t)i * floats;
+        lv_transform_to_floats(job->pictures + (size_t)i * floats, floats, picture);
         double each = lv_psnr(picture, result, floats);
         pictures_name_for(&pictures->items.data[job->taken[i]], &name);
         good = save_picture(out, name.data, result, job->feed.resolution, error);
@@ -127,6 +129,7 @@ static bool reconstruct_batch(Job *job, const Pictures *pictures, int64_t count,
         *psnr += each;
         if (good) printf("%s/%s  psnr %.2f\n", out, name.data, each);
     }
+    free(picture);
     lv_text_free(&name);
     return good;
 }
@@ -150,7 +153,7 @@ static bool reconstruct(Session *s, LvError *error) {
                 job_open(&job, s, "reconstruct", pictures.items.count, error) && result_named(job.plan, "image", error) &&
                 session_folder(out, error);
     if (good) {
-        made = lv_calloc((size_t)job.batch * floats_of(&job), sizeof *made);
+        made = lv_calloc((size_t)job.batch * elements_of(&job), sizeof *made);
         sheet = lv_sheet_create(job.feed.resolution, 8, 32);
     }
     while (good && next < pictures.items.count) {

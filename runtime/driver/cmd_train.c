@@ -137,6 +137,7 @@ static bool train(Options *options, OpenModel *open, LvDevice **opened, Pairing 
     listen_to_signals();
     source.compile.accumulate = t.accumulate;
     source.compile.clip = t.clip > 0;
+    source.compile.bytes = true;
     LvTrainView shown = view_open(&view, device);
     bool good = lv_train(device, &plans, &t, &shown, &summary, error);
     view_close(&view);

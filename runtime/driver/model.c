@@ -203,12 +203,23 @@ bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevi
     return true;
 }
 
-// Artifacts are made with the default settings of everything but entry, batch and precision.
+// Whether it takes pictures, if it takes any, in the form asked for.
+static bool takes_bytes(const LvPlan *plan, bool bytes) {
+    bool same = true;
+    for (int i = 0; i < plan->input_count; i++) {
+        const LvPort *port = &plan->inputs[i];
+        if (lv_shape_is_pictures(port->shape) && port->dtype == (bytes ? LV_F32 : LV_U8)) same = false;
+    }
+    return same;
+}
+
+// Artifacts are made with the default settings of everything but entry, batch, precision and the form of pictures.
 static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
     const LvPlan *plan = open->artifact;
     return plan && !open->changed && !strcmp(plan->entry, o->entry) && plan->batch == o->batch &&
-           !strcmp(plan->device, o->device) && !strcmp(plan->precision, o->precision == LV_PRECISION_BF16 ? "bf16" : "f32") &&
-           o->conv == LV_CONV_AUTO && o->memory_limit == 0 && o->accumulate <= 1 && !o->clip && !o->gradients && !o->no_fuse &&
+           !strcmp(plan->device, o->device) && takes_bytes(plan, o->bytes) &&
+           !strcmp(plan->precision, o->precision == LV_PRECISION_BF16 ? "bf16" : "f32") && o->conv == LV_CONV_AUTO &&
+           o->memory_limit == 0 && o->accumulate <= 1 && !o->clip && !o->gradients && !o->no_fuse &&
            !o->no_optimize && !o->emit && !o->explain;
 }
 

@@ -34,7 +34,7 @@ static bool open_coder(Pairing *p, LvError *error) {
     p->description.length = 0;
     model_describe(vae, &p->description);
     // always f32: a code that is wrong by rounding is wrong for good
-    p->compile = (LvCompileOptions){.device = lv_device_target(p->device), .precision = LV_PRECISION_F32};
+    p->compile = (LvCompileOptions){.device = lv_device_target(p->device), .precision = LV_PRECISION_F32, .bytes = true};
     LvCoderOptions options = {.plans = {p, make_plan}, .weights = vae->checkpoint, .model = p->description.data, .name = vae->path,
                               .batch = p->batch};
     if (!lv_coder_create(p->device, &options, &p->coder, error)) return false;

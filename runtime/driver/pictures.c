@@ -35,7 +35,7 @@ void pictures_close(Pictures *pictures) {
     lv_vec_free(&pictures->items);
 }
 
-bool pictures_load(const Pictures *pictures, size_t index, int side, float *out, LvError *error) {
+bool pictures_load(const Pictures *pictures, size_t index, int side, uint8_t *out, LvError *error) {
     const PictureItem *item = &pictures->items.data[index];
     LvPicture picture = {0};
     bool good = item->data ? lv_dataset_picture(item->data, item->sample, &picture, error)
@@ -43,7 +43,7 @@ bool pictures_load(const Pictures *pictures, size_t index, int side, float *out,
     if (!good) return false;
     uint8_t *rgb = lv_malloc((size_t)side * (size_t)side * 3);
     lv_transform_center(&picture, side, LV_FILTER_BICUBIC, rgb);
-    lv_transform_to_floats(rgb, side, false, out);
+    lv_transform_to_planes(rgb, side, false, out);
     lv_picture_free(&picture);
     free(rgb);
     return true;

@@ -22,8 +22,8 @@ typedef struct {
 
 bool pictures_open(Pictures *pictures, const char *const *words, size_t count, LvError *error);
 void pictures_close(Pictures *pictures);
-// [3, side, side] in [-1, 1]: the shorter side resized, the centre cut out. False: unreadable.
-bool pictures_load(const Pictures *pictures, size_t index, int side, float *out, LvError *error);
+// [3, side, side]: the shorter side resized, the centre cut out. False: unreadable.
+bool pictures_load(const Pictures *pictures, size_t index, int side, uint8_t *out, LvError *error);
 void pictures_name_for(const PictureItem *item, LvText *out);  // "dir_a.png" from "dir/a.jpg": a flat name for a result
 // Codes of pictures in a safetensors file: one tensor `tokens`, [pictures, codes...] whatever the first of `shape` is, and the
 // pictures' names, an array of strings, in the metadata `names` as JSON.

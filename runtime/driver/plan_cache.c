@@ -33,9 +33,11 @@ static int read_build_id(struct dl_phdr_info *info, size_t size, void *out) {
 
 // Every field of LvCompileOptions but those with which nothing is kept.
 static void print_options(const LvCompileOptions *o, LvText *out) {
-    lv_text_printf(out, "entry %s batch %lld precision %d device %s tf32 %d conv %d accumulate %lld clip %d gradients %d fuse %d optimize %d contract %d",
-                   o->entry, (long long)o->batch, o->precision, o->device, o->tf32, o->conv,
-                   (long long)o->accumulate, o->clip, o->gradients, !o->no_fuse, !o->no_optimize, !o->uncontracted);
+    lv_text_printf(out,
+                   "entry %s batch %lld precision %d device %s tf32 %d conv %d accumulate %lld clip %d gradients %d bytes %d fuse %d "
+                   "optimize %d contract %d",
+                   o->entry, (long long)o->batch, o->precision, o->device, o->tf32, o->conv, (long long)o->accumulate, o->clip,
+                   o->gradients, o->bytes, !o->no_fuse, !o->no_optimize, !o->uncontracted);
 }
 
 static void print_key(const LvModel *model, const LvCompileOptions *options, const char *build, char key[33]) {

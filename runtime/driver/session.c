@@ -77,6 +77,7 @@ bool session_folder(const char *path, LvError *error) {
 }
 
 static bool open_session(Session *s, LvError *error) {
+    s->compile.bytes = true;
     return options_compile(&s->options, &s->compile, error) &&
            model_open(&s->open, s->options.words.data[0], &s->options, error) &&
            model_open_device(&s->options, &s->compile, &s->device, error);

@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "exec/weights.h"
+#include "train/feed.h"
 #include "train/restore.h"
 
 struct LvCoder {
@@ -19,8 +20,8 @@ struct LvCoder {
     const LvPort *picture, *tokens;
     int64_t batch, codes;
     int resolution;
-    float *pictures;  // [batch, 3, R, R], for a last run that is not full
-    void *results;    // [batch, codes] as the plan gives them
+    uint8_t *pictures;  // [batch, 3, R, R], for a last run that is not full
+    void *results;      // [batch, codes] as the plan gives them
 };
 
 static bool say_no_tokenizer(const LvCoder *c, const char *why, LvError *error) {
@@ -34,9 +35,7 @@ static bool bind(LvCoder *c, LvError *error) {
     for (int i = 0; i < c->plan->input_count; i++) {
         const LvPort *p = &c->plan->inputs[i];
         if (p->name[0] == '$') continue;
-        bool pictures = p->dtype == LV_F32 && p->shape.rank == 4 && p->shape.dim[1] == 3 &&
-                        p->shape.dim[2] == p->shape.dim[3];
-        if (!pictures || c->picture)
+        if (!lv_feed_takes_pictures(p) || c->picture)
             return say_no_tokenizer(c, "its entry 'encode' takes something else than pictures",
                                     error);
         c->picture = p;
@@ -53,8 +52,7 @@ static bool bind(LvCoder *c, LvError *error) {
     c->codes = c->tokens->shape.dim[1];
     if (c->tokens->shape.dim[0] != c->batch)
         return say_no_tokenizer(c, "its tokens are not a row a picture", error);
-    c->pictures = lv_calloc((size_t)c->batch * 3 * (size_t)c->resolution * (size_t)c->resolution,
-                            sizeof *c->pictures);
+    c->pictures = lv_calloc((size_t)lv_shape_elements(c->picture->shape), 1);
     c->results = lv_calloc((size_t)(c->batch * c->codes), lv_dtype_size(c->tokens->dtype));
     return true;
 }
@@ -130,14 +128,13 @@ void lv_coder_hash(const LvCoder *c, uint64_t hash[2]) {
     hash[1] = all.high64;
 }
 
-static bool run(LvCoder *c, const float *pictures, int64_t count, int32_t *codes, LvError *error) {
+static bool run(LvCoder *c, const uint8_t *pictures, int64_t count, int32_t *codes, LvError *error) {
     size_t each = (size_t)3 * (size_t)c->resolution * (size_t)c->resolution;
     if (count < c->batch) {
-        memcpy(c->pictures, pictures, (size_t)count * each * sizeof *pictures);
+        memcpy(c->pictures, pictures, (size_t)count * each);
         pictures = c->pictures;
     }
-    if (!lv_program_set_input(c->program, c->picture->name, pictures,
-                              (size_t)c->batch * each * sizeof *pictures, error) ||
+    if (!lv_feed_pictures(c->program, c->picture, pictures, error) ||
         !lv_program_run(c->program, error) ||
         !lv_program_get_result(c->program, "tokens", c->results,
                                (size_t)(c->batch * c->codes) * lv_dtype_size(c->tokens->dtype),
@@ -147,7 +144,7 @@ static bool run(LvCoder *c, const float *pictures, int64_t count, int32_t *codes
     return lv_elements_convert(codes, LV_I32, c->results, c->tokens->dtype, count * c->codes);
 }
 
-bool lv_coder_encode(LvCoder *c, const float *pictures, int64_t count, int32_t *codes,
+bool lv_coder_encode(LvCoder *c, const uint8_t *pictures, int64_t count, int32_t *codes,
                      LvError *error) {
     size_t each = (size_t)3 * (size_t)c->resolution * (size_t)c->resolution;
     if (!c->program && !lv_program_create(c->device, c->plan, c->store, &c->program, error))

@@ -29,7 +29,7 @@ void lv_coder_hash(const LvCoder *coder,
 int64_t lv_coder_bytes(const LvCoder *coder);      // memory that it takes
 LvNetwork lv_coder_network(const LvCoder *coder);  // the picture tokenizer, for its other entries
 // `count` pictures, [count, 3, R, R] in [-1, 1], to [count, codes].
-bool lv_coder_encode(LvCoder *coder, const float *pictures, int64_t count, int32_t *codes,
+bool lv_coder_encode(LvCoder *coder, const uint8_t *pictures, int64_t count, int32_t *codes,
                      LvError *error);
 
 #endif

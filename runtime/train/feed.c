@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "data/transforms.h"
 
 // ---- the data set
 
@@ -40,8 +41,8 @@ bool lv_feed_open_data(LvDataset **data, const char *spec, const LvFeedSources *
 
 // ---- binding
 
-static bool takes_pictures(const LvPort *port) {
-    return port->dtype == LV_F32 && port->shape.rank == 4 && port->shape.dim[1] == 3 && port->shape.dim[2] == port->shape.dim[3];
+bool lv_feed_takes_pictures(const LvPort *port) {
+    return (port->dtype == LV_U8 || port->dtype == LV_F32) && lv_shape_is_pictures(port->shape);
 }
 
 static bool takes_tokens(const LvPort *port, const char *name) {
@@ -97,8 +98,8 @@ bool lv_feed_bind(LvFeed *feed, const LvPlan *plan, const LvFeedSources *sources
     for (int i = 0; i < plan->input_count; i++) {
         const LvPort *port = &plan->inputs[i];
         if (port->name[0] == '$') continue;
-        if (takes_pictures(port) && !feed->picture) {
-            feed->picture = port->name;
+        if (lv_feed_takes_pictures(port) && !feed->picture) {
+            feed->picture = port;
             feed->batch = port->shape.dim[0];
             feed->resolution = (int)port->shape.dim[2];
         } else if (takes_tokens(port, "text")) {
@@ -137,6 +138,16 @@ void lv_feed_loader(const LvFeed *feed, LvLoaderOptions *options) {
 }
 
 // ---- a batch
+
+bool lv_feed_pictures(LvProgram *program, const LvPort *port, const uint8_t *pictures, LvError *error) {
+    size_t count = (size_t)lv_shape_elements(port->shape);
+    if (port->dtype == LV_U8) return lv_program_set_input(program, port->name, pictures, count, error);
+    float *numbers = lv_malloc(count * sizeof *numbers + 1);
+    lv_transform_to_floats(pictures, count, numbers);
+    bool good = lv_program_set_input(program, port->name, numbers, count * sizeof *numbers, error);
+    free(numbers);
+    return good;
+}
 
 static bool feed_text(const LvFeed *feed, LvProgram *program, const LvBatch *batch, LvError *error) {
     size_t length = (size_t)feed->text_length;
@@ -184,10 +195,9 @@ static bool feed_direction(const LvFeed *feed, LvProgram *program, const LvBatch
 }
 
 bool lv_feed_batch(const LvFeed *feed, LvProgram *program, const LvBatch *batch, LvError *error) {
-    size_t bytes = (size_t)feed->batch * 3 * (size_t)feed->resolution * (size_t)feed->resolution * sizeof(float);
     size_t window = (size_t)(feed->batch * feed->window) * sizeof *batch->tokens;
     return (!feed->tokens || lv_program_set_input(program, feed->tokens, batch->tokens, window, error)) &&
-           (!feed->picture || lv_program_set_input(program, feed->picture, batch->pictures, bytes, error)) &&
+           (!feed->picture || lv_feed_pictures(program, feed->picture, batch->pictures, error)) &&
            (!feed->text || feed_text(feed, program, batch, error)) && (!feed->codes || feed_codes(feed, program, batch, error)) &&
            (!feed->direction || feed_direction(feed, program, batch, error));
 }

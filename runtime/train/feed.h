@@ -1,5 +1,5 @@
 // From the loader's batches to an entry's inputs, bound by name and shape.
-//   f32 [B, 3, R, R]  any name: the pictures, in [-1, 1]
+//   u8 [B, 3, R, R]   any name: the pictures, as bytes; f32: what the bytes stand for, in [-1, 1]
 //   i32 [B, T] `text`: the captions, as ids of the tokenizer; ended and filled up by the end id
 //   i32 [B, N] `image`: the pictures, as codes of the frozen picture tokenizer
 //   i32 [B, T] `tokens`: windows of a text, as its bytes or as ids of the tokenizer
@@ -24,7 +24,8 @@ typedef struct {
 } LvFeedSources;
 
 typedef struct {
-    const char *picture, *text, *tokens, *codes, *direction;  // names of the inputs that take these, NULL: the entry has none
+    const LvPort *picture;                           // the input that takes these, NULL: the entry has none
+    const char *text, *tokens, *codes, *direction;   // likewise, its name
     int resolution;                                  // of the pictures that the loader gives, for `picture` or `codes`; 0: none
     int64_t batch, text_length, code_count, window;
     const LvFeedSources *sources;
@@ -43,6 +44,9 @@ void lv_feed_loader(const LvFeed *feed, LvLoaderOptions *options);
 bool lv_feed_batch(const LvFeed *feed, LvProgram *program, const LvBatch *batch, LvError *error);
 // Over a batch that is fed: directions in turns, 0 and 1 the other way round for an odd `turn`.
 bool lv_feed_turns(const LvFeed *feed, LvProgram *program, int turn, LvError *error);
+// Whether pictures may be given to an input, as bytes or as f32; and the input set to [B, 3, R, R] of a loader.
+bool lv_feed_takes_pictures(const LvPort *port);
+bool lv_feed_pictures(LvProgram *program, const LvPort *port, const uint8_t *pictures, LvError *error);
 // $seed, $step, $lr, where the entry has them.
 bool lv_feed_scalars(LvProgram *program, int64_t seed, int32_t step, float rate, LvError *error);
 

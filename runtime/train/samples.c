@@ -20,12 +20,12 @@ struct LvSamples {
                      // the entries
     char **names, **given, **written;  // [count]
     int64_t *seeds;
-    float *pictures;   // [count, 3, R, R] given
+    uint8_t *pictures;  // [count, 3, R, R] given
     int32_t *encoded;  // [count, N]
     float *drawn;      // [count, 3, R, R]
 };
 
-static size_t floats_of(const LvSamples *s) {
+static size_t elements_of(const LvSamples *s) {
     return (size_t)3 * (size_t)s->side * (size_t)s->side;
 }
 
@@ -40,7 +40,7 @@ static bool take_pair(LvSamples *s, const LvDataset *data, size_t sample, uint8_
                 lv_dataset_picture(data, sample, &picture, &error);
     if (good) {
         lv_transform_center(&picture, s->side, LV_FILTER_BICUBIC, rgb);
-        lv_transform_to_floats(rgb, s->side, false, s->pictures + (size_t)s->count * floats_of(s));
+        lv_transform_to_planes(rgb, s->side, false, s->pictures + (size_t)s->count * elements_of(s));
         text[strcspn(text, "\n")] = 0;
         s->names[s->count] = lv_strdup(lv_dataset_name(data, sample));
         s->given[s->count++] = text;
@@ -76,8 +76,8 @@ bool lv_samples_create(const char *spec, int count, int64_t seed, const LvFeedSo
     s->given = lv_calloc(room, sizeof *s->given);
     s->written = lv_calloc(room, sizeof *s->written);
     s->seeds = lv_calloc(room, sizeof *s->seeds);
-    s->pictures = lv_calloc(room * floats_of(s), sizeof *s->pictures);
-    s->drawn = lv_calloc(room * floats_of(s), sizeof *s->drawn);
+    s->pictures = lv_calloc(room * elements_of(s), sizeof *s->pictures);
+    s->drawn = lv_calloc(room * elements_of(s), sizeof *s->drawn);
     s->encoded = lv_calloc(room * (size_t)s->codes, sizeof *s->encoded);
     bool good = lv_dataset_open(&data, spec, error);
     if (good) take_pairs(s, data, count);
@@ -210,10 +210,13 @@ LvSample lv_samples_at(const LvSamples *s, int i) {
 bool lv_samples_save(const LvSamples *s, const char *path, LvError *error) {
     LvContact *contact = lv_contact_create(s->side, s->count, 2 * s->count);
     for (int i = 0; i < s->count; i++)
-        lv_contact_add(contact, s->drawn + (size_t)i * floats_of(s), s->given[i]);
-    for (int i = 0; i < s->count; i++)
-        lv_contact_add(contact, s->pictures + (size_t)i * floats_of(s),
-                       lv_samples_at(s, i).written);
+        lv_contact_add(contact, s->drawn + (size_t)i * elements_of(s), s->given[i]);
+    float *numbers = lv_calloc(elements_of(s), sizeof *numbers);
+    for (int i = 0; i < s->count; i++) {
+        lv_transform_to_floats(s->pictures + (size_t)i * elements_of(s), elements_of(s), numbers);
+        lv_contact_add(contact, numbers, lv_samples_at(s, i).written);
+    }
+    free(numbers);
     bool good = lv_contact_save(contact, path, error);
     lv_contact_destroy(contact);
     return good;

@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/vec.h"
+#include "data/transforms.h"
 #include "train/feed.h"
 
 enum { SHEET_COLUMNS = 8, SHEET_PAIRS = 16 };
@@ -38,6 +39,7 @@ struct LvValidator {
     int64_t code_room;
     void *token_data;
     float *output;         // [B, 3, R, R]
+    float *picture;        // [3, R, R], of the loader's, in [-1, 1]
     size_t broken, uncaptioned, left_out;
 };
 
@@ -126,6 +128,7 @@ static bool make_room(LvValidator *v, LvError *error) {
     }
     size_t floats = (size_t)v->batch * 3 * (size_t)feed->resolution * (size_t)feed->resolution;
     v->output = lv_calloc(floats, sizeof *v->output);
+    v->picture = lv_calloc(floats / (size_t)v->batch, sizeof *v->picture);
     size_t results = (size_t)(v->eval.plan ? v->eval.plan->result_count : 0);
     v->sums = lv_calloc(results + 1, sizeof *v->sums);
     v->weights = lv_calloc(results + 1, sizeof *v->weights);
@@ -188,6 +191,7 @@ void lv_validator_destroy(LvValidator *v) {
     free(v->used);
     free(v->token_data);
     free(v->output);
+    free(v->picture);
     free(v);
 }
 
@@ -299,9 +303,10 @@ static bool run_pictures(LvValidator *v, const LvBatch *batch, int64_t first, in
                                       : run_reconstruct(v, batch, error);
     good = good && lv_program_get_result(last->program, "image", v->output, floats * (size_t)v->batch * sizeof(float), error);
     for (int64_t i = 0; good && i < count; i++) {
-        const float *picture = batch->pictures + (size_t)i * floats, *output = v->output + (size_t)i * floats;
-        v->psnr_sum += lv_psnr(picture, output, floats);
-        if (on_sheet(v, first + i)) lv_sheet_add(v->sheet, picture, output);
+        const float *output = v->output + (size_t)i * floats;
+        lv_transform_to_floats(batch->pictures + (size_t)i * floats, floats, v->picture);
+        v->psnr_sum += lv_psnr(v->picture, output, floats);
+        if (on_sheet(v, first + i)) lv_sheet_add(v->sheet, v->picture, output);
     }
     return good;
 }

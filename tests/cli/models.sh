@@ -12,6 +12,11 @@ said lpips_without_weights
 
 "$bin/lvc" "$models/augvae.lv" "${ml[@]}" --batch 2 -o small.lvm >out 2>err; status=$?; succeeds artifact
 rm -rf elsewhere && mkdir elsewhere && mv small.lvm elsewhere
+# Its own plan is taken: none of `train` is compiled
+plans() { find cached -name '*.plan' 2>/dev/null | wc -l; }
+rm -rf cached
+LV_CACHE_DIR=$PWD/cached lvrun train elsewhere/small.lvm --train-dir train "${quick[@]}" --val-every 0 --out taken; succeeds artifact_alone
+is artifact_is_taken "$(plans)" 1  # of init
 (unset LV_ROOT; cd elsewhere && lvrun train small.lvm --train-dir ../train --val-dir ../val "${quick[@]}" --out ../lvm; echo $status >../code)
 status=$(cat code); succeeds artifact_trains
 holds artifact_same_bits bash -c 'diff <(tail -c 5000 ml/checkpoints/last.safetensors) <(tail -c 5000 lvm/checkpoints/last.safetensors)'

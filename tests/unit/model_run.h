@@ -17,6 +17,7 @@ typedef struct {
     LvModel *model;
     LvDevice *device;
     LvStore *store;
+    bool bytes;  // plans take pictures as bytes
     int count;
     LvPlan *plans[MODEL_PROGRAMS];
     LvProgram *programs[MODEL_PROGRAMS];
@@ -34,7 +35,7 @@ static inline void model_run_open(ModelRun *run, const char *path, const LvSetti
 }
 
 static inline LvPlan *model_run_plan(ModelRun *run, const char *entry, int64_t batch, LvPrecision precision) {
-    LvCompileOptions options = {.entry = entry, .batch = batch, .device = "cpu", .precision = precision};
+    LvCompileOptions options = {.entry = entry, .batch = batch, .device = "cpu", .precision = precision, .bytes = run->bytes};
     LvPlan *plan = NULL;
     if (!lv_model_compile(run->model, &options, &run->diagnostics, &plan, &run->error)) {
         LvText text = {0};

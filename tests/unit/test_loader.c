@@ -262,14 +262,14 @@ static const LvBatch *next(LvLoader *loader) {
     return batch;
 }
 
-enum { STEPS = 12, FLOATS = 3 * 3 * 8 * 8 };
+enum { STEPS = 12, BYTES = 3 * 3 * 8 * 8 };
 
 static void test_same_bits(void **state) {
     (void)state;
     LvDataset *dataset = open_set(in_root("pairs"));
     LvLoaderOptions options = lv_loader_options_training();
     options.batch = 3, options.captions = true;
-    static float want[STEPS][FLOATS];
+    static uint8_t want[STEPS][BYTES];
     uint32_t draws[STEPS][3];
     char captions[STEPS][64];
     LvPosition at[STEPS];
@@ -318,7 +318,7 @@ static void test_ranks(void **state) {
         const LvBatch *whole = next(one);
         for (int r = 0; r < 2; r++) {
             const LvBatch *half = next(two[r]);
-            assert_memory_equal(half->pictures, whole->pictures + r * 2 * 3 * 8 * 8, 2 * 3 * 8 * 8 * sizeof(float));
+            assert_memory_equal(half->pictures, whole->pictures + r * 2 * 3 * 8 * 8, 2 * 3 * 8 * 8);
             assert_true(half->after.index == whole->after.index && half->after.epoch == whole->after.epoch);
         }
     }

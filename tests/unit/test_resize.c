@@ -117,11 +117,13 @@ static void test_crops(void **state) {
 static void test_floats(void **state) {
     (void)state;
     uint8_t rgb[2 * 2 * 3] = {0, 255, 51, 1, 2, 3, 4, 5, 6, 7, 8, 9}, back[12];
-    float planes[12], mirrored[12];
-    lv_transform_to_floats(rgb, 2, false, planes);
-    lv_transform_to_floats(rgb, 2, true, mirrored);
+    uint8_t bytes[12], mirrored[12];
+    float planes[12];
+    lv_transform_to_planes(rgb, 2, false, bytes);
+    lv_transform_to_planes(rgb, 2, true, mirrored);
+    lv_transform_to_floats(bytes, 12, planes);
     assert_true(planes[0] == -1.0f && planes[4] == 1.0f && planes[8] == 51 / 127.5f - 1.0f);
-    assert_true(mirrored[1] == planes[0] && mirrored[0] == planes[1] && mirrored[3] == planes[2]);
+    assert_true(mirrored[1] == bytes[0] && mirrored[0] == bytes[1] && mirrored[3] == bytes[2]);
     lv_transform_to_bytes(planes, 2, back);
     assert_memory_equal(rgb, back, 12);
     float wild[3] = {NAN, 9.0f, -9.0f};

@@ -41,6 +41,7 @@ const char *cuda_type(LvDType dtype) {
     static const char *const types[LV_DTYPE_COUNT] = {
         [LV_F32] = "float", [LV_BF16] = "unsigned short", [LV_F16] = "unsigned short",    [LV_F64] = "double",
         [LV_I32] = "int",   [LV_I64] = "long long",       [LV_BOOL] = "unsigned char",
+        [LV_U8] = "unsigned char",
     };
     return types[dtype];
 }
