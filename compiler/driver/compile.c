@@ -59,13 +59,15 @@ static double plan_cost(const LvPlan *plan) {
     return cost;
 }
 
-// Without a limit: recomputing all that is cheap is taken where it saves a tenth of the memory for a thirtieth of the time.
+// Without a limit: recomputing all that is cheap is taken where it saves a tenth of the memory for a thirtieth of the time, or
+// a twentieth for a 200th.
 static bool recompute_if_cheap(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
                                double *share, LvError *error) {
     LvPlan *other = NULL;
     if (!*plan || !(*plan)->writes_variables || options->no_optimize) return true;
     if (!compile_once(model, options, 1, diagnostics, &other, error)) return false;
-    bool better = (double)lv_plan_bytes(other) <= 0.9 * (double)lv_plan_bytes(*plan) && plan_cost(other) <= 1.033 * plan_cost(*plan);
+    double saved = 1 - (double)lv_plan_bytes(other) / (double)lv_plan_bytes(*plan), longer = plan_cost(other) / plan_cost(*plan) - 1;
+    bool better = (saved >= 0.1 && longer <= 0.033) || (saved >= 0.05 && longer <= 0.005);
     lv_plan_destroy(better ? *plan : other);
     if (better) *plan = other, *share = 1;
     return true;

@@ -62,6 +62,13 @@ static const char *check_operands(Graph *graph, const Node *node) {
     return NULL;
 }
 
+// A convolution's weight may stay in f32 beside pictures of a narrower type: a library that lays weights out anew rounds them there.
+static const char *check_weight(Graph *graph, const Node *node) {
+    const Value *picture = node->inputs[0], *weight = node->inputs[1];
+    bool narrow = picture->dtype == LV_BF16 || picture->dtype == LV_F16;
+    return narrow && weight->dtype == LV_F32 ? NULL : check_operands(graph, node);
+}
+
 // ---- matmul: a [..., M, K] x b [..., K, N] -> [..., M, N] times scale; a flag: stored with the last two swapped
 
 typedef struct {
@@ -191,7 +198,7 @@ static ConvSize conv_size(const Node *node, LvShape x, LvShape weight, LvShape y
 const char *shape_conv2d(Graph *graph, Node *node) {
     if (node->input_count < 2) return refuse(graph, "conv2d takes 2 inputs, got %d", node->input_count);
     LvShape y;
-    const char *wrong = check_operands(graph, node);
+    const char *wrong = check_weight(graph, node);
     if (!wrong) wrong = conv_result(graph, node, node->inputs[0]->shape, node->inputs[1]->shape, &y);
     if (wrong) return wrong;
     set_result(node, 0, result_type(node), y);
@@ -259,7 +266,7 @@ const char *shape_conv2d_data_grad(Graph *graph, Node *node) {
     const Attr *shape = list_attr(node, ATTR_shape, 4);
     LvShape y, dy = node->inputs[0]->shape;
     if (!shape) return refuse(graph, "conv2d_data_grad needs shape = [B, C, H, W]");
-    const char *wrong = check_operands(graph, node);
+    const char *wrong = check_weight(graph, node);
     LvShape x = lv_shape(4, shape->list.at);
     if (!wrong) wrong = conv_result(graph, node, x, node->inputs[1]->shape, &y);
     if (wrong) return wrong;

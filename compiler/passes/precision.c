@@ -3,7 +3,8 @@
 // breaks       common subexpressions (casts of one value): run cse after it
 //
 // Only what a matrix unit does is rounded: operands, and results that go on as activations. Parameters stay f32 and are cast
-// where they are used; gradients of parameters come out of the library in f32, and so do logits. Reductions, statistics,
+// where they are used, but for a processor's convolutions: its library lays their weights out anew in every call, and casts as it
+// does. Gradients of parameters come out of the library in f32, and so do logits. Reductions, statistics,
 // softmax, the quantizer and the loss see f32. Kernels fuse the casts, so what lies in memory between a kernel and a
 // convolution is bf16. Where the processor has no bf16 products (x86 before AVX-512: its library would fall back to plain loops)
 // only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32. On a GPU the
@@ -46,9 +47,15 @@ static bool is_f32_contraction(const Node *node) {
     return op_info(node->op)->kind == OP_KIND_CONTRACTION && node->results[0].dtype == LV_F32 && node->inputs[0]->dtype == LV_F32;
 }
 
-static Value *in_bf16(Graph *graph, Node *node, bool wide) {
+static bool casts_itself(const Node *node, int input, const Target *target) {
+    return !target->cuda && input == 1 && (node->op == OP_conv2d || node->op == OP_conv2d_data_grad);
+}
+
+static Value *in_bf16(Graph *graph, Node *node, bool wide, const Target *target) {
     Value *inputs[4];
-    for (int i = 0; i < node->input_count; i++) inputs[i] = build_cast(graph, node->inputs[i], LV_BF16);
+    for (int i = 0; i < node->input_count; i++) {
+        inputs[i] = casts_itself(node, i, target) ? node->inputs[i] : build_cast(graph, node->inputs[i], LV_BF16);
+    }
     Attrs attrs = node->attrs;
     if (wide) attrs_int(&attrs, ATTR_dtype, LV_F32);
     return build_cast(graph, build_node(graph, node->op, node->input_count, inputs, &attrs), LV_F32);
@@ -100,7 +107,7 @@ bool pass_precision(Graph *graph, PassContext *context) {
         }
         if (!is_f32_contraction(node) || node->input_count > 4 || !(has_products || codegen_takes(node, context->target))) continue;
         rewrite_at(graph, node);
-        with[node->results[0].id] = in_bf16(graph, node, wide[node->results[0].id]);
+        with[node->results[0].id] = in_bf16(graph, node, wide[node->results[0].id], context->target);
     }
     rewrite_end(graph);
     Value **all = LV_NEW_ARRAY(context->arena, Value *, graph->next_value + 1);
