@@ -111,7 +111,7 @@ static void add_logits(const LvStep *step, RooflineCost *cost) {
 RooflineCost roofline_step(const LvPlan *plan, const LvStep *step, const RooflineGpu *gpu) {
     RooflineCost cost = {.steps = 1, .launches = step->launch_count ? step->launch_count : 1};
     RooflineUnit unit = step_unit(plan, step);
-    cost.bytes = (double)step->bytes + 2 * (double)step->scratch;  // scratch is written by one launch and read by another
+    cost.bytes = (double)step->bytes + 2 * (double)step->scratch;  // scratch is written and read again
     if (step->kind == LV_STEP_LINEAR_LOSS && begins(plan->device, "cuda")) add_logits(step, &cost);
     cost.flops[unit] = (double)step->flops;
     double memory = cost.bytes / gpu->bandwidth, arithmetic = cost.flops[unit] / gpu->peak[unit];

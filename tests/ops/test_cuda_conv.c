@@ -130,7 +130,10 @@ static bool print_job(Job *job, const Node *node, const Target *target, int tile
     if (tile < 0) return cuda_template_print(node, target, job->name, text, &job->made);
     Conv conv;
     if (!conv_read(node, target, &conv)) return false;
-    ConvTile forced = conv_tile(&conv, tile, 1 + tile % 2 * 2);
+    int splits = 1 + tile % 2 * 2;
+    ConvTile forced = conv_tile(&conv, tile, splits);
+    while (!conv_can_join(&conv, &forced, splits)) splits--;
+    forced = conv_tile(&conv, tile, splits);
     conv_print(&conv, &forced, job->name, text, &job->made);
     return true;
 }
@@ -166,12 +169,18 @@ static char *run_job(const Job *job, CuModule module, int fill, bool in_place) {
         memory[1 + i] = cuda_device_memory(bytes_of(node->inputs[i]), fill);
         put(memory[1 + i], node->inputs[i], job->inputs.at[i].tensor);
     }
-    memory[count] = cuda_device_memory((size_t)job->made.scratch, fill);
+    memory[count] = cuda_device_memory((size_t)job->made.scratch + LV_SCRATCH_HEAD, fill);
+    char head[LV_SCRATCH_HEAD] = {0};
+    cuda_device_put(memory[count], head, sizeof head);
     for (int i = 0; i <= count; i++) parameters[i] = memory[i];
+    parameters[count] += LV_SCRATCH_HEAD;
     if (in_place) parameters[0] = memory[count - 1];
     cuda_device_launch(module, job->name, job->made.launches.data, job->made.launches.count, parameters, count + 1, job->c->text);
     char *out = calloc(bytes_of(y) + 8, 1);
     cuda_device_get(out, parameters[0], bytes_of(y));
+    cuda_device_get(head, memory[count], sizeof head);
+    for (size_t i = 0; i < sizeof head; i++)
+        if (head[i]) fail_msg("%s: its counters are not zero when it ends", job->c->text);
     for (int i = 0; i <= count; i++) cuda_device_free(memory[i]);
     return out;
 }

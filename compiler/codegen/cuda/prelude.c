@@ -152,6 +152,13 @@ PRELUDE_PHILOX
 "  __syncthreads();\n"
 "  return *last;\n"
 "}\n"
+// Whether `count` blocks have come there already, this one not counted. All threads of the block ask together.
+"LV_F bool lv_have_come(char *scratch, unsigned counter, unsigned count, int *shared) {\n"
+"  __syncthreads();\n"
+"  if (threadIdx.x == 0) *shared = atomicAdd((unsigned *)(scratch - LV_SCRATCH_HEAD) + counter, 0u) >= count;\n"
+"  __syncthreads();\n"
+"  return *shared;\n"
+"}\n"
 // ---- several elements at once, from addresses that are multiples of their size together
 "LV_F void lv_load2(float *v, const float *at) { const float2 x = *(const float2 *)at; v[0] = x.x, v[1] = x.y; }\n"
 "LV_F void lv_load4(float *v, const float *at) { const float4 x = *(const float4 *)at; v[0] = x.x, v[1] = x.y, v[2] = x.z, v[3] = x.w; }\n"

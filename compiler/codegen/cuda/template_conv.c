@@ -9,7 +9,7 @@
 // The channels are the fastest part of n and k, so a piece of 16 bytes is of one tap wherever 16 bytes divide the channels; else
 // pieces are smaller, down to an element (template_conv_copy.c). A strided data gradient is a product for each remainder of the
 // pixel's row and column, with the taps of that remainder, dense again; all in one launch (blockIdx.z). Where tiles are few, ranges
-// of k are blocks of their own (blockIdx.y) whose sums a second launch adds in order (template_conv_tile.c): cut by shape alone, the
+// of k are blocks of their own (blockIdx.y), whose sums they join (template_conv_join.c): cut by shape alone (template_conv_tile.c), the
 // same bits every time.
 //
 // A block: `stages` slices of k are on their way into shared memory (cp.async), one is multiplied (template_conv_product.c); a
@@ -120,24 +120,18 @@ static bool fits(const Conv *conv) {
 
 bool conv_read(const Node *node, const Target *target, Conv *conv) { return read_node(node, target, conv) && fits(conv); }
 
-static int64_t result_elements(const Conv *conv) {
-    if (conv->direction == LV_CONV_DATA_GRADIENT) return conv->b * conv->c * conv->h * conv->w;
-    return conv->m * conv->n;
-}
-
-static const char *index_type(const Conv *conv, const ConvTile *tile) {
+static const char *index_type(const Conv *conv) {
     int64_t x = conv->b * conv->h * conv->w * conv->c, y = conv->b * conv->oh * conv->ow * conv->o;
-    int64_t w = conv->o * conv->kh * conv->kw * conv->c, sums = tile->splits * result_elements(conv);
+    int64_t w = conv->o * conv->kh * conv->kw * conv->c;
     int64_t most = x > y ? x : y;
     if (w > most) most = w;
-    if (sums > most) most = sums;
     return most < INT32_MAX - (1 << 24) ? "int" : "long long";
 }
 
 // ---- the kernel
 
 static const char main_text[] =
-    "extern \"C\" __global__ void __launch_bounds__($bounds) $name_0($parameters) {\n"
+    "extern \"C\" __global__ void __launch_bounds__($bounds) $name_0($parameters, char *scratch) {\n"
     "  LV_SHARED($type, shared);\n"
     "  const int tid = (int)threadIdx.x, lane = tid % 32, warp = tid / 32;\n"
     "  const int m0 = (int)blockIdx.x / $ntiles * $bm, n0 = (int)blockIdx.x % $ntiles * $bn;\n"
@@ -166,6 +160,7 @@ static const char main_text[] =
     "$loop"
     "  LV_COPY_WAIT(0);\n"
     "  __syncthreads();\n"
+    "$join"
     "  $name_end($arguments, part, sum, (float *)shared + warp * $endpitch, m0 + row, n0 + column, lane);\n"
     "}\n";
 
@@ -182,8 +177,8 @@ static void words_of_parameters(const Conv *conv, ConvWords *words) {
         lv_text_printf(&parameters, ", const %s *residual", cuda_type(conv->residual));
         lv_text_puts(&arguments, ", residual");
     }
-    conv_text(words, "parameters", "%s, char *scratch", lv_text_get(&parameters));
-    conv_text(words, "arguments", "%s, scratch", lv_text_get(&arguments));
+    conv_text(words, "parameters", "%s", lv_text_get(&parameters));
+    conv_text(words, "arguments", "%s", lv_text_get(&arguments));
     bool weight = conv->direction == LV_CONV_WEIGHT_GRADIENT;
     conv_text(words, "froma", weight ? "second" : "first");
     conv_text(words, "fromb", weight ? "first" : "second");
@@ -198,7 +193,7 @@ static void words_of_shape(const Conv *conv, const ConvTile *tile, ConvWords *wo
     } numbers[] = {
         {"b", conv->b}, {"c", conv->c}, {"h", conv->h}, {"w", conv->w}, {"o", conv->o}, {"kh", conv->kh}, {"kw", conv->kw},
         {"oh", conv->oh}, {"ow", conv->ow}, {"sh", conv->stride[0]}, {"sw", conv->stride[1]}, {"top", conv->top}, {"left", conv->left},
-        {"m", conv->m}, {"n", conv->n}, {"k", conv->k}, {"total", result_elements(conv)},
+        {"m", conv->m}, {"n", conv->n}, {"k", conv->k},
         {"bm", tile->m}, {"bn", tile->n}, {"bk", tile->k}, {"warpsn", tile->warps_n}, {"wm", tile->m / tile->warps_m},
         {"wn", tile->n / tile->warps_n}, {"threads", conv_threads(tile)}, {"stages", tile->stages}, {"wait", tile->stages - 2},
         {"splits", tile->splits}, {"ntiles", conv_up(conv->n, tile->n)},
@@ -224,26 +219,24 @@ static void words_of_main(const Conv *conv, const ConvTile *tile, ConvWords *wor
 static void print_kernel(const Conv *conv, const ConvTile *tile, const char *name, LvText *out) {
     ConvWords words = {.arena = lv_arena_create()};
     conv_text(&words, "name", "%s", name);  // in this order: CONV_WORD_
-    conv_text(&words, "index", "%s", index_type(conv, tile));
+    conv_text(&words, "index", "%s", index_type(conv));
     conv_text(&words, "type", "%s", cuda_type(conv->type));
     words_of_shape(conv, tile, &words);
     words_of_parameters(conv, &words);
     conv_print_copies(conv, tile, &words, out);
-    conv_print_store(conv, tile, &words, out);
+    conv_print_store(conv, &words, out);
     conv_print_product(conv, tile, &words, out);
     words_of_main(conv, tile, &words);
+    conv_print_join(conv, tile, &words, out);
     conv_fill(&words, main_text, out);
-    if (tile->splits > 1) conv_print_fold(conv, &words, out);
     lv_arena_destroy(words.arena);
 }
 
 void conv_print(const Conv *conv, const ConvTile *tile, const char *name, LvText *out, CudaKernel *made) {
-    int64_t tiles = conv_up(conv->m, tile->m) * conv_up(conv->n, tile->n), total = result_elements(conv);
+    int64_t tiles = conv_up(conv->m, tile->m) * conv_up(conv->n, tile->n);
     print_kernel(conv, tile, name, out);
     cuda_push_launch(made, tiles, tile->splits, conv->parts, conv_threads(tile), conv_shared_bytes(conv, tile));
-    if (tile->splits == 1) return;
-    cuda_take_scratch(made, 4 * tile->splits * total);
-    cuda_push_launch(made, conv_up(total, 256 * conv_fold_width(conv)), 1, 1, 256, 0);
+    cuda_take_scratch(made, conv_join_bytes(conv, tile));
 }
 
 bool cuda_print_conv(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {

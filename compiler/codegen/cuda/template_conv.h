@@ -85,11 +85,13 @@ void conv_print_product(const Conv *conv, const ConvTile *tile, ConvWords *words
 // Sums of a warp leave by 16 rows, which lie so far apart in shared memory that it has no conflicts.
 static inline int conv_end_pitch(const ConvTile *tile) { return tile->n / tile->warps_n + 8; }
 
-// template_conv_store.c: NAME_finish, which makes results of sums and stores them; NAME_put, which leaves sums where the tile
-// belongs; and the launch that folds the sums of splits.
-void conv_print_store(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
-void conv_print_read_row(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);  // NAME_read_row
-void conv_print_fold(const Conv *conv, ConvWords *words, LvText *out);
-int conv_fold_width(const Conv *conv);
+// template_conv_join.c: NAME_join, by which the sums of ranges of k become one, and $join, which leaves a block that has no more to do.
+bool conv_can_join(const Conv *conv, const ConvTile *tile, int splits);  // there are counters for so many ranges
+int64_t conv_join_bytes(const Conv *conv, const ConvTile *tile);         // of scratch memory
+void conv_print_join(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
+
+// template_conv_store.c: NAME_finish, which makes results of sums and stores them; NAME_put, which does so where the tile belongs.
+void conv_print_store(const Conv *conv, ConvWords *words, LvText *out);
+void conv_print_read_row(const Conv *conv, ConvWords *words, LvText *out);  // NAME_read_row
 
 #endif

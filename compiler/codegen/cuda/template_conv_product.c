@@ -180,7 +180,7 @@ static void print_tensor(const Conv *conv, const ConvTile *tile, ConvWords *word
     conv_number(words, "steps", tile->k * conv_size(conv) / 32);
     conv_words(words, "loop", tensor_loop_text);
     conv_fill(words, tensor_text, out);
-    conv_print_read_row(conv, tile, words, out);
+    conv_print_read_row(conv, words, out);
     // without an exponential to compute, loads of the residual can be under way together
     conv_number(words, "unroll", conv->activation < LV_ACTIVATION_SWISH ? 32 : 1);
     conv_fill(words, tensor_end_text, out);

@@ -1,6 +1,5 @@
 // The end of a convolution: sums become results, y = activation(sum + bias) + residual, rounded once, and are stored up to 16 bytes
-// at a time. Where k was split, sums go to scratch memory, [splits, elements of the result], and a second launch adds them in
-// their order and ends likewise.
+// at a time.
 #include "codegen/cuda/template_conv.h"
 
 static const char finish_text[] =
@@ -35,25 +34,7 @@ static const char residual_text[] =
 static const char put_text[] =
     "LV_D void $name_put($parameters, $name_part part, int m, int n, float *v) {\n"
     "  if (m >= $rowcount || n >= $n) return;\n"
-    "  const $index at = ($index)$pixel * $n + n;\n"
-    "  $keep;\n"
-    "}\n";
-
-static const char fold_text[] =
-    "extern \"C\" __global__ void __launch_bounds__(256) $name_1($parameters) {\n"
-    "  const $index at = (($index)blockIdx.x * 256 + (int)threadIdx.x) * $width;\n"
-    "  if (at >= $total) return;\n"
-    "  float v[$width];\n"
-    "  #pragma unroll\n"
-    "  for (int i = 0; i < $width; i++) v[i] = 0;\n"
-    "  #pragma unroll 8\n"
-    "  for (int s = 0; s < $splits; s++) {\n"
-    "    float one[$width];\n"
-    "    $name_read_sums((const float *)scratch + ($index)s * $total + at, one);\n"
-    "    #pragma unroll\n"
-    "    for (int i = 0; i < $width; i++) v[i] += one[i];\n"
-    "  }\n"
-    "  $name_finish($arguments, at, (int)(at % $n), v);\n"
+    "  $name_finish($arguments, ($index)$pixel * $n + n, n, v);\n"
     "}\n";
 
 // ---- up to 16 bytes of some type from and to floats
@@ -122,12 +103,9 @@ static void print_write(const ConvWords *words, const char *what, LvDType dtype,
 
 // ---- words
 
-int conv_fold_width(const Conv *conv) { return conv_width(conv->n, 4); }
-
 // Results of one thread that are stored together: as many as an access holds, at least of the type that is stored.
-static int store_width(const Conv *conv, const ConvTile *tile) {
-    if (tile->splits > 1 || conv->unit == CONV_F32) return conv_fold_width(conv);
-    return conv_width(conv->n, (int)lv_dtype_size(conv->result));
+static int store_width(const Conv *conv) {
+    return conv_width(conv->n, conv->unit == CONV_F32 ? 4 : (int)lv_dtype_size(conv->result));
 }
 
 static void print_finish(const Conv *conv, int width, ConvWords *words, LvText *out) {
@@ -141,7 +119,7 @@ static void print_finish(const Conv *conv, int width, ConvWords *words, LvText *
     conv_fill(words, finish_text, out);
 }
 
-void conv_print_store(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
+void conv_print_store(const Conv *conv, ConvWords *words, LvText *out) {
     bool gradient = conv->direction == LV_CONV_DATA_GRADIENT;
     const char *pixel = conv->parts == 1 ? "m"
                                          : "((m / (part.nw * part.nh) * $h + part.h0 + m / part.nw % part.nh * $sh) * $w + part.w0 + "
@@ -149,19 +127,8 @@ void conv_print_store(const Conv *conv, const ConvTile *tile, ConvWords *words, 
     conv_words(words, "pixel", pixel);
     if (gradient) conv_text(words, "rowcount", "%lld * part.nh * part.nw", (long long)conv->b);
     else conv_number(words, "rowcount", conv->m);
-    int width = store_width(conv, tile);
-    if (tile->splits > 1) print_write(words, "keep", LV_F32, width, out);
-    print_finish(conv, width, words, out);
-    conv_words(words, "keep", tile->splits > 1 ? "$name_keep((float *)scratch + ($index)blockIdx.y * $total + at, v)"
-                                               : "$name_finish($arguments, at, n, v)");
+    print_finish(conv, store_width(conv), words, out);
     conv_fill(words, put_text, out);
 }
 
-void conv_print_read_row(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
-    print_read(words, "row", LV_F32, store_width(conv, tile), out);
-}
-
-void conv_print_fold(const Conv *conv, ConvWords *words, LvText *out) {
-    print_read(words, "sums", LV_F32, conv_fold_width(conv), out);
-    conv_fill(words, fold_text, out);
-}
+void conv_print_read_row(const Conv *conv, ConvWords *words, LvText *out) { print_read(words, "row", LV_F32, store_width(conv), out); }

@@ -3,7 +3,7 @@
 // A tile of 256 x 128 does 85 products for each element that it reads, one of 64 x 64 32; but where there are fewer tiles than
 // multiprocessors, or little more, most of the machine waits. So each tile has a price: products, and elements read at so many
 // products' time; times the waves in which MULTIPROCESSORS of them go; times k. Where the tiles are few and k is long, ranges of k go
-// to blocks of their own, at the price of writing their sums and adding them up (a second launch).
+// to blocks of their own, at the price of joining their sums (template_conv_join.c).
 //
 // A convolution 256 -> 256, 3 x 3, of 8 pictures of 64 x 64 in bf16: 38.7 GFLOP, 34.7 MB read and written once; m 32768, n 256,
 // k 2304. In tiles of 256 x 128 it is 256 blocks, 1.9 waves on 132 multiprocessors, of 8 warps each, which do 72 slices of 24 KB: 453 MB
@@ -32,9 +32,9 @@ static const ConvTile float_tiles[] = {
 
 // Products that a multiprocessor does while it reads an element of a tile from the L2 cache.
 enum { PRODUCTS_PER_ELEMENT = 32 };
-// Of a multiprocessor's share of the memory, in a cycle; cycles to fill a block's stages, for a launch, and for a sum that is added,
-// of which eight are awaited together.
-enum { MEMORY_BYTES = 13, FILL_CYCLES = 1500, LAUNCH_CYCLES = 4000, FOLD_CYCLES = 75 };
+// Bytes in a cycle: of a multiprocessor's share of the memory, of its share of the L2 cache. Cycles to fill a block's stages; for two
+// blocks to meet, by two atomic operations and a fence.
+enum { MEMORY_BYTES = 13, CACHE_BYTES = 47, FILL_CYCLES = 1500, MEET_CYCLES = 2500 };
 // With fewer than two warps for each of its four schedulers a multiprocessor often waits.
 enum { WARPS_WANTED = 8 };
 static const double too_few = 1.5;
@@ -48,16 +48,22 @@ static double price_of_ends(const Conv *conv, const ConvTile *tile, int splits) 
     return cycles / conv_blocks(conv, tile) * products_per_cycle(conv);
 }
 
+// The block that leaves last has read another's sums at each meeting; all of them together read what they wrote, as if from memory.
+static double price_of_joining(const Conv *conv, const ConvTile *tile, int splits) {
+    int meetings = 0;
+    while (1 << meetings < splits) meetings++;
+    double bytes = 4.0 * (splits - 1) * (double)conv->m * (double)conv->n * (double)conv->parts;
+    double cycles = meetings * (MEET_CYCLES + 4.0 * tile->m * tile->n / CACHE_BYTES) + bytes / MULTIPROCESSORS / MEMORY_BYTES;
+    return cycles * products_per_cycle(conv);
+}
+
 static double price(const Conv *conv, const ConvTile *tile, int splits) {
     double blocks = (double)conv_up(conv->m, tile->m) * (double)conv_up(conv->n, tile->n) * (double)conv->parts * splits;
     double waves = blocks > MULTIPROCESSORS ? (double)conv_up((int64_t)blocks, MULTIPROCESSORS) : 1;
     if (waves * tile->warps_m * tile->warps_n < WARPS_WANTED) waves *= too_few;
     double each = tile->m * tile->n + PRODUCTS_PER_ELEMENT * (tile->m + tile->n);
     double k = (double)conv_up(conv_slices(conv, tile), splits) * tile->k;
-    double sum = waves * (each * k + price_of_ends(conv, tile, splits));
-    if (splits == 1) return sum;
-    double bytes = 4.0 * splits * (double)conv->m * (double)conv->n * (double)conv->parts;  // that the fold reads
-    return sum + (bytes / MULTIPROCESSORS / MEMORY_BYTES + LAUNCH_CYCLES + splits * FOLD_CYCLES) * products_per_cycle(conv);
+    return waves * (each * k + price_of_ends(conv, tile, splits)) + price_of_joining(conv, tile, splits);
 }
 
 // What a split must gain, for the memory that its sums take.
@@ -83,6 +89,7 @@ ConvTile conv_choose_tile(const Conv *conv) {
         ConvTile tile = conv_tile(conv, i, 1);
         for (int splits = 1; splits <= MAX_SPLITS; splits++) {
             if (splits > 1 && conv_slices(conv, &tile) < (int64_t)splits * SPLIT_SLICES) break;
+            if (!conv_can_join(conv, &tile, splits)) break;
             double cost = price(conv, &tile, splits);
             if (best_splits && cost >= (splits > 1 ? worth * least : least)) continue;
             best = i, best_splits = splits, least = cost;
