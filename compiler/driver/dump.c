@@ -16,7 +16,7 @@ bool dump_hint_stages(const char *wrong, LvError *error) {
     const char *near = lv_nearest_name(wrong, STAGES, sizeof STAGES / sizeof *STAGES);
     if (near) return lv_error_hint(error, "did you mean '%s'?", near);
     return lv_error_hint(error, "stages: ast graph joint fused loop c plan; or a pass: fold algebra cse dce autodiff precision "
-                                "decompose epilogue layout remat order parts");
+                                "decompose epilogue layout views remat order parts");
 }
 
 void dump_bytes(int64_t bytes, LvText *out) {

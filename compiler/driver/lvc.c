@@ -223,7 +223,10 @@ static int run_passes(Command *command, const char *names) {
     char *text = NULL;
     size_t length;
     Graph *graph = NULL;
-    bool good = read_options(&command->options, &options, &error) && lv_file_read(command->path, 64 << 20, &text, &length, &error) &&
+    Target target;
+    bool good = read_options(&command->options, &options, &error);
+    options.device = options_get(&command->options, "device", "cpu");
+    good = good && target_parse(options.device, &target, &error) && lv_file_read(command->path, 64 << 20, &text, &length, &error) &&
                 (graph = graph_parse(text, length, &error)) && lv_pass_run(names, graph, &options, &command->diagnostics, &error);
     LvText out = {0};
     if (good) graph_print(graph, &out);

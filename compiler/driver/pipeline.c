@@ -46,6 +46,7 @@ typedef enum {
     OPTIMIZING,  // left out by no_optimize
     IN_BF16,     // only in that precision
     BY_BYTES,    // only where pictures come so
+    ON_GPU,      // of the optimizing ones
     LAYING_OUT,  // left out by no_optimize where the library takes row-major pictures
     IN_PARTS,    // left out by no_optimize, and where all gradients are asked for
 } When;
@@ -81,9 +82,11 @@ static const Step PIPELINE[] = {
     {"cse", OPTIMIZING, NULL},
     {"epilogue", OPTIMIZING, NULL},
     {"dce", ALWAYS, NULL},
+    {"algebra", ON_GPU, NULL},
     {"layout", LAYING_OUT, NULL},
     {"cse", OPTIMIZING, NULL},
     {"dce", ALWAYS, NULL},
+    {"views", ON_GPU, NULL},
     {"remat", ALWAYS, NULL},
     {"order", OPTIMIZING, NULL},
     {"parts", IN_PARTS, NULL},
@@ -155,6 +158,7 @@ bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, L
     for (size_t i = 0; i < sizeof PIPELINE / sizeof *PIPELINE && !*stopped; i++) {
         const Step *step = &PIPELINE[i];
         bool skipped = ((step->when == OPTIMIZING || (step->when == LAYING_OUT && !cuda)) && options->no_optimize) ||
+                       (step->when == ON_GPU && (options->no_optimize || !cuda)) ||
                        (step->when == IN_PARTS && (options->no_optimize || options->gradients)) ||
                        (step->when == IN_BF16 && options->precision != LV_PRECISION_BF16) ||
                        (step->when == BY_BYTES && !options->bytes);

@@ -18,6 +18,12 @@ static const char *check_layout(const Value *value, LvArena *arena) {
     if (value->layout.block > 1 && (value->layout.block_dim < 0 || value->layout.block_dim >= rank ||
                                     value->shape.dim[value->layout.block_dim] % value->layout.block))
         return wrong(arena, value->node, "the blocked extent is not a multiple of the block");
+    if (value->layout.pitch) {
+        int64_t inside = 1;
+        for (int i = value->layout.pitch_place + 1; i < rank; i++) inside *= value->shape.dim[value->layout.perm[i]];
+        if (value->layout.block > 1 || value->layout.pitch_place >= rank || inside > value->layout.pitch)
+            return wrong(arena, value->node, "the pitch is none of this layout");
+    }
     return NULL;
 }
 

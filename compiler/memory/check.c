@@ -74,7 +74,7 @@ static int owner_of(const Shadow *shadow, const Value *value, int64_t *origin) {
 static bool holds_value(const Shadow *shadow, LvPlace place, const Value *value) {
     int64_t origin;
     int owner = owner_of(shadow, value, &origin);
-    if (shadow_holds(shadow, place, value_bytes(value), owner, origin)) return true;
+    if (shadow_holds(shadow, place, value_span(value), owner, origin)) return true;
     if (value->node->op != OP_pack) return false;
     for (int i = 0; i < value->node->input_count; i++) {  // packed in place: look at each member
         const Value *part = value->node->inputs[i];
@@ -88,6 +88,18 @@ static bool places_meet(LvPlace a, int64_t a_bytes, LvPlace b, int64_t b_bytes) 
     return a.arena == b.arena && a.offset < b.offset + b_bytes && b.offset < a.offset + a_bytes;
 }
 
+// Parts of one value with the same pitch, whose rows lie beside each other.
+static bool beside(const Shadow *shadow, const Value *a, const Value *b) {
+    int64_t from_a, from_b, size = (int64_t)lv_dtype_size(a->dtype), row_a = 1, row_b = 1, pitch = a->layout.pitch * size;
+    if (!pitch || a->layout.pitch != b->layout.pitch || a->dtype != b->dtype) return false;
+    if (owner_of(shadow, a, &from_a) != owner_of(shadow, b, &from_b)) return false;
+    for (int i = a->layout.pitch_place + 1; i < a->shape.rank; i++) row_a *= a->shape.dim[a->layout.perm[i]];
+    for (int i = b->layout.pitch_place + 1; i < b->shape.rank; i++) row_b *= b->shape.dim[b->layout.perm[i]];
+    int64_t apart = (from_b - from_a) % pitch;
+    if (apart < 0) apart += pitch;
+    return apart >= row_a * size && apart + row_b * size <= pitch;
+}
+
 static const char *check_unit(Shadow *shadow, int at) {
     const Unit *unit = &shadow->schedule->units[at];
     for (int i = 0; i < unit->operand_count; i++) {
@@ -97,26 +109,26 @@ static const char *check_unit(Shadow *shadow, int at) {
             return lv_arena_printf(shadow->arena, "unit %d: operand %d (%%%d) was overwritten or never written", at, i,
                                    value->id);
         }
-        if (place.offset + value_bytes(value) > shadow->plan->arena_bytes[place.arena]) {
+        if (place.offset + value_span(value) > shadow->plan->arena_bytes[place.arena]) {
             return lv_arena_printf(shadow->arena, "unit %d: operand %d (%%%d) leaves its arena", at, i, value->id);
         }
     }
     for (int i = 0; i < unit->operand_count; i++) {
         if (!unit->operands[i].written) continue;
         LvPlace place = memory_place(shadow->plan, unit->operands[i].value);
-        int64_t bytes = value_bytes(unit->operands[i].value);
+        int64_t bytes = value_span(unit->operands[i].value), origin;
+        int owner = owner_of(shadow, unit->operands[i].value, &origin);
         for (int k = 0; k < unit->operand_count; k++) {
             LvPlace other = memory_place(shadow->plan, unit->operands[k].value);
             if (unit->operands[i].value->node->op == OP_pack) continue;  // writes only what is not its own member
-            if (k == i || !places_meet(place, bytes, other, value_bytes(unit->operands[k].value))) continue;
+            if (k == i || !places_meet(place, bytes, other, value_span(unit->operands[k].value))) continue;
+            if (beside(shadow, unit->operands[i].value, unit->operands[k].value)) continue;
             if (unit->operands[k].written || k != unit->operands[i].in_place || other.offset != place.offset) {
                 return lv_arena_printf(shadow->arena, "unit %d: operand %d (%%%d = %s) overwrites operand %d (%%%d = %s)", at, i,
                                        unit->operands[i].value->id, op_name(unit->operands[i].value->node->op), k,
                                        unit->operands[k].value->id, op_name(unit->operands[k].value->node->op));
             }
         }
-        int64_t origin;
-        int owner = owner_of(shadow, unit->operands[i].value, &origin);
         shadow_write(shadow, place, bytes, owner, origin);
     }
     return NULL;

@@ -12,6 +12,10 @@ int64_t value_bytes(const Value *value) {
     return (int64_t)bytes;
 }
 
+int64_t value_span(const Value *value) {
+    return value->layout.pitch ? lv_layout_span(value->layout, value->shape) * (int64_t)lv_dtype_size(value->dtype) : value_bytes(value);
+}
+
 static int storage_of(Liveness *live, Value *value);
 
 static int storage_new(Liveness *live, Value *value) {
@@ -28,6 +32,7 @@ static int storage_of(Liveness *live, Value *value) {
     if (home->storage >= 0) return home->storage;
     Value *base = live->schedule->alias_of ? live->schedule->alias_of[value->id] : NULL;
     if (!base) {
+        if (value->layout.pitch) lv_internal_error("memory: %%%d lies in another value, and in none", value->id);
         home->storage = storage_new(live, value);
         return home->storage;
     }
@@ -35,7 +40,7 @@ static int storage_of(Liveness *live, Value *value) {
     int64_t offset = live->schedule->alias_offset ? live->schedule->alias_offset[value->id] : 0;
     home->offset = live->homes[base->id].offset + offset * (int64_t)lv_dtype_size(value->dtype);
     home->storage = storage;
-    if (home->offset < 0 || home->offset + value_bytes(value) > live->storages.data[storage].bytes) {
+    if (home->offset < 0 || home->offset + value_span(value) > live->storages.data[storage].bytes) {
         lv_internal_error("memory: alias %%%d leaves its storage %%%d", value->id, live->storages.data[storage].root->id);
     }
     return storage;

@@ -47,6 +47,7 @@ bool pass_algebra(Graph *graph, PassContext *context) {
     enum { ROUNDS = 8 };  // rules look at inputs, so a walk sees nearly all; what a later node enables needs another round
     for (int round = 0; round < ROUNDS; round++) {
         Algebra algebra = {.uses = graph_count_uses(graph, context->arena), .use_count = graph->next_value,
+                           .widens_late = context->target && context->target->cuda,
                            .differentiated = !graph_has_op(graph, OP_gradient)};
         if (!rewrite_walk(graph, algebra_rule, &algebra)) break;
         pass_dce(graph, context);  // so that uses are counted right

@@ -7,6 +7,7 @@
 typedef struct {
     const int *uses;  // by value id, of the values there were when the walk began
     int use_count;
+    bool widens_late;     // movements go before casts that widen: on a GPU, where the narrow value may then be a view
     bool differentiated;  // no `gradient` nodes are left: barriers against differentiation may go
 } Algebra;
 

@@ -362,7 +362,27 @@ Value *algebra_side_by_side(Graph *g, Value *a, Value *b) {
     return low[axis] || high[axis] ? build_pad(g, both, low, high, 0) : both;
 }
 
-Value *algebra_movement(Graph *graph, Node *node, const Algebra *algebra) {
+// ---- movements of what was widened: the narrow value is moved, and widened then
+
+static Value *widened(const Value *value) {
+    const Node *node = value->node;
+    if (node->op != OP_cast || !value_is_float(value) || !value_is_float(node->inputs[0])) return NULL;
+    return lv_dtype_size(node->inputs[0]->dtype) < lv_dtype_size(value->dtype) ? node->inputs[0] : NULL;
+}
+
+static Value *rule_widen_late(Graph *g, Node *node) {
+    bool moves = node->op == OP_reshape || node->op == OP_transpose || node->op == OP_slice || node->op == OP_concat;
+    Value *first = moves ? widened(node->inputs[0]) : NULL;
+    if (!first) return NULL;
+    Value **inputs = LV_NEW_ARRAY(g->arena, Value *, node->input_count);
+    for (int i = 0; i < node->input_count; i++) {
+        inputs[i] = widened(node->inputs[i]);
+        if (!inputs[i] || inputs[i]->dtype != first->dtype) return NULL;
+    }
+    return build_cast(g, &node_add_like(g, node, inputs)->results[0], node->results[0].dtype);
+}
+
+static Value *algebra_move(Graph *graph, Node *node, const Algebra *algebra) {
     switch (node->op) {
     case OP_reshape: return rule_reshape(graph, node);
     case OP_transpose: return rule_transpose(graph, node, algebra);
@@ -375,4 +395,9 @@ Value *algebra_movement(Graph *graph, Node *node, const Algebra *algebra) {
     case OP_matmul: return rule_matmul(graph, node);
     default: return NULL;
     }
+}
+
+Value *algebra_movement(Graph *graph, Node *node, const Algebra *algebra) {
+    Value *value = algebra_move(graph, node, algebra);
+    return !value && algebra->widens_late ? rule_widen_late(graph, node) : value;
 }

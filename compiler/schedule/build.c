@@ -30,6 +30,22 @@ static void mark_packs(Plan *plan, Value **pack_of, int64_t *pack_offset) {
     }
 }
 
+// The parts of a concatenation that passes/views.c laid into it: who makes them writes them there, and nothing is left to copy.
+static bool is_made_in_place(const Node *node) { return node->op == OP_concat && node->inputs[0]->layout.pitch > 0; }
+
+static void mark_parts(Plan *plan, Value **pack_of, int64_t *pack_offset) {
+    for GRAPH_EACH(plan->graph, node) {
+        int64_t at = 0, axis = node->op == OP_concat ? node_int(node, ATTR_axis, 0) : 0;
+        for (int i = 0; is_made_in_place(node) && i < node->input_count; i++) {
+            const Value *own = plan_owner(plan, node->inputs[i]);
+            bool fits = plan->place[own->id] == PLACE_STORED && !pack_of[own->id] && own->layout.pitch == node->inputs[i]->layout.pitch;
+            if (!fits) schedule_internal_error("parts", node, "a part that is not written where it lies");
+            pack_of[own->id] = &node->results[0], pack_offset[own->id] = at;
+            at += node->inputs[i]->shape.dim[axis];
+        }
+    }
+}
+
 // ---- small groups run one after the other in one kernel, on one thread
 //
 // Normalizations and losses leave dozens of nodes over a few hundred elements. A small group waits, with those before it,
@@ -243,7 +259,7 @@ static void build_groups(Building *b, const Groups *groups, bool prepared) {
     bool *built = lv_calloc(groups->list.count + 1, sizeof *built);
     for (size_t i = 0; i < groups->list.count; i++) {
         Group *group = groups->list.data[i];
-        if (built[i] || group->prepared != prepared) continue;
+        if (built[i] || group->prepared != prepared || is_made_in_place(group->roots.data[0]->node)) continue;
         if (reads_given(b, group)) build_company(b, groups, i, built);
         else build_group(b, group);
     }
@@ -369,6 +385,7 @@ Schedule *schedule_build(Graph *graph, const Target *target, bool no_fuse, LvAre
     b.pack_of = LV_NEW_ARRAY(arena, Value *, count);
     b.pack_offset = LV_NEW_ARRAY(arena, int64_t, count);
     mark_packs(&plan, b.pack_of, b.pack_offset);
+    mark_parts(&plan, b.pack_of, b.pack_offset);
     Groups groups = {0};
     plan_group(&plan, &groups);
     find_readers(&b, &groups);

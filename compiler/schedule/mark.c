@@ -65,6 +65,8 @@ static bool same_order(const Value *a, const Value *b) {
     return true;
 }
 
+static bool has_pitch(const Value *value) { return value->layout.pitch > 0; }
+
 static bool row_major(const Value *value) { return lv_layout_is_row_major(value->layout, value->shape.rank); }
 
 static bool keeps_order(const Node *node) {  // transpose that moves only extents of 1
@@ -74,6 +76,38 @@ static bool keeps_order(const Node *node) {  // transpose that moves only extent
         if (node->results[0].shape.dim[i] == 1) continue;
         if (perm->list.at[i] < last) return false;
         last = perm->list.at[i];
+    }
+    return true;
+}
+
+static bool strides_of(const Value *value, int64_t *stride) {
+    lv_layout_strides(value->layout, value->shape, stride);
+    return value->layout.block <= 1;
+}
+
+// A transpose whose result lies as its operand does.
+static bool lies_still(const Node *node) {
+    const Value *in = node->inputs[0], *out = &node->results[0];
+    const Attr *perm = node_attr(node, ATTR_perm);
+    int64_t from[LV_MAX_RANK], to[LV_MAX_RANK];
+    if (!strides_of(in, from) || !strides_of(out, to)) return false;
+    for (int i = 0; i < out->shape.rank; i++) {
+        if (out->shape.dim[i] > 1 && to[i] != from[perm->list.at[i]]) return false;
+    }
+    return true;
+}
+
+// Dimensions split or joined that lie one in the other, with a pitch further out.
+static bool splits_still(const Value *a, const Value *b) {
+    const Value *fine = a->shape.rank > b->shape.rank ? a : b, *coarse = fine == a ? b : a;
+    int64_t x[LV_MAX_RANK], y[LV_MAX_RANK], run = 1;
+    int of[LV_MAX_RANK];
+    if (!domain_nests(fine->shape, coarse->shape, of) || !strides_of(fine, x) || !strides_of(coarse, y)) return false;
+    for (int i = fine->shape.rank - 1, last = -1; i >= 0; i--) {
+        if (fine->shape.dim[i] == 1) continue;
+        run = of[i] == last ? run : 1;
+        if (x[i] != y[of[i]] * run) return false;
+        run *= fine->shape.dim[i], last = of[i];
     }
     return true;
 }
@@ -94,19 +128,34 @@ static bool contiguous_slice(const Node *node, int64_t *offset) {
     return at * (int64_t)lv_dtype_size(node->results[0].dtype) % 64 == 0;
 }
 
+// A slice that lies with a pitch in what it is of.
+static bool still_slice(const Node *node, int64_t *offset) {
+    const Value *in = node->inputs[0], *out = &node->results[0];
+    const Attr *starts = node_attr(node, ATTR_starts), *steps = node_attr(node, ATTR_steps);
+    int64_t from[LV_MAX_RANK], to[LV_MAX_RANK];
+    if (!strides_of(in, from) || !strides_of(out, to)) return false;
+    *offset = 0;
+    for (int i = 0; i < out->shape.rank; i++) {
+        int64_t step = steps && i < steps->list.count ? steps->list.at[i] : 1;
+        if (out->shape.dim[i] > 1 && to[i] != from[i] * step) return false;
+        *offset += starts->list.at[i] * from[i];
+    }
+    return *offset * (int64_t)lv_dtype_size(out->dtype) % 64 == 0;
+}
+
 // Is the node's result its first input's storage under another name?
-static bool is_view(const Node *node, int64_t *offset) {
+static bool is_view(const Plan *plan, const Node *node, int64_t *offset) {
     *offset = 0;
     if (node->result_count != 1 || node->input_count < 1) return false;
     const Value *in = node->inputs[0], *out = &node->results[0];
     if (in->dtype != out->dtype) return false;
     switch (node->op) {
         case OP_stop_gradient: case OP_cast: case OP_relayout: return same_order(in, out);
-        case OP_reshape: return row_major(in) && row_major(out);
-        case OP_transpose: return row_major(in) && row_major(out) && keeps_order(node);
+        case OP_reshape: return (row_major(in) && row_major(out)) || (has_pitch(in) && has_pitch(out) && splits_still(in, out));
+        case OP_transpose: return row_major(in) && row_major(out) ? keeps_order(node) : plan->cuda && lies_still(node);
         case OP_expand:
             return row_major(in) && row_major(out) && lv_shape_elements(in->shape) == lv_shape_elements(out->shape);
-        case OP_slice: return row_major(in) && row_major(out) && contiguous_slice(node, offset);
+        case OP_slice: return has_pitch(out) ? still_slice(node, offset) : row_major(in) && row_major(out) && contiguous_slice(node, offset);
         default: return false;
     }
 }
@@ -227,7 +276,8 @@ static bool worth_it(const Marker *marker, const Value *value) {
 
 static void mark_forced(Marker *marker, const Node *node) {
     Role role = node_role(node);
-    if (role == ROLE_CALL || role == ROLE_TEMPLATE || role == ROLE_PACK || role == ROLE_EFFECT) {
+    bool in_place = node->op == OP_concat && has_pitch(node->inputs[0]);  // whose parts are where it is
+    if (role == ROLE_CALL || role == ROLE_TEMPLATE || role == ROLE_PACK || role == ROLE_EFFECT || in_place) {
         for (int i = 0; i < node->input_count; i++) marker->forced[node->inputs[i]->id] = true;
     }
 }
@@ -262,7 +312,7 @@ static void mark_point(Marker *marker, Node *node) {
     Plan *plan = marker->plan;
     Value *out = &node->results[0];
     int64_t offset;
-    bool view = is_view(node, &offset);
+    bool view = is_view(plan, node, &offset);
     Value *in = node->input_count ? node->inputs[0] : NULL;
     if (view) {
         Role from = node_role(in->node);
@@ -280,7 +330,7 @@ static void mark_point(Marker *marker, Node *node) {
             return;
         }
     }
-    bool store = plan->no_fuse || marker->forced[out->id] || (node->op == OP_concat && node->input_count > 4);
+    bool store = plan->no_fuse || marker->forced[out->id] || (node->op == OP_concat && (node->input_count > 4 || has_pitch(in)));
     if (!store && !is_free_leaf(node)) store = worth_it(marker, out);
     plan->place[out->id] = store ? PLACE_STORED : PLACE_NONE;
 }

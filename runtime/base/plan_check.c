@@ -40,7 +40,22 @@ static bool check_place(const Check *check, LvPlace place, int64_t bytes, LvDTyp
     return true;
 }
 
-static bool check_layout(const Check *check, LvLayout layout, LvShape shape) {
+// `bytes`: of the elements; with a pitch out comes what lies from the first to behind the last.
+static bool check_pitch(const Check *check, LvLayout layout, LvShape shape, LvDType dtype, int64_t *bytes) {
+    int64_t inside = 1, span = (int64_t)lv_dtype_size(dtype);
+    if (layout.pitch < 0 || layout.block > 1 || layout.pitch_place < 0 || layout.pitch_place >= shape.rank) return fail(check, "no layout");
+    for (int i = layout.pitch_place + 1; i < shape.rank; i++) inside *= shape.dim[layout.perm[i]];
+    if (inside > layout.pitch) return fail(check, "a pitch shorter than what it is of");
+    if (*bytes == 0) return true;
+    for (int i = 0; i <= layout.pitch_place; i++) {
+        if (__builtin_mul_overflow(span, shape.dim[layout.perm[i]], &span)) return fail(check, "too large");
+    }
+    if (__builtin_mul_overflow(span, layout.pitch, &span) || span > most_bytes) return fail(check, "too large");
+    *bytes = lv_layout_span(layout, shape) * (int64_t)lv_dtype_size(dtype);
+    return true;
+}
+
+static bool check_layout(const Check *check, LvLayout layout, LvShape shape, LvDType dtype, int64_t *bytes) {
     unsigned seen = 0;
     for (int i = 0; i < shape.rank; i++) {
         int dim = layout.perm[i];
@@ -48,6 +63,7 @@ static bool check_layout(const Check *check, LvLayout layout, LvShape shape) {
         seen |= 1u << dim;
     }
     if (layout.block < 0) return fail(check, "no layout");
+    if (layout.pitch) return check_pitch(check, layout, shape, dtype, bytes);
     if (layout.block > 1) {
         if (layout.block_dim < 0 || layout.block_dim >= shape.rank) return fail(check, "no layout");
         if (shape.dim[layout.block_dim] % layout.block != 0) return fail(check, "extent is no multiple of its block");
@@ -192,7 +208,7 @@ static bool check_step(Check *check, const LvStep *step) {
     if (step->operand_count < 0 || step->scalar_count < 0) return fail(check, "negative count");
     for (int i = 0; i < step->operand_count; i++) {
         const LvOperand *o = &step->operands[i];
-        if (!check_shape(check, o->shape, o->dtype, &size) || !check_layout(check, o->layout, o->shape) ||
+        if (!check_shape(check, o->shape, o->dtype, &size) || !check_layout(check, o->layout, o->shape, o->dtype, &size) ||
             !check_place(check, o->place, size, o->dtype)) {
             return false;
         }

@@ -22,6 +22,7 @@ static const char *const whole =
     "  %5: i32[3] = literal {data = 0x010000000200000003000000}\n"
     "  %6: f32[2, 3] = constant {value = 0.5}\n"
     "  %7: f32[2, 3] = add %1, %6\n"
+    "  %8: f32[4, 2]:01p0x3 = slice %2 {starts = [0, 1], shape = [4, 2], steps = [1, 1]}\n"
     "  state_write %7 {variable = 0}\n"
     "  result \"loss\" = %4\n"
     "}\n";

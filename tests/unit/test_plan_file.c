@@ -70,7 +70,7 @@ static void test_damage(void **state) {
 // Plans that lie, with a right checksum.
 static void test_lies(void **state) {
     (void)state;
-    for (int lie = 0; lie < 28; lie++) {
+    for (int lie = 0; lie < 30; lie++) {
         LvPlan *p = small_plan();
         LvStep *conv = &p->steps[0], *matmul = &p->steps[1], *kernel = &p->steps[2], *copy = &p->steps[3];
         switch (lie) {
@@ -102,6 +102,8 @@ static void test_lies(void **state) {
             case 25: p->arena_bytes[LV_ARENA_ACTIVATIONS] = 0; break;
             case 26: p->results[1].place.offset = -1; break;
             case 27: conv->operands[3].shape.rank = 0; break;
+            case 28: kernel->operands[0].layout.pitch = 1 << 30; break;
+            case 29: kernel->operands[0].layout.pitch = 1, kernel->operands[0].layout.pitch_place = 7; break;
         }
         LvText text;
         char why[32];

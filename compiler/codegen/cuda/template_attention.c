@@ -11,17 +11,36 @@
 #include "ops/op.h"
 
 
+static AttentionRows rows_of(const Value *value, bool *beside) {
+    int64_t stride[LV_MAX_RANK];
+    lv_layout_strides(value->layout, value->shape, stride);
+    *beside &= value->layout.block <= 1 && (stride[3] == 1 || value->shape.dim[3] <= 1);
+    return (AttentionRows){stride[0], stride[1], stride[2]};
+}
+
+bool attention_rows_fit(const AttentionRows *rows, int64_t elements) {
+    return rows->batch % elements == 0 && rows->head % elements == 0 && rows->row % elements == 0;
+}
+
 AttentionShape attention_shape(const Node *node) {
     LvShape q = node->inputs[0]->shape, v = node->inputs[2]->shape;
-    return (AttentionShape){.node = node, .dtype = node->inputs[0]->dtype, .heads = q.dim[0] * q.dim[1], .t = q.dim[2], .s = v.dim[2],
-                            .d = q.dim[3], .e = v.dim[3], .scale = node_float(node, ATTR_scale, 1),
-                            .dropout = node_float(node, ATTR_dropout, 0), .stream = (uint32_t)node_int(node, ATTR_stream, 0),
-                            .causal = node_bool(node, ATTR_causal, false), .has_length = node_bool(node, ATTR_length, false)};
+    AttentionShape z = {.node = node, .dtype = node->inputs[0]->dtype, .heads = q.dim[0] * q.dim[1], .t = q.dim[2], .s = v.dim[2],
+                        .d = q.dim[3], .e = v.dim[3], .scale = node_float(node, ATTR_scale, 1), .batch_heads = q.dim[1] ? q.dim[1] : 1,
+                        .dropout = node_float(node, ATTR_dropout, 0), .stream = (uint32_t)node_int(node, ATTR_stream, 0),
+                        .causal = node_bool(node, ATTR_causal, false), .has_length = node_bool(node, ATTR_length, false),
+                        .dense = cuda_all_row_major(node), .beside = true};
+    AttentionRows *inputs[6] = {&z.q, &z.k, &z.v, &z.y, NULL, &z.dy}, *results[3] = {&z.dq, &z.dk, &z.dv};
+    bool grad = node->op == OP_attention_grad;
+    for (int i = 0; i < (grad ? 6 : 3); i++)
+        if (inputs[i]) *inputs[i] = rows_of(node->inputs[i], &z.beside);
+    if (!grad) results[0] = &z.y;
+    for (int i = 0; i < (grad ? 3 : 1); i++) *results[i] = rows_of(&node->results[i], &z.beside);
+    return z;
 }
 
 bool attention_takes(const AttentionShape *z) {
     int64_t most = INT32_MAX / 2, rows = z->heads * (z->t > z->s ? z->t : z->s);
-    if (!cuda_is_small_float(z->dtype) || !cuda_all_row_major(z->node)) return false;
+    if (!cuda_is_small_float(z->dtype) || !z->beside) return false;
     for (int i = 0; z->node->op == OP_attention_grad && i < 6; i++)
         if (i != 4 && z->node->inputs[i]->dtype != z->dtype) return false;
     return rows < most && z->t * z->d < most && z->t * z->e < most && z->s * z->d < most && z->s * z->e < most;
@@ -65,8 +84,22 @@ void attention_fill(const AttentionShape *z, const char *name, const char *text,
         {"seeds", z->dropout > 0 ? "  const long long seed = *seed_at;\n  const int step = *step_at;\n" : "", 0},
         {"drops", NULL, z->dropout > 0},
     };
+    const struct {
+        const char *at, *row;
+        const AttentionRows *rows;
+    } operands[] = {{"qat", "qrow", &z->q},    {"kat", "krow", &z->k},    {"vat", "vrow", &z->v},    {"yat", "yrow", &z->y},
+                    {"dyat", "dyrow", &z->dy}, {"dqat", "dqrow", &z->dq}, {"dkat", "dkrow", &z->dk}, {"dvat", "dvrow", &z->dv}};
+    char places[8][96];
     int own = 0;
     while (words[own].word) own++;
+    for (int i = 0; i < 8; i++) {
+        const AttentionRows *rows = operands[i].rows;
+        long long batch = rows->batch, head = rows->head, heads = z->batch_heads;
+        if (batch == heads * head) snprintf(places[i], sizeof places[i], "(long long)head * %lld", head);
+        else snprintf(places[i], sizeof places[i], "((long long)(head / %lld) * %lld + head %% %lld * %lldLL)", heads, batch, heads, head);
+        words[own++] = (TemplateWord){operands[i].at, places[i], 0};
+        words[own++] = (TemplateWord){operands[i].row, NULL, rows->row};
+    }
     for (int i = 0; i < count; i++) words[own + i] = more[i];
     template_fill(out, text, own + count, words);
     lv_text_free(&inputs);
@@ -282,9 +315,10 @@ static const char drop_text[] =
 
 bool cuda_print_attention(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
     AttentionShape z = attention_shape(node);
-    if (!attention_takes(&z)) return false;
+    bool tensor_cores = attention_takes(&z) && attention_mma_takes(&z, target);
+    if (!attention_takes(&z) || !(tensor_cores || z.dense)) return false;
     if (!out) return true;
-    if (attention_mma_takes(&z, target)) {
+    if (tensor_cores) {
         attention_print_mma_forward(&z, name, out, made);
         return true;
     }

@@ -4,9 +4,18 @@
 
 #include "codegen/cuda/templates.h"
 
+// How an operand [B, H, rows, channels] lies: elements from a batch, a head, a row to the next; channels lie side by side.
+typedef struct {
+    int64_t batch, head, row;
+} AttentionRows;
+
 typedef struct {
     const Node *node;
     LvDType dtype;
+    AttentionRows q, k, v, y, dy, dq, dk, dv;
+    bool dense;  // all operands are row-major: what the kernels in f32 arithmetic, and those of few queries, take
+    bool beside; // channels lie side by side
+    int64_t batch_heads;        // H
     int64_t heads, t, s, d, e;  // heads: B * H; queries, keys; channels of queries and keys, of values
     double scale, dropout;
     uint32_t stream;
@@ -18,7 +27,7 @@ bool attention_takes(const AttentionShape *z);
 
 // Fills `text` with the words of the shape and `more`: $name $type $from $to $heads $t $s $d $e (and $e1, $d1, at least 1) $scale $causal;
 // $inputs, parameters after v (of the gradient: after dy), with a leading comma; $length, the number of keys; $seeds, statements that
-// read the dropout's seed and step.
+// read the dropout's seed and step. Of the operands q, k, v, y, dy, dq, dk, dv: $Xat, where a head begins, $Xrow, from a row to the next.
 void attention_fill(const AttentionShape *z, const char *name, const char *text, int count, const TemplateWord *more, LvText *out);
 #define ATTENTION_FILL(z, name, text, out, ...)                                                                   \
     attention_fill(z, name, text, (int)(sizeof((TemplateWord[]){__VA_ARGS__}) / sizeof(TemplateWord)), \
@@ -50,6 +59,8 @@ typedef struct {
 
 AttentionMma attention_sizes(const AttentionShape *z, int tall, int columns, int warps);
 bool attention_mma_takes(const AttentionShape *z, const Target *target);
+// Whether all of the rows begin at a multiple of so many elements of their operand.
+bool attention_rows_fit(const AttentionRows *rows, int64_t elements);
 void attention_print_mma_forward(const AttentionShape *z, const char *name, LvText *out, CudaKernel *made);
 // PREFIX_tile_d, _scores_d, _gather_d and the same with _e, PREFIX_pair, and with dropout PREFIX_kept_rows, _kept_columns.
 void attention_print_mma(const AttentionShape *z, const char *prefix, const AttentionMma *a, LvText *out);

@@ -136,12 +136,13 @@ static void print_plain(const AttentionShape *z, const char *name, const char *p
 
 bool cuda_print_attention_grad(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
     AttentionShape z = attention_shape(node);
-    if (!attention_takes(&z)) return false;
+    bool tensor_cores = attention_takes(&z) && attention_mma_grad_takes(&z, target);
+    if (!attention_takes(&z) || !(tensor_cores || z.dense)) return false;
     if (!out) return true;
     char *parameters = filled(&z, name, parameters_text);
     attention_print_common(&z, name, out);
     cuda_take_scratch(made, 4 * z.heads * z.t);
-    if (attention_mma_grad_takes(&z, target)) attention_print_mma_grad(&z, target, name, parameters, out, made);
+    if (tensor_cores) attention_print_mma_grad(&z, target, name, parameters, out, made);
     else print_plain(&z, name, parameters, out, made);
     free(parameters);
     return true;

@@ -11,12 +11,13 @@
 
 // Lane l of a warp holds of a 16 x 8 result rows g and g + 8 (g = l / 4), columns 2 (l % 4) and the one after.
 static const char mma_text[] =
-    "// `count` rows into shared memory, those from `rows` on and columns from `valid` on zero\n"
-    "static __device__ __forceinline__ void $name_tile_$which(unsigned short *to, const unsigned short *from, int rows, const int count, int valid, bool vector) {\n"
+    "// `count` rows into shared memory, `stride` elements from one to the next, those from `rows` on and columns from `valid` on zero\n"
+    "static __device__ __forceinline__ void $name_tile_$which(unsigned short *to, const unsigned short *from, const int stride, int rows, const int count,\n"
+    "                                                        int valid, bool vector) {\n"
     "  for (int i = threadIdx.x; i < count * $pieces; i += $threads) {\n"
     "    const int row = i / $pieces, column = i % $pieces * 8;\n"
     "    unsigned short *at = to + row * $pitch + column;\n"
-    "    const unsigned short *source = from + (long long)row * $stride + column;\n"
+    "    const unsigned short *source = from + (long long)row * stride + column;\n"
     "    const bool there = row < rows && column < valid;\n"
     "    if (vector) lv_copy_async16(at, there ? source : from, there ? 16 : 0);\n"
     "    else {\n"
@@ -125,12 +126,12 @@ static const char forward_text[] =
     "  const int count = $t - row < $rows ? $t - row : $rows, own = row + warp * (16 * $tall), valid = $e - slice < 256 ? $e - slice : 256;\n"
     "  if (head >= $heads || count <= 0) return;\n"
     "$seeds"
-    "  const bool d_vector = $d % 8 == 0 && (((unsigned long long)q | (unsigned long long)k) & 15) == 0;\n"
-    "  const bool e_vector = $e % 8 == 0 && ((unsigned long long)v & 15) == 0;\n"
-    "  q += ((long long)head * $t + row) * $d, k += (long long)head * $s * $d, v += (long long)head * $s * $e + slice;\n"
+    "  const bool d_vector = $dfits && (((unsigned long long)q | (unsigned long long)k) & 15) == 0;\n"
+    "  const bool e_vector = $efits && ((unsigned long long)v & 15) == 0;\n"
+    "  q += $qat + (long long)row * $qrow, k += $kat, v += $vat + slice;\n"
     "  const int last = $name_reach(length, row + count - 1);\n"
-    "  $name_tile_d(qs, q, count, $rows, $d, d_vector);\n"
-    "  $name_tile_d(ks, k, last, $columns, $d, d_vector);\n"
+    "  $name_tile_d(qs, q, $qrow, count, $rows, $d, d_vector);\n"
+    "  $name_tile_d(ks, k, $krow, last, $columns, $d, d_vector);\n"
     "  lv_copy_commit();\n"
     "  float sums[$tall][$wide / 8][4], top[$tall][2], sum[$tall][2];\n"
     "  #pragma unroll\n"
@@ -142,7 +143,7 @@ static const char forward_text[] =
     "  for (int first = 0; first < last; first += $columns) {\n"
     "    LV_COPY_WAIT(0);\n"
     "    __syncthreads();\n"
-    "    $name_tile_e(vs, v + (long long)first * $e, last - first, $columns, valid, e_vector);\n"
+    "    $name_tile_e(vs, v + (long long)first * $vrow, $vrow, last - first, $columns, valid, e_vector);\n"
     "    lv_copy_commit();\n"
     "    float s[$tall][$columns / 8][4];\n"
     "    #pragma unroll\n"
@@ -189,12 +190,12 @@ static const char forward_text[] =
     "    LV_COPY_WAIT(0);\n"
     "    __syncthreads();\n"
     "    if (first + $columns < last) {\n"
-    "      $name_tile_d(ks, k + (long long)(first + $columns) * $d, last - first - $columns, $columns, $d, d_vector);\n"
+    "      $name_tile_d(ks, k + (long long)(first + $columns) * $krow, $krow, last - first - $columns, $columns, $d, d_vector);\n"
     "      lv_copy_commit();\n"
     "    }\n"
     "    $name_gather_e(s, vs, sums);\n"
     "  }\n"
-    "  const bool y_vector = $e % 2 == 0 && ((unsigned long long)y & 3) == 0;\n"
+    "  const bool y_vector = $yfits && ((unsigned long long)y & 3) == 0;\n"
     "  #pragma unroll\n"
     "  for (int m = 0; m < $tall; m++)\n"
     "    #pragma unroll\n"
@@ -205,7 +206,7 @@ static const char forward_text[] =
     "      const long long at = (long long)head * $t + query;\n"
     "      #pragma unroll\n"
     "      for (int n = 0; n < $wide / 8; n++)\n"
-    "        $name_pair(y + at * $e + slice, 8 * n + c, valid, y_vector, sums[m][n][2 * h] * factor, sums[m][n][2 * h + 1] * factor);\n"
+    "        $name_pair(y + $yat + (long long)query * $yrow + slice, 8 * n + c, valid, y_vector, sums[m][n][2 * h] * factor, sums[m][n][2 * h + 1] * factor);\n"
     "      if (c == 0 && slice == 0) lse[at] = top[m][h] * ($scale2 * 0.693147180559945309f) + logf(all);\n"
     "    }\n"
     "}\n";
@@ -245,7 +246,7 @@ void attention_print_mma(const AttentionShape *z, const char *prefix, const Atte
     for (int i = 0; i < 2; i++) {
         int64_t padded = a->padded[i];
         ATTENTION_FILL(z, prefix, mma_text, out, {"which", i ? "e" : "d", 0}, {"pieces", NULL, padded / 8}, {"padded", NULL, padded},
-                       {"pitch", NULL, padded + 8}, {"stride", NULL, i ? z->e : z->d}, {"wide", NULL, a->wide[i]}, {"tall", NULL, a->tall},
+                       {"pitch", NULL, padded + 8}, {"wide", NULL, a->wide[i]}, {"tall", NULL, a->tall},
                        {"columns", NULL, a->columns}, {"threads", NULL, 32 * a->warps}, {"unroll", NULL, padded <= 128 ? 8 : 4},
                        {"mma", bf16 ? "lv_mma_bf16" : "lv_mma_f16", 0}, {"pack", pack, 0});
     }
@@ -297,7 +298,9 @@ void attention_print_mma_forward(const AttentionShape *z, const char *name, LvTe
     attention_print_mma(z, name, &a, out);
     ATTENTION_FILL(z, name, forward_text, out, {"threads", NULL, 32 * a.warps}, {"rows", NULL, a.rows}, {"columns", NULL, a.columns},
                    {"tall", NULL, a.tall}, {"pitchd", NULL, a.padded[0] + 8}, {"tiles", NULL, tiles}, {"wide", NULL, a.wide[1]},
-                   {"scale2", scale, 0}, {"drop", lv_text_get(&drop), 0}, {"prescale", lv_text_get(&prescale), 0});
+                   {"scale2", scale, 0}, {"drop", lv_text_get(&drop), 0}, {"prescale", lv_text_get(&prescale), 0},
+                   {"dfits", NULL, z->d % 8 == 0 && attention_rows_fit(&z->q, 8) && attention_rows_fit(&z->k, 8)},
+                   {"efits", NULL, z->e % 8 == 0 && attention_rows_fit(&z->v, 8)}, {"yfits", NULL, z->e % 2 == 0 && attention_rows_fit(&z->y, 2)});
     cuda_push_launch(made, z->heads * tiles, slices, 1, 32 * a.warps, forward_shared(&a));
     lv_text_free(&drop), lv_text_free(&prescale);
 }

@@ -40,14 +40,14 @@ static const char queries_text[] =
     "  const int count = $t - row < $rows ? $t - row : $rows, own = row + warp * (16 * $tall);\n"
     "  if (head >= $heads || count <= 0) return;\n"
     "$seeds"
-    "  const bool d_vector = $d % 8 == 0 && (((unsigned long long)q | (unsigned long long)k) & 15) == 0;\n"
-    "  const bool e_vector = $e % 8 == 0 && (((unsigned long long)v | (unsigned long long)dy) & 15) == 0;\n"
+    "  const bool d_vector = $dfits && (((unsigned long long)q | (unsigned long long)k) & 15) == 0;\n"
+    "  const bool e_vector = $efits && (((unsigned long long)v | (unsigned long long)dy) & 15) == 0;\n"
     "  float *delta = (float *)scratch + (long long)head * $t;\n"
-    "  const $type *dyg = dy + (long long)head * $t * $e, *yg = y + (long long)head * $t * $e;\n"
-    "  q += ((long long)head * $t + row) * $d, dy += ((long long)head * $t + row) * $e, lse += (long long)head * $t;\n"
-    "  k += (long long)head * $s * $d, v += (long long)head * $s * $e;\n"
-    "  $name_queries_tile_d(qs, q, count, $rows, $d, d_vector);\n"
-    "  $name_queries_tile_e(dys, dy, count, $rows, $e, e_vector);\n"
+    "  const $type *dyg = dy + $dyat, *yg = y + $yat;\n"
+    "  q += $qat + (long long)row * $qrow, dy += $dyat + (long long)row * $dyrow, lse += (long long)head * $t;\n"
+    "  k += $kat, v += $vat;\n"
+    "  $name_queries_tile_d(qs, q, $qrow, count, $rows, $d, d_vector);\n"
+    "  $name_queries_tile_e(dys, dy, $dyrow, count, $rows, $e, e_vector);\n"
     "  float dqs[$tall][$wided / 8][4], l[$tall][2], dot[$tall][2];\n"
     "  int reach[$tall][2];\n"
     "  #pragma unroll\n"
@@ -56,7 +56,7 @@ static const char queries_text[] =
     "    for (int h = 0; h < 2; h++) {\n"
     "      const int query = own + 16 * m + 8 * h + g;\n"
     "      const long long at = query < $t ? query : $t - 1;\n"
-    "      l[m][h] = lse[at] * 1.44269504088896341f, dot[m][h] = $name_dot(dyg + at * $e, yg + at * $e);\n"
+    "      l[m][h] = lse[at] * 1.44269504088896341f, dot[m][h] = $name_dot(dyg + at * $dyrow, yg + at * $yrow);\n"
     "      if (query < $t && c == 0 && slice == 0) delta[query] = dot[m][h];\n"
     "      reach[m][h] = query < $t ? $name_reach($length, query) : 0;\n"
     "    }\n"
@@ -69,8 +69,8 @@ static const char queries_text[] =
     "    const int at = $buffers == 2 ? buffer : 0;\n"
     "    if ($buffers == 1 || first < 0) __syncthreads();\n"
     "    if (next < last) {\n"
-    "      $name_queries_tile_d(ks + at * ($columns * $pitchd), k + (long long)next * $d, last - next, $columns, $d, d_vector);\n"
-    "      $name_queries_tile_e(vs + at * ($columns * $pitche), v + (long long)next * $e, last - next, $columns, $e, e_vector);\n"
+    "      $name_queries_tile_d(ks + at * ($columns * $pitchd), k + (long long)next * $krow, $krow, last - next, $columns, $d, d_vector);\n"
+    "      $name_queries_tile_e(vs + at * ($columns * $pitche), v + (long long)next * $vrow, $vrow, last - next, $columns, $e, e_vector);\n"
     "    }\n"
     "    lv_copy_commit();\n"
     "    buffer ^= 1;\n"
@@ -106,7 +106,7 @@ static const char queries_text[] =
     "    $name_queries_gather_d(ds, kn + slice, dqs);\n"
     "    if ($buffers == 2) __syncthreads();\n"
     "  }\n"
-    "  const bool dq_vector = $d % 2 == 0 && ((unsigned long long)dq & 3) == 0;\n"
+    "  const bool dq_vector = $dqfits && ((unsigned long long)dq & 3) == 0;\n"
     "  #pragma unroll\n"
     "  for (int m = 0; m < $tall; m++)\n"
     "    #pragma unroll\n"
@@ -115,7 +115,7 @@ static const char queries_text[] =
     "      if (query >= $t) continue;\n"
     "      #pragma unroll\n"
     "      for (int n = 0; n < $wided / 8; n++)\n"
-    "        $name_queries_pair(dq + ((long long)head * $t + query) * $d, slice + 8 * n + c, $d, dq_vector, dqs[m][n][2 * h], dqs[m][n][2 * h + 1]);\n"
+    "        $name_queries_pair(dq + $dqat + (long long)query * $dqrow, slice + 8 * n + c, $d, dq_vector, dqs[m][n][2 * h], dqs[m][n][2 * h + 1]);\n"
     "    }\n"
     "}\n";
 
@@ -133,13 +133,13 @@ static const char keys_text[] =
     "  const int count = $s - row < $rows ? $s - row : $rows, own = row + warp * (16 * $tall);\n"
     "  if (head >= $heads) return;\n"
     "$seeds"
-    "  const bool d_vector = $d % 8 == 0 && (((unsigned long long)q | (unsigned long long)k) & 15) == 0;\n"
-    "  const bool e_vector = $e % 8 == 0 && (((unsigned long long)v | (unsigned long long)dy) & 15) == 0;\n"
+    "  const bool d_vector = $dfits && (((unsigned long long)q | (unsigned long long)k) & 15) == 0;\n"
+    "  const bool e_vector = $efits && (((unsigned long long)v | (unsigned long long)dy) & 15) == 0;\n"
     "  const float *delta = (const float *)scratch + (long long)head * $t;\n"
-    "  q += (long long)head * $t * $d, dy += (long long)head * $t * $e, lse += (long long)head * $t;\n"
-    "  k += ((long long)head * $s + row) * $d, v += ((long long)head * $s + row) * $e;\n"
-    "  $name_keys_tile_d(ks, k, count, $rows, $d, d_vector);\n"
-    "  $name_keys_tile_e(vs, v, count, $rows, $e, e_vector);\n"
+    "  q += $qat, dy += $dyat, lse += (long long)head * $t;\n"
+    "  k += $kat + (long long)row * $krow, v += $vat + (long long)row * $vrow;\n"
+    "  $name_keys_tile_d(ks, k, $krow, count, $rows, $d, d_vector);\n"
+    "  $name_keys_tile_e(vs, v, $vrow, count, $rows, $e, e_vector);\n"
     "  float dks[$tall][$wided / 8][4], dvs[$tall][$widee / 8][4];\n"
     "  #pragma unroll\n"
     "  for (int m = 0; m < $tall; m++) {\n"
@@ -155,8 +155,8 @@ static const char keys_text[] =
     "    const int at = $buffers == 2 ? buffer : 0;\n"
     "    if ($buffers == 1 || first < begin) __syncthreads();\n"
     "    if (next < $t) {\n"
-    "      $name_keys_tile_d(qs + at * ($columns * $pitchd), q + (long long)next * $d, $t - next, $columns, $d, d_vector);\n"
-    "      $name_keys_tile_e(dys + at * ($columns * $pitche), dy + (long long)next * $e, $t - next, $columns, $e, e_vector);\n"
+    "      $name_keys_tile_d(qs + at * ($columns * $pitchd), q + (long long)next * $qrow, $qrow, $t - next, $columns, $d, d_vector);\n"
+    "      $name_keys_tile_e(dys + at * ($columns * $pitche), dy + (long long)next * $dyrow, $dyrow, $t - next, $columns, $e, e_vector);\n"
     "      for (int i = threadIdx.x; i < $columns; i += $threads) {\n"
     "        lses[at * $columns + i] = next + i < $t ? lse[next + i] * 1.44269504088896341f : 0.f;\n"
     "        deltas[at * $columns + i] = next + i < $t ? delta[next + i] : 0.f;\n"
@@ -203,18 +203,17 @@ static const char keys_text[] =
     "    $name_keys_gather_d(ds, qn + slice, dks);\n"
     "    if ($buffers == 2) __syncthreads();\n"
     "  }\n"
-    "  const bool dk_vector = $d % 2 == 0 && ((unsigned long long)dk & 3) == 0, dv_vector = $e % 2 == 0 && ((unsigned long long)dv & 3) == 0;\n"
+    "  const bool dk_vector = $dkfits && ((unsigned long long)dk & 3) == 0, dv_vector = $dvfits && ((unsigned long long)dv & 3) == 0;\n"
     "  #pragma unroll\n"
     "  for (int m = 0; m < $tall; m++)\n"
     "    #pragma unroll\n"
     "    for (int h = 0; h < 2; h++) {\n"
     "      const int key = own + 16 * m + 8 * h + g;\n"
     "      if (key >= $s) continue;\n"
-    "      const long long at = (long long)head * $s + key;\n"
+        "      #pragma unroll\n"
+    "      for (int n = 0; n < $wided / 8; n++) $name_keys_pair(dk + $dkat + (long long)key * $dkrow, slice + 8 * n + c, $d, dk_vector, dks[m][n][2 * h], dks[m][n][2 * h + 1]);\n"
     "      #pragma unroll\n"
-    "      for (int n = 0; n < $wided / 8; n++) $name_keys_pair(dk + at * $d, slice + 8 * n + c, $d, dk_vector, dks[m][n][2 * h], dks[m][n][2 * h + 1]);\n"
-    "      #pragma unroll\n"
-    "      for (int n = 0; n < $widee / 8; n++) $name_keys_pair(dv + at * $e, slice + 8 * n + c, $e, dv_vector, dvs[m][n][2 * h], dvs[m][n][2 * h + 1]);\n"
+    "      for (int n = 0; n < $widee / 8; n++) $name_keys_pair(dv + $dvat + (long long)key * $dvrow, slice + 8 * n + c, $e, dv_vector, dvs[m][n][2 * h], dvs[m][n][2 * h + 1]);\n"
     "    }\n"
     "}\n";
 
@@ -269,7 +268,12 @@ static void print_pass(const AttentionShape *z, const Target *target, const char
                    {"pitche", NULL, p.a.padded[1] + 8}, {"wided", NULL, p.a.wide[0]}, {"widee", NULL, p.a.wide[1]},
                    {"tiles", NULL, tiles}, {"slice", NULL, p.slice}, {"buffers", NULL, p.buffers}, {"scale2", scale, 0},
                    {"drop", lv_text_get(&drop), 0}, {"begin", z->causal ? lv_text_get(&begin) : "0", 0},
-                   {"eight", lv_text_get(&eight), 0});
+                   {"eight", lv_text_get(&eight), 0},
+                   {"dfits", NULL, z->d % 8 == 0 && attention_rows_fit(&z->q, 8) && attention_rows_fit(&z->k, 8)},
+                   {"efits", NULL, z->e % 8 == 0 && attention_rows_fit(&z->v, 8) && attention_rows_fit(&z->dy, 8)},
+                   {"dqfits", NULL, z->d % 2 == 0 && attention_rows_fit(&z->dq, 2)},
+                   {"dkfits", NULL, z->d % 2 == 0 && attention_rows_fit(&z->dk, 2)},
+                   {"dvfits", NULL, z->e % 2 == 0 && attention_rows_fit(&z->dv, 2)});
     cuda_push_launch(made, z->heads * tiles, slices, 1, 32 * p.a.warps, p.shared);
     lv_text_free(&prefix), lv_text_free(&drop), lv_text_free(&begin), lv_text_free(&eight);
 }
