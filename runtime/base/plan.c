@@ -23,3 +23,16 @@ int64_t lv_plan_bytes(const LvPlan *plan) {
     for (int i = 0; i < LV_ARENA_COUNT; i++) bytes += plan->arena_bytes[i];
     return bytes;
 }
+
+int64_t lv_ports_span(const LvPort *ports, int count, int64_t *begin) {
+    int64_t end = 0;
+    *begin = 0;
+    for (int i = 0; i < count; i++) {
+        size_t bytes = 0;
+        int64_t at = ports[i].place.offset;
+        lv_shape_bytes(ports[i].shape, ports[i].dtype, &bytes);
+        if (i == 0 || at < *begin) *begin = at;
+        if (at + (int64_t)bytes > end) end = at + (int64_t)bytes;
+    }
+    return end - *begin;
+}

@@ -201,5 +201,7 @@ typedef struct LvPlan {
 LvPlan *lv_plan_create(void);
 void lv_plan_destroy(LvPlan *plan);
 int64_t lv_plan_bytes(const LvPlan *plan);  // all arenas together
+// Bytes from the first of these ports to the end of the last, and where in their arena they begin; 0: there are none.
+int64_t lv_ports_span(const LvPort *ports, int count, int64_t *begin);
 
 #endif

@@ -1,6 +1,6 @@
 // The device interface: all that runtime/exec asks of a processor or GPU. A backend is one LvDeviceOps table and a struct
-// that starts with LvDevice. Work is queued in order on one stream; only `sync`, `download` and `elapsed` wait for it
-// (the CPU finishes everything before it returns). No slot may be NULL; a slot that can fail returns false and sets error.
+// that starts with LvDevice. Work is queued in order on one stream; only `sync`, `download`, `elapsed` and `channel_read` wait for
+// it (the CPU finishes everything before it returns). No slot may be NULL; a slot that can fail returns false and sets error.
 #ifndef LV_DEVICE_DEVICE_H
 #define LV_DEVICE_DEVICE_H
 
@@ -12,6 +12,14 @@ typedef struct LvModule LvModule;  // the kernels of a plan, loaded (backend's o
 typedef struct LvCall LvCall;      // a library call, prepared (backend's own)
 typedef struct LvEvent LvEvent;    // a point in the stream (backend's own)
 typedef struct LvGraph LvGraph;    // captured work (backend's own)
+typedef struct LvChannel LvChannel;  // a program's way in and out (backend's own)
+
+// Bytes from `at` on of what a channel brings.
+typedef struct {
+    size_t at, bytes;
+} LvPiece;
+
+enum { LV_CHANNEL_DEPTH = 2 };  // runs whose results are given and not read yet
 
 typedef struct {
     double seconds;
@@ -20,6 +28,7 @@ typedef struct {
 
 typedef struct {
     const char *name;  // "cpu", "cuda"
+    bool behind;       // it works on while the host goes on: runs may be queued before the last one's results are read
     bool captures;     // capture_begin and the three behind it work; where they do not they are never called
     void (*close)(LvDevice *device);
 
@@ -61,6 +70,20 @@ typedef struct {
     bool (*capture_end)(LvDevice *device, LvGraph **graph, LvError *error);
     bool (*replay)(LvDevice *device, LvGraph *graph, LvError *error);
     void (*graph_destroy)(LvDevice *device, LvGraph *graph);
+
+    // A channel, beside `upload` and `download`, which take their turn among the steps: inputs of the next run arrive while the last
+    // one's steps are at work, and its results are read while the next one's are. `inputs` and `results`, on the device, stay where
+    // they are; NULL: there are none. `room` is memory of the host to write the next run's inputs to, laid out as `inputs`, until
+    // `send` puts the pieces that were written on their way: the steps queued after it read them in their place, those queued before
+    // are not disturbed. `give` queues pieces of the results to the host, in `read`'s order; of LV_CHANNEL_DEPTH at most not read
+    // yet. `read` waits for the oldest, laid out as `results`, and stands until the next `give`.
+    bool (*channel_create)(LvDevice *device, void *inputs, size_t input_bytes, void *results, size_t result_bytes, LvChannel **channel,
+                           LvError *error);
+    void (*channel_destroy)(LvDevice *device, LvChannel *channel);
+    bool (*channel_room)(LvDevice *device, LvChannel *channel, char **room, LvError *error);
+    bool (*channel_send)(LvDevice *device, LvChannel *channel, const LvPiece *pieces, int count, LvError *error);
+    bool (*channel_give)(LvDevice *device, LvChannel *channel, const LvPiece *pieces, int count, LvError *error);
+    bool (*channel_read)(LvDevice *device, LvChannel *channel, const char **results, LvError *error);
 
     // Before the first step of a run, on the thread that runs: the CPU binds its thread count here.
     void (*begin)(LvDevice *device);

@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/plan_file.h"
+#include "exec/ports.h"
 #include "exec/store.h"
 
 struct LvProgram {
@@ -16,6 +17,7 @@ struct LvProgram {
     LvStore *store;
     LvModule *module;
     void *memory[LV_ARENA_COUNT];  // the store's or, from GRADIENTS on, its own
+    LvPorts *ports;
     bool caches;                   // it is one of the store's users of caches
     int64_t prepared;              // version of the variables that PREPARED was computed from, 0: none
     LvCall **calls;                // [step], NULL where the step is no library call
@@ -111,7 +113,8 @@ bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvP
     LvProgram *program = lv_calloc(1, sizeof *program);
     program->device = device, program->plan = plan, program->store = store;
     // memory first: a device may be making it ready while kernels are loaded
-    bool good = allocate_arenas(program, error) && device->ops->load(device, plan, &program->module, &load, error) &&
+    bool good = allocate_arenas(program, error) && ports_create(device, plan, program->memory[LV_ARENA_IO], &program->ports, error) &&
+                device->ops->load(device, plan, &program->module, &load, error) &&
                 prepare_calls(program, error) && device->ops->event_create(device, &program->before, error) &&
                 device->ops->event_create(device, &program->after, error);
     if (!good) {
@@ -136,6 +139,7 @@ void lv_program_destroy(LvProgram *program) {
     for (int s = 0; program->calls && s < program->plan->step_count; s++) {
         if (program->calls[s]) ops->discard(program->device, program->calls[s]);
     }
+    ports_destroy(program->ports);
     if (program->caches) store_leave_caches(program->store, program->plan);
     for (int a = LV_ARENA_CACHE + 1; a < LV_ARENA_COUNT; a++) {
         if (program->memory[a]) ops->release(program->device, program->memory[a], (size_t)program->plan->arena_bytes[a]);
@@ -173,9 +177,7 @@ bool lv_program_set_input(LvProgram *program, const char *name, const void *data
     const LvPort *port = find_port(program->plan->inputs, program->plan->input_count, name);
     if (!port && name[0] == '$') return true;
     if (!port) return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' has no input '%s'", program->plan->entry, name);
-    return check_bytes(port, "input", bytes, error) &&
-           (bytes == 0 ||
-            program->device->ops->upload(program->device, address_of(program, port->place), data, bytes, error));
+    return check_bytes(port, "input", bytes, error) && ports_set(program->ports, port, data, bytes, error);
 }
 
 bool lv_program_get_result(LvProgram *program, const char *name, void *data, size_t bytes, LvError *error) {
@@ -271,6 +273,7 @@ bool lv_program_run(LvProgram *program, LvError *error) {
     bool waits = !program->walked || device->checked, prepares = program->prepared != store->version;
     bool replays = device->ops->captures && !waits && !program->profile;
     device->ops->begin(device);
+    if (!ports_send(program->ports, error)) return false;
     if (prepares && !walk(program, 0, plan->prepare_count, waits, error)) return false;
     if (replays && capture(program)) {
         if (!device->ops->replay(device, program->graph, error)) return false;
@@ -285,6 +288,19 @@ bool lv_program_run(LvProgram *program, LvError *error) {
 
 bool lv_program_wait(LvProgram *program, LvError *error) {
     return program->device->ops->sync(program->device, error);
+}
+
+int lv_program_lag(const LvProgram *program) {
+    const LvDevice *device = program->device;
+    return device->ops->behind && !device->checked ? LV_CHANNEL_DEPTH - 1 : 0;
+}
+
+bool lv_program_post(LvProgram *program, LvError *error) {
+    return ports_post(program->ports, error);
+}
+
+bool lv_program_receive(LvProgram *program, double *values, LvError *error) {
+    return ports_receive(program->ports, values, error);
 }
 
 LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan) {

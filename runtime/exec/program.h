@@ -47,11 +47,18 @@ typedef struct {
 // Compiles what the cache lacks and binds. The plan and the store must outlive the program.
 bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvProgram **program, LvError *error);
 void lv_program_destroy(LvProgram *program);
+// For the runs from the next one on. The data is copied.
 bool lv_program_set_input(LvProgram *program, const char *name, const void *data, size_t bytes, LvError *error);
 // Queues a run: a GPU may be at it still, and its failure shows when something waits for it. The first run waits for every step, so
 // that a fault names the step.
 bool lv_program_run(LvProgram *program, LvError *error);
 bool lv_program_wait(LvProgram *program, LvError *error);  // until all that was queued is done; reading results waits too
+// Results of one element, without waiting for the run that makes them: posted after a run, received in the same order, values by the
+// plan's results (0 for those of more elements). lv_program_lag: so many runs may be posted before the oldest is received, so that
+// the device need not wait for who reads; 0 where nothing is gained by it.
+int lv_program_lag(const LvProgram *program);
+bool lv_program_post(LvProgram *program, LvError *error);
+bool lv_program_receive(LvProgram *program, double *values, LvError *error);
 bool lv_program_get_result(LvProgram *program, const char *name, void *data, size_t bytes, LvError *error);
 // The gradient of a parameter, after a run of a training plan.
 bool lv_program_get_gradient(const LvProgram *program, int variable, void *data, size_t bytes, LvError *error);
@@ -60,7 +67,7 @@ typedef struct {
     double compile_seconds;  // kernels and primitives, this load
     int kernels_compiled, kernels_cached;
     int64_t device_bytes;    // arenas allocated for this program alone
-    int64_t scratch_bytes;   // of library calls and of kernels on a GPU, shared by all programs of the device
+    int64_t scratch_bytes;   // of library calls and of kernels on a GPU, shared by all programs of the device; of inputs on their way
     bool captured;           // a run is one launch of all its steps
 } LvProgramInfo;
 LvProgramInfo lv_program_info(const LvProgram *program);

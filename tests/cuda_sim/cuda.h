@@ -32,6 +32,12 @@ enum {  // results that driver_api.h has no need of
     CUDA_UNKNOWN = 999,
 };
 
+enum { CUDA_MOST_STREAMS = 32 };
+
+typedef struct {
+    uint64_t at[CUDA_MOST_STREAMS];  // how many operations of each stream are done before
+} CudaClock;
+
 typedef enum { OP_LAUNCH, OP_COPY, OP_SET, OP_RECORD, OP_WAIT, OP_GRAPH, OP_CALL } CudaOpKind;
 
 typedef struct CudaOp {
@@ -63,6 +69,7 @@ typedef struct CudaOp {
         struct {
             void (*run)(void *data);
             void *data;
+            size_t bytes;
         } call;
     };
     char owned[];  // data that the operation keeps for itself
@@ -74,6 +81,8 @@ struct CuStreamObject {
     CudaOp *first, **last;
     uint64_t given, done;  // numbers of the last operation queued, and completed
     CuGraph capture;       // NULL: none
+    int place;             // among the clocks
+    CudaClock clock;       // what comes before its next operation, its own included
     bool unjoined;         // joined a capture, and has work that its origin does not wait for
     struct CuStreamObject *next;
 };
@@ -84,6 +93,7 @@ struct CuEventObject {
     bool destroyed, recorded;
     CuStream stream;
     uint64_t number;   // of the record in its stream
+    CudaClock clock;   // what is done before it
     double time;
     CuGraph capture;
 };
@@ -145,6 +155,7 @@ void cuda_memory_start(void);
 size_t cuda_memory_total(void);
 void cuda_memory_free_all(void);
 bool cuda_memory_holds(CuPointer memory, size_t bytes);
+bool cuda_memory_block(uintptr_t address, uintptr_t *from, size_t *bytes);  // the allocation that it lies in
 void cuda_memory_attach(LvSimState *state);
 bool cuda_memory_is_pinned(const void *memory);
 
@@ -158,6 +169,14 @@ void cuda_finish_all(void);
 void cuda_finish_blocking(void);  // before work on the stream 0
 void cuda_op_run(CudaOp *op);
 bool cuda_streams_leave(CuGraph graph);
+
+// ---- cuda_order.c
+void cuda_order_open(CuStream stream);
+void cuda_order_close(CuStream stream);
+void cuda_order_give(CuStream stream, const CudaOp *op);            // it was queued there
+void cuda_order_after(CuStream stream, const CudaClock *clock);     // what the stream is given from now on comes after that
+void cuda_order_host(const CudaClock *clock);                       // what any stream is given from now on does
+void cuda_order_forget(uintptr_t from, size_t bytes);
 
 // ---- cuda_capture.c
 CuResult cuda_capture_forbids(CuResult result);  // for calls that no capture allows meanwhile: `result` if one is under way

@@ -31,7 +31,17 @@ void cuda_unlock(CudaLock *held) {
     pthread_mutex_unlock(&lock);
 }
 
+// LV_CUDA_SIM_LOG: a file that takes the names of all functions called, in order.
+static void log_call(const char *function) {
+    static FILE *file;
+    const char *path = getenv("LV_CUDA_SIM_LOG");
+    if (!path || !*path) return;
+    if (!file) file = fopen(path, "a");
+    if (file) fprintf(file, "%s\n", function), fflush(file);
+}
+
 CuResult cuda_enter_without_context(const char *function, CuResult usual) {
+    log_call(function);
     const CuResult trouble = sim_trouble(function, usual);
     if (trouble) return trouble;
     return started ? CU_OK : CUDA_NOT_INITIALIZED;

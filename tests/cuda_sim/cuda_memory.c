@@ -61,6 +61,13 @@ bool cuda_memory_holds(CuPointer memory, size_t bytes) {
     return offset <= allocations[i - 1].bytes && bytes <= allocations[i - 1].bytes - offset;
 }
 
+bool cuda_memory_block(uintptr_t address, uintptr_t *from, size_t *bytes) {
+    const size_t i = find(address);
+    if (!i || address - allocations[i - 1].address >= allocations[i - 1].bytes) return false;
+    *from = allocations[i - 1].address, *bytes = allocations[i - 1].bytes;
+    return true;
+}
+
 void sim_describe_device_address(uintptr_t address, uint32_t bytes, char *text, size_t size) {
     const size_t i = find(address);
     const Allocation *before = i ? &allocations[i - 1] : NULL, *after = i < count ? &allocations[i] : NULL;
@@ -122,6 +129,7 @@ static void give_back(size_t i) {
     char *start = (char *)a.address - SIM_GRANULE;
     const size_t pages = (SIM_GRANULE + a.bytes + PAGE - 1) / PAGE * PAGE;
     set_valid(a.address, a.bytes, false);
+    cuda_order_forget(a.address, a.bytes);
     madvise(start, pages, MADV_DONTNEED);
     mprotect(start, pages, PROT_NONE);
     held -= a.bytes;
@@ -181,6 +189,7 @@ CuResult cuMemFreeHost(void *memory) {
     for (size_t i = 0; i < pinned_count; i++) {
         if (pinned[i].address != (uintptr_t)memory) continue;
         cuda_finish_all();
+        cuda_order_forget(pinned[i].address, pinned[i].bytes);
         memmove(pinned + i, pinned + i + 1, (--pinned_count - i) * sizeof *pinned);
         free(memory);
         return CU_OK;

@@ -46,7 +46,7 @@ void cuda_op_run(CudaOp *op) {
 
 static CuStream stream_zero(void) {
     static struct CuStreamObject zero;
-    if (!zero.last) zero.last = &zero.first;
+    if (!zero.last) zero.last = &zero.first, cuda_order_open(&zero);
     return &zero;
 }
 
@@ -75,15 +75,17 @@ void cuda_stream_finish(CuStream stream, uint64_t until) {
 }
 
 void cuda_finish_all(void) {
-    for (CuStream s = streams; s; s = s->next) cuda_stream_finish(s, UINT64_MAX);
+    for (CuStream s = streams; s; s = s->next) cuda_stream_finish(s, UINT64_MAX), cuda_order_host(&s->clock);
     cuda_stream_finish(NULL, UINT64_MAX);
+    cuda_order_host(&stream_zero()->clock);
 }
 
 void cuda_finish_blocking(void) {
     for (CuStream s = streams; s; s = s->next) {
-        if (!(s->flags & CU_STREAM_OF_ITS_OWN)) cuda_stream_finish(s, UINT64_MAX);
+        if (!(s->flags & CU_STREAM_OF_ITS_OWN)) cuda_stream_finish(s, UINT64_MAX), cuda_order_host(&s->clock);
     }
     cuda_stream_finish(NULL, UINT64_MAX);
+    cuda_order_host(&stream_zero()->clock);
 }
 
 CuResult cuda_stream_give(CuStream handle, CudaOp *op) {
@@ -99,7 +101,8 @@ CuResult cuda_stream_give(CuStream handle, CudaOp *op) {
     }
     // The stream 0 and those that are not of their own wait for each other.
     if (stream == stream_zero()) cuda_finish_blocking();
-    else if (!(stream->flags & CU_STREAM_OF_ITS_OWN)) cuda_stream_finish(NULL, UINT64_MAX);
+    else if (!(stream->flags & CU_STREAM_OF_ITS_OWN)) cuda_stream_finish(NULL, UINT64_MAX), cuda_order_host(&stream_zero()->clock);
+    cuda_order_give(stream, op);
     op->number = ++stream->given;
     *stream->last = op;
     stream->last = &op->next;
@@ -112,6 +115,7 @@ CuResult cuStreamCreate(CuStream *stream, unsigned flags) {
     if (!s) return CU_OUT_OF_MEMORY;
     s->flags = flags;
     s->last = &s->first;
+    cuda_order_open(s);
     s->next = streams;
     streams = s;
     *stream = s;
@@ -122,6 +126,7 @@ CuResult cuStreamDestroy_v2(CuStream stream) {
     CUDA_ENTER(cuStreamDestroy_v2, CUDA_UNKNOWN);
     if (!stream || cuda_stream_check(stream)) return CUDA_INVALID_HANDLE;
     cuda_stream_finish(stream, UINT64_MAX);
+    cuda_order_close(stream);
     stream->destroyed = true;
     return CU_OK;
 }
@@ -134,7 +139,7 @@ CuResult cuStreamSynchronize(CuStream stream) {
         return CUDA_CAPTURE_UNSUPPORTED;
     }
     if (resolve(stream) == stream_zero()) cuda_finish_blocking();
-    else cuda_stream_finish(stream, UINT64_MAX);
+    else cuda_stream_finish(stream, UINT64_MAX), cuda_order_host(&stream->clock);
     return cuda_error();
 }
 
@@ -143,7 +148,7 @@ CuResult cuStreamQuery(CuStream stream) {
     CUDA_ENTER(cuStreamQuery, CUDA_UNKNOWN);
     if (cuda_stream_check(stream)) return CUDA_INVALID_HANDLE;
     stream = resolve(stream);
-    if (!stream->first) return CU_OK;
+    if (!stream->first) return cuda_order_host(&stream->clock), CU_OK;
     run_first(stream);
     return cuda_error() ? cuda_error() : CUDA_NOT_READY;
 }
@@ -185,10 +190,10 @@ CuResult cuEventRecord(CuEvent event, CuStream handle) {
     event->references++;
     const CuResult result = cuda_stream_give(stream, op);
     event->number = stream->given;
+    event->clock = stream->clock;
     return result;
 }
 
-PUBLIC CuResult cuStreamWaitEvent(CuStream handle, CuEvent event, unsigned flags);
 CuResult cuStreamWaitEvent(CuStream handle, CuEvent event, unsigned flags) {
     CUDA_ENTER(cuStreamWaitEvent, CUDA_UNKNOWN);
     (void)flags;
@@ -205,6 +210,7 @@ CuResult cuStreamWaitEvent(CuStream handle, CuEvent event, unsigned flags) {
     CudaOp *op = cuda_op(OP_WAIT, 0);
     if (!op) return CU_OUT_OF_MEMORY;
     op->event.stream = event->stream, op->event.until = event->number;
+    cuda_order_after(stream, &event->clock);
     return cuda_stream_give(stream, op);
 }
 
@@ -215,6 +221,7 @@ CuResult cuEventSynchronize(CuEvent event) {
     if (!event || event->destroyed) return CUDA_INVALID_HANDLE;
     if (event->capture) return CUDA_CAPTURED_EVENT;
     if (!is_complete(event)) cuda_stream_finish(event->stream, event->number);
+    cuda_order_host(&event->clock);
     return cuda_error();
 }
 
@@ -223,7 +230,7 @@ CuResult cuEventQuery(CuEvent event) {
     CUDA_ENTER(cuEventQuery, CUDA_UNKNOWN);
     if (!event || event->destroyed) return CUDA_INVALID_HANDLE;
     if (event->capture) return CUDA_CAPTURED_EVENT;
-    if (is_complete(event)) return CU_OK;
+    if (is_complete(event)) return cuda_order_host(&event->clock), CU_OK;
     run_first(event->stream);
     return cuda_error() ? cuda_error() : CUDA_NOT_READY;
 }
@@ -272,6 +279,7 @@ CuResult cuMemcpyDtoHAsync_v2(void *to, CuPointer from, size_t bytes, CuStream s
     const CuResult result = give_copy(stream, to, (const void *)(uintptr_t)from, bytes, false);
     if (!result && !cuda_memory_is_pinned(to) && !resolve(stream)->capture) {  // to pageable memory the call waits
         cuda_stream_finish(stream, UINT64_MAX);
+        cuda_order_host(&resolve(stream)->clock);
         return cuda_error();
     }
     return result;
@@ -331,6 +339,7 @@ CuResult lv_sim_stream_call(CuStream stream, void (*run)(void *data), const void
     CudaOp *op = cuda_op(OP_CALL, bytes);
     if (!op) return CU_OUT_OF_MEMORY;
     op->call.run = run;
+    op->call.bytes = bytes;
     op->call.data = memcpy(op->owned, data, bytes);
     return cuda_stream_give(stream, op);
 }

@@ -64,6 +64,39 @@ static bool run_events(void) {
     return true;
 }
 
+// A stream brings what a captured kernel and a copy on another take, three times over. LV_TEST_EDGE: what is wrong of it.
+static bool run_order(void) {
+    const int left_out = getenv("LV_TEST_EDGE") ? atoi(getenv("LV_TEST_EDGE")) : 0;
+    CuFunction f;
+    CuStream bring, take;
+    CuEvent brought, taken;
+    CuGraph graph;
+    CuGraphExec exec;
+    float *pinned, got[64];
+    CuResult result = CU_OK;
+    TEST_CHECK(open_with(&f) && !api.cuStreamCreate(&bring, CU_STREAM_OF_ITS_OWN) && !api.cuStreamCreate(&take, CU_STREAM_OF_ITS_OWN));
+    TEST_CHECK(!api.cuEventCreate(&brought, CU_EVENT_UNTIMED) && !api.cuEventCreate(&taken, CU_EVENT_UNTIMED));
+    TEST_CHECK(!api.cuMemHostAlloc((void **)&pinned, 3 * 64 * 4, 0));
+    const CuPointer landing = test_room(64 * 4), sum = test_room(64 * 4);
+    TEST_CHECK(!api.cuStreamBeginCapture_v2(take, CU_CAPTURE_THIS_THREAD) && !call(f, landing, 1, take));
+    TEST_CHECK(!api.cuStreamEndCapture(take, &graph) && !api.cuGraphInstantiateWithFlags(&exec, graph, 0) && !api.cuGraphDestroy(graph));
+    TEST_CHECK(!api.cuMemsetD8Async(landing, 0, 64 * 4, take) && !api.cuEventRecord(taken, take));
+    for (int i = 0; i < 3 && !result; i++) {
+        for (int k = 0; k < 64; k++) pinned[64 * i + k] = (float)(i + 1);
+        if (!(left_out == 1 && i == 0) && !(left_out == 2 && i == 1)) result = api.cuStreamWaitEvent(bring, taken, 0);
+        if (!result) result = api.cuMemcpyHtoDAsync_v2(landing, pinned + (ptrdiff_t)64 * i, 64 * 4, bring);
+        if (!result) result = api.cuEventRecord(brought, bring);
+        if (!result && !(left_out == 3 && i == 1)) result = api.cuStreamWaitEvent(take, brought, 0);
+        if (!result) result = api.cuGraphLaunch(exec, left_out == 4 && i == 2 ? bring : take);
+        if (!result) result = api.cuMemcpyDtoDAsync_v2(sum, landing, 64 * 4, take);
+        if (!result) result = api.cuEventRecord(taken, take);
+    }
+    if (!result) result = api.cuStreamSynchronize(take);
+    if (left_out) return result == CU_LAUNCH_FAILED;
+    TEST_CHECK(!result && test_get(got, sum, sizeof got) && got[0] == 4 && got[63] == 4);
+    return !api.cuMemsetD8Async(landing, 0, 64 * 4, bring);  // the host waited between
+}
+
 static bool run_graph(void) {
     CuFunction f;
     CuStream stream, other;
@@ -83,7 +116,7 @@ static bool run_graph(void) {
     TEST_CHECK(!api.cuMemcpyDtoDAsync_v2(x, y, 4, stream));
     TEST_CHECK(!api.cuStreamEndCapture(stream, &graph) && !api.cuGraphGetNodes(graph, NULL, &nodes) && nodes == 3);
     TEST_CHECK(!api.cuGraphInstantiateWithFlags(&exec, graph, 0) && !api.cuGraphDestroy(graph));
-    TEST_CHECK(test_get(own, x, sizeof own) && !api.cuStreamSynchronize(stream) && !api.cuMemcpyDtoH_v2(own, x, sizeof own) && own[1] == 0);
+    TEST_CHECK(!api.cuStreamSynchronize(stream) && test_get(own, x, sizeof own) && own[1] == 0);
     for (int i = 0; i < 3; i++) TEST_CHECK(!api.cuGraphLaunch(exec, stream));
     TEST_CHECK(!api.cuGraphExecDestroy(exec) && !api.cuStreamSynchronize(stream));
     TEST_CHECK(!api.cuMemcpyDtoH_v2(own, x, sizeof own) && own[0] == 9 && own[1] == 3 && own[63] == 3);
@@ -308,6 +341,11 @@ const TestCase test_host[] = {
     {"streams", {NULL}, run_streams},
     {"events", {NULL}, run_events},
     {"graph", {NULL}, run_graph},
+    {"order", {NULL}, run_order},
+    {"order_of_begin", {"LV_TEST_EDGE=1", NULL}, run_order},    // brought before the memory was cleared
+    {"order_of_taking", {"LV_TEST_EDGE=2", NULL}, run_order},   // brought before the last was taken
+    {"order_of_bringing", {"LV_TEST_EDGE=3", NULL}, run_order}, // taken before it was brought
+    {"order_of_launch", {"LV_TEST_EDGE=4", NULL}, run_order},   // launched where nobody waits for it
     {"fault", {NULL}, run_fault},
     {"endless", {"LV_CUDA_SIM_PATIENCE=1", NULL}, run_endless},
     {"endless_of_one", {"LV_CUDA_SIM_PATIENCE=1", "LV_TEST_SECOND=1", NULL}, run_endless},

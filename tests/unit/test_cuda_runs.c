@@ -40,25 +40,35 @@ static bool start(Run *run, LvError *error) {
            lv_program_create(run->device, run->plan, run->store, &run->program, error);
 }
 
+static void fill(float x[R][W], int turn) {
+    for (int i = 0; i < R * W; i++) x[i / W][i % W] = (float)((i * 7 + turn * 3) % 11 - 5);
+}
+
+static float element(const float *row, int column, float bias) {
+    float want = 0;
+    for (int k = 0; k < W; k++) want += (0.5f * row[k] + bias + (float)k) * (float)(k * (column + 1));
+    return want;
+}
+
+static float sum_of(int turn, float bias) {
+    float x[R][W], total = 0;
+    fill(x, turn);
+    for (int i = 0; i < R * C; i++) total += 2 * element(x[i / C], i % C, bias);
+    return total;
+}
+
 // A run with x that depends on `turn`; false with the error, bad where the numbers are wrong.
 static bool run_turn(Run *run, int turn, int pick, float bias, LvError *error) {
-    float x[R][W], y[R][C], row[W], sum, total = 0;
-    for (int i = 0; i < R * W; i++) x[i / W][i % W] = (float)((i * 7 + turn * 3) % 11 - 5);
+    float x[R][W], y[R][C], row[W], sum;
+    fill(x, turn);
     if (!lv_program_set_input(run->program, "x", x, sizeof x, error) ||
         !lv_program_set_input(run->program, "pick", &pick, sizeof pick, error) || !lv_program_run(run->program, error) ||
         !lv_program_get_result(run->program, "y", y, sizeof y, error) ||
         !lv_program_get_result(run->program, "row", row, sizeof row, error) ||
         !lv_program_get_result(run->program, "sum", &sum, sizeof sum, error))
         return false;
-    for (int i = 0; i < R; i++) {
-        for (int j = 0; j < C; j++) {
-            float want = 0;
-            for (int k = 0; k < W; k++) want += (0.5f * x[i][k] + bias + (float)k) * (float)(k * (j + 1));
-            child_require(y[i][j] == want);
-            total += 2 * want;
-        }
-    }
-    child_require(sum == total);
+    for (int i = 0; i < R * C; i++) child_require(y[i / C][i % C] == element(x[i / C], i % C, bias));
+    child_require(sum == sum_of(turn, bias));
     child_require(!memcmp(row, x[pick], sizeof row));
     return true;
 }
@@ -123,6 +133,55 @@ static int queued(void *user) {
 static void test_queued(void **state) {
     (void)state;
     child_test(queued, NULL);
+}
+
+// Results read a run late, each its own run's: the next inputs are set after that, or before it, when nothing but the copy's own event
+// tells that the memory they were sent from is free. Inputs that are not set again stay.
+static int late(void *user) {
+    enum { TURNS = 30 };
+    Run run;
+    LvError error = {0};
+    bool before = *(bool *)user;
+    int read = 0;
+    child_must(start(&run, &error), &error);
+    int lag = lv_program_lag(run.program), pick = 2;
+    bool checked = getenv("LV_CUDA_SYNC") != NULL;
+    child_require(lag == (checked ? 0 : 1));
+    child_must(lv_program_set_input(run.program, "pick", &pick, sizeof pick, &error), &error);
+    for (int turn = 0; turn < TURNS + 2; turn++) {
+        float x[R][W], row[W];
+        double values[3] = {7, 7, 7};
+        fill(x, turn);
+        bool more = turn < TURNS;
+        if (more && before) child_must(lv_program_set_input(run.program, "x", x, sizeof x, &error), &error);
+        if (turn - read == 2 || !more) {
+            child_must(lv_program_receive(run.program, values, &error), &error);
+            child_require(values[2] == (double)sum_of(read, 1) && values[0] == 0 && values[1] == 0);
+            read++;
+        }
+        if (!more) continue;
+        if (!before) child_must(lv_program_set_input(run.program, "x", x, sizeof x, &error), &error);
+        child_must(lv_program_run(run.program, &error) && lv_program_post(run.program, &error), &error);
+        if (turn % 7) continue;
+        child_must(lv_program_get_result(run.program, "row", row, sizeof row, &error), &error);
+        child_require(!memcmp(row, x[pick], sizeof row));
+    }
+    double values[3];
+    child_require(read == TURNS && !lv_program_receive(run.program, values, &error) && strstr(error.message, "no results were posted"));
+    lv_error_clear(&error);
+    for (int i = 0; i < 2; i++) child_must(lv_program_run(run.program, &error) && lv_program_post(run.program, &error), &error);
+    child_require(!lv_program_post(run.program, &error) && strstr(error.message, "results of 2 runs are not read yet"));
+    lv_error_clear(&error);
+    stop(&run);
+    return CHILD_GOOD;
+}
+
+static void test_late(void **state) {
+    (void)state;
+    for (int before = 0; before < 2; before++) {
+        bool which = before;
+        child_test(late, &which);
+    }
 }
 
 // A program that wants more scratch memory than there is gets another block; one that was captured before keeps its own.
@@ -435,6 +494,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_runs, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_queued, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_late, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_scratch_grows, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_transfers, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(test_too_large, make_folder, remove_folder),

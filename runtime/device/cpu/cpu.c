@@ -187,6 +187,12 @@ static const LvDeviceOps cpu_ops = {
     .capture_end = cpu_capture_end,
     .replay = cpu_replay,
     .graph_destroy = cpu_graph_destroy,
+    .channel_create = cpu_channel_create,
+    .channel_destroy = cpu_channel_destroy,
+    .channel_room = cpu_channel_room,
+    .channel_send = cpu_channel_send,
+    .channel_give = cpu_channel_give,
+    .channel_read = cpu_channel_read,
     .begin = cpu_begin,
 };
 

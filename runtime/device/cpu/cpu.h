@@ -23,6 +23,15 @@ bool cpu_memory_allocate(LvCpu *cpu, size_t bytes, void **memory, LvError *error
 void cpu_memory_release(LvCpu *cpu, void *memory, size_t bytes);
 void cpu_memory_finish(LvCpu *cpu);  // all pages that were allocated are there
 
+// ---- channel.c
+bool cpu_channel_create(LvDevice *device, void *inputs, size_t input_bytes, void *results, size_t result_bytes, LvChannel **channel,
+                        LvError *error);
+void cpu_channel_destroy(LvDevice *device, LvChannel *channel);
+bool cpu_channel_room(LvDevice *device, LvChannel *channel, char **room, LvError *error);
+bool cpu_channel_send(LvDevice *device, LvChannel *channel, const LvPiece *pieces, int count, LvError *error);
+bool cpu_channel_give(LvDevice *device, LvChannel *channel, const LvPiece *pieces, int count, LvError *error);
+bool cpu_channel_read(LvDevice *device, LvChannel *channel, const char **results, LvError *error);
+
 // ---- kernels.c
 bool cpu_kernels_load(LvCpu *cpu, const LvPlan *plan, LvModule **module, LvLoadInfo *info, LvError *error);
 void cpu_kernels_unload(LvModule *module);

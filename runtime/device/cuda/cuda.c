@@ -1,7 +1,7 @@
 // The CUDA device: opening it, the table, events, errors. Memory is in memory.c, kernels in kernels.c, library calls in calls.c,
 // capture in graph.c.
 //
-// All work goes to one stream. Of a fault on the device the driver tells with whatever call comes next, and from then on nothing
+// All work goes to one stream, but what a channel brings (channel.c). Of a fault on the device the driver tells with whatever call comes next, and from then on nothing
 // works in this process: the message names the entry that was running, and LV_CUDA_SYNC=1, which waits after every step, the step.
 #include "device/cuda/cuda.h"
 
@@ -128,6 +128,7 @@ static bool start(LvCuda *gpu, LvError *error) {
     if (!cuda_check(gpu, gpu->cu.cuDevicePrimaryCtxRetain(&gpu->context, gpu->device), error, "GPU %s", gpu->name)) return false;
     cuda_enter(gpu);
     return cuda_check(gpu, gpu->cu.cuStreamCreate(&gpu->stream, CU_STREAM_OF_ITS_OWN), error, "cannot create a stream") &&
+           cuda_check(gpu, gpu->cu.cuStreamCreate(&gpu->transfers, CU_STREAM_OF_ITS_OWN), error, "cannot create a stream") &&
            cuda_staging_open(gpu, error);
 }
 
@@ -158,6 +159,7 @@ static void close_device(LvDevice *device) {
     }
     cuda_blas_close(gpu);
     cuda_compiler_close(gpu);
+    if (gpu->transfers) gpu->cu.cuStreamDestroy_v2(gpu->transfers);
     if (gpu->stream) gpu->cu.cuStreamDestroy_v2(gpu->stream);
     if (gpu->context) gpu->cu.cuDevicePrimaryCtxRelease_v2(gpu->device);
     cuda_driver_close(gpu);
@@ -221,11 +223,15 @@ static bool call_run(LvDevice *device, LvCall *call, char *const *buffers, LvErr
     return cuda_call_run((LvCuda *)device, call, buffers, error);
 }
 
-static size_t scratch_bytes(const LvDevice *device) { return ((const LvCuda *)device)->scratch_bytes; }
+static size_t scratch_bytes(const LvDevice *device) {
+    const LvCuda *gpu = (const LvCuda *)device;
+    return gpu->scratch_bytes + gpu->landing_bytes;
+}
 
 LvWorkspace lv_cuda_workspace(const LvPlan *plan) {
     size_t bytes = cuda_plan_scratch(plan);
-    return (LvWorkspace){.bytes = bytes ? bytes + LV_SCRATCH_HEAD : 0};
+    int64_t begin, landing = lv_ports_span(plan->inputs, plan->input_count, &begin);
+    return (LvWorkspace){.bytes = (bytes ? bytes + LV_SCRATCH_HEAD : 0) + (size_t)landing};
 }
 
 static LvWorkspace workspace(LvDevice *device, const LvPlan *plan) {
@@ -274,10 +280,34 @@ static bool replay(LvDevice *device, LvGraph *graph, LvError *error) { return cu
 
 static void graph_destroy(LvDevice *device, LvGraph *graph) { cuda_graph_destroy((LvCuda *)device, graph); }
 
+static bool channel_create(LvDevice *device, void *inputs, size_t input_bytes, void *results, size_t result_bytes, LvChannel **channel,
+                           LvError *error) {
+    return cuda_channel_create((LvCuda *)device, inputs, input_bytes, results, result_bytes, channel, error);
+}
+
+static void channel_destroy(LvDevice *device, LvChannel *channel) { cuda_channel_destroy((LvCuda *)device, channel); }
+
+static bool channel_room(LvDevice *device, LvChannel *channel, char **room, LvError *error) {
+    return cuda_channel_room((LvCuda *)device, channel, room, error);
+}
+
+static bool channel_send(LvDevice *device, LvChannel *channel, const LvPiece *pieces, int count, LvError *error) {
+    return cuda_channel_send((LvCuda *)device, channel, pieces, count, error);
+}
+
+static bool channel_give(LvDevice *device, LvChannel *channel, const LvPiece *pieces, int count, LvError *error) {
+    return cuda_channel_give((LvCuda *)device, channel, pieces, count, error);
+}
+
+static bool channel_read(LvDevice *device, LvChannel *channel, const char **results, LvError *error) {
+    return cuda_channel_read((LvCuda *)device, channel, results, error);
+}
+
 static void begin(LvDevice *device) { cuda_enter((LvCuda *)device); }
 
 static const LvDeviceOps cuda_ops = {
     .name = "cuda",
+    .behind = true,
     .captures = true,
     .close = close_device,
     .allocate = allocate,
@@ -305,6 +335,12 @@ static const LvDeviceOps cuda_ops = {
     .capture_end = capture_end,
     .replay = replay,
     .graph_destroy = graph_destroy,
+    .channel_create = channel_create,
+    .channel_destroy = channel_destroy,
+    .channel_room = channel_room,
+    .channel_send = channel_send,
+    .channel_give = channel_give,
+    .channel_read = channel_read,
     .begin = begin,
 };
 

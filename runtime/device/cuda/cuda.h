@@ -21,7 +21,8 @@ typedef struct {
     int version;          // of CUDA that the driver serves: 12040 is 12.4
     CuDevice device;
     CuContext context;    // the device's primary one, which cuBLASLt works in too
-    CuStream stream;
+    CuStream stream;      // of the steps, and of all transfers but a channel's inputs
+    CuStream transfers;
     int sm;               // architecture: 90
     int most_shared;      // bytes of shared memory that a block may ask for
     size_t memory;        // bytes
@@ -32,6 +33,7 @@ typedef struct {
     CudaStaging *staging;
     CudaScratch *scratch;  // the newest; older ones live as long as somebody uses them
     size_t scratch_bytes;  // of all
+    size_t landing_bytes;  // of all channels
     LvModule *own;         // our own kernels (own.c), loaded when first needed
     const char *running;   // the entry whose steps were queued last: what a fault is blamed on
 } LvCuda;
@@ -52,10 +54,22 @@ bool cuda_allocate(LvCuda *gpu, size_t bytes, void **memory, LvError *error);
 void cuda_release(LvCuda *gpu, void *memory);
 bool cuda_upload(LvCuda *gpu, void *to, const void *host, size_t bytes, LvError *error);
 bool cuda_download(LvCuda *gpu, void *host, const void *from, size_t bytes, LvError *error);
+// Memory of the host, pinned where the system lends such.
+char *cuda_host_allocate(LvCuda *gpu, size_t bytes, bool *pinned);
+void cuda_host_free(LvCuda *gpu, void *memory, bool pinned);
 // A block of at least so many bytes, shared with all others that have one. It stays in its place until it is left.
 bool cuda_scratch_take(LvCuda *gpu, size_t bytes, CudaScratch **scratch, LvError *error);
 void cuda_scratch_leave(LvCuda *gpu, CudaScratch *scratch);
 char *cuda_scratch_memory(const CudaScratch *scratch);  // aligned to 256 bytes
+
+// ---- channel.c
+bool cuda_channel_create(LvCuda *gpu, void *inputs, size_t input_bytes, void *results, size_t result_bytes, LvChannel **channel,
+                         LvError *error);
+void cuda_channel_destroy(LvCuda *gpu, LvChannel *channel);
+bool cuda_channel_room(LvCuda *gpu, LvChannel *channel, char **room, LvError *error);
+bool cuda_channel_send(LvCuda *gpu, LvChannel *channel, const LvPiece *pieces, int count, LvError *error);
+bool cuda_channel_give(LvCuda *gpu, LvChannel *channel, const LvPiece *pieces, int count, LvError *error);
+bool cuda_channel_read(LvCuda *gpu, LvChannel *channel, const char **results, LvError *error);
 
 // ---- kernels.c
 bool cuda_kernels_load(LvCuda *gpu, const LvPlan *plan, LvModule **module, LvLoadInfo *info, LvError *error);

@@ -89,6 +89,7 @@ enum {
     X(CuResult, cuStreamCreate, (CuStream *stream, unsigned flags))                                  \
     X(CuResult, cuStreamDestroy_v2, (CuStream stream))                                               \
     X(CuResult, cuStreamSynchronize, (CuStream stream))                                              \
+    X(CuResult, cuStreamWaitEvent, (CuStream stream, CuEvent event, unsigned flags))                 \
     X(CuResult, cuStreamBeginCapture_v2, (CuStream stream, int mode))                                \
     X(CuResult, cuStreamEndCapture, (CuStream stream, CuGraph *graph))                               \
     X(CuResult, cuGraphInstantiateWithFlags, (CuGraphExec *exec, CuGraph graph, unsigned long long flags)) \

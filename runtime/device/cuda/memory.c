@@ -69,21 +69,21 @@ void cuda_release(LvCuda *gpu, void *memory) {
 // ---- transfers
 
 // Where the system lends no pinned memory any will do: the driver then copies it itself first.
-static char *allocate_host(LvCuda *gpu, size_t bytes, bool *pinned) {
+char *cuda_host_allocate(LvCuda *gpu, size_t bytes, bool *pinned) {
     void *memory = NULL;
     *pinned = gpu->cu.cuMemHostAlloc(&memory, bytes, 0) == CU_OK;
     return *pinned ? memory : lv_malloc(bytes);
 }
 
-static void free_host(LvCuda *gpu, void *memory, bool pinned) {
+void cuda_host_free(LvCuda *gpu, void *memory, bool pinned) {
     if (pinned) gpu->cu.cuMemFreeHost(memory);
     else free(memory);
 }
 
 bool cuda_staging_open(LvCuda *gpu, LvError *error) {
     CudaStaging *s = gpu->staging = lv_calloc(1, sizeof *s);
-    s->ring = allocate_host(gpu, RING_BYTES, &s->ring_pinned);
-    s->down = allocate_host(gpu, 2 * PIECE, &s->down_pinned);
+    s->ring = cuda_host_allocate(gpu, RING_BYTES, &s->ring_pinned);
+    s->down = cuda_host_allocate(gpu, 2 * PIECE, &s->down_pinned);
     for (int i = 0; i < MARKS; i++) {
         CuResult result = gpu->cu.cuEventCreate(&s->marks[i].event, CU_EVENT_UNTIMED);
         if (!cuda_check(gpu, result, error, "cannot create an event")) return false;
@@ -102,8 +102,8 @@ void cuda_staging_close(LvCuda *gpu) {
         if (s->marks[i].event) gpu->cu.cuEventDestroy_v2(s->marks[i].event);
     for (int i = 0; i < 2; i++)
         if (s->down_events[i]) gpu->cu.cuEventDestroy_v2(s->down_events[i]);
-    free_host(gpu, s->ring, s->ring_pinned);
-    free_host(gpu, s->down, s->down_pinned);
+    cuda_host_free(gpu, s->ring, s->ring_pinned);
+    cuda_host_free(gpu, s->down, s->down_pinned);
     free(s);
     gpu->staging = NULL;
 }
