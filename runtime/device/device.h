@@ -19,7 +19,7 @@ typedef struct {
     size_t at, bytes;
 } LvPiece;
 
-enum { LV_CHANNEL_DEPTH = 2 };  // runs whose results are given and not read yet
+enum { LV_CHANNEL_DEPTH = LV_RESULTS_LATE + 1 };  // runs whose results are given and not read yet
 
 typedef struct {
     double seconds;

@@ -292,7 +292,7 @@ bool lv_program_wait(LvProgram *program, LvError *error) {
 
 int lv_program_lag(const LvProgram *program) {
     const LvDevice *device = program->device;
-    return device->ops->behind && !device->checked ? LV_CHANNEL_DEPTH - 1 : 0;
+    return device->ops->behind && !device->checked ? LV_RESULTS_LATE : 0;
 }
 
 bool lv_program_post(LvProgram *program, LvError *error) {

@@ -56,6 +56,7 @@ bool lv_program_wait(LvProgram *program, LvError *error);  // until all that was
 // Results of one element, without waiting for the run that makes them: posted after a run, received in the same order, values by the
 // plan's results (0 for those of more elements). lv_program_lag: so many runs may be posted before the oldest is received, so that
 // the device need not wait for who reads; 0 where nothing is gained by it.
+enum { LV_RESULTS_LATE = 1 };  // the most that lv_program_lag gives
 int lv_program_lag(const LvProgram *program);
 bool lv_program_post(LvProgram *program, LvError *error);
 bool lv_program_receive(LvProgram *program, double *values, LvError *error);

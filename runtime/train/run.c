@@ -357,6 +357,7 @@ static bool open_plan(Run *run, LvError *error) {
     }
     for (int i = 0; i < run->plan->step_count; i++) run->flops += (double)(run->plan->steps[i].flops * run->options->accumulate);
     run->results = lv_calloc((size_t)run->plan->result_count + 1, sizeof *run->results);
+    run->received = lv_calloc((size_t)run->plan->result_count + 1, sizeof *run->received);
     return lv_feed_bind(&run->feed, run->plan, run->options->sources, error) && lv_store_create(run->device, run->plan, &run->store, error);
 }
 
@@ -392,6 +393,7 @@ bool run_open(Run *run, LvError *error) {
     if (run->state.step >= run->steps && !run->state.pending) return true;
     if (!open_loader(run, error)) return false;
     if (!lv_program_create(run->device, run->plan, run->store, &run->program, error)) return false;
+    run->lag = run->options->profile > 0 ? 0 : lv_program_lag(run->program);
     LvProgramInfo info = lv_program_info(run->program);
     tell_workspace(run, info.scratch_bytes);
     run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
@@ -413,5 +415,6 @@ void run_close(Run *run) {
     lv_store_destroy(run->store);
     lv_plan_destroy(run->plan);
     free(run->results);
+    free(run->received);
     if (run->lock > 0) close(run->lock);
 }

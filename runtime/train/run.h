@@ -10,6 +10,14 @@
 #include "train/train.h"
 #include "train/validate.h"
 
+// A step that is queued and not logged: its results are still to come.
+typedef struct {
+    int64_t step;
+    uint64_t epoch;
+    double rate, start;  // start: seconds of the clock, when its first batch was asked for
+    int64_t runs;        // whose results are not read yet
+} QueuedStep;
+
 typedef struct {
     LvDevice *device;
     const LvPlanSource *source;
@@ -30,7 +38,12 @@ typedef struct {
     LvRateRule rule;
     LvRunState state;
     int64_t steps;           // the last one
-    double *results;         // [plan's results], of the last step
+    double *results;         // [plan's results], of the last step that was logged
+    QueuedStep queued[LV_RESULTS_LATE + 1];  // a ring: the oldest first
+    int first, count;
+    int lag, unread;         // runs whose results may be unread, and are
+    double *received;        // [plan's results], of a run
+    double ended;            // when the last results came, seconds of the clock
     uint64_t epoch;          // of the last batch
     bool epoch_ended;
     int64_t saved;           // step of the last checkpoint written, -1

@@ -53,19 +53,9 @@ static bool next_batch(Run *run, const LvBatch **batch, LvError *error) {
     return lv_loader_next(run->loader, batch, error);
 }
 
-static bool read_results(Run *run, double share, LvError *error) {
-    for (int i = 0; i < run->plan->result_count; i++) {
-        const LvPort *port = &run->plan->results[i];
-        char data[16] = {0};
-        if (lv_shape_elements(port->shape) != 1) continue;
-        if (!lv_program_get_result(run->program, port->name, data, lv_dtype_size(port->dtype), error)) return false;
-        run->results[i] += share * lv_element_get(data, port->dtype, 0);
-    }
-    return true;
-}
-
-// The forward pass gave NaN or infinity: which tensor did so first? Variables are read before gradients are made.
-static bool report_bad(Run *run, const char *result, double value, LvError *error) {
+// The forward pass gave NaN or infinity: which tensor did so first? Variables are read before gradients are made; where results are read
+// late, those are of the step after already.
+static bool report_bad(Run *run, int64_t step, const char *result, double value, LvError *error) {
     int64_t at = 0;
     const char *bad = lv_store_find_bad(run->store, &at), *what = "", *name = result;
     LvText gradient = {0};
@@ -85,43 +75,77 @@ static bool report_bad(Run *run, const char *result, double value, LvError *erro
     else if (gradient.length) what = "the gradient of ", name = gradient.data;
     lv_error_clear(error);
     lv_error_set(error, LV_ERROR_NUMERIC, "step %" PRId64 ": %s is %s; first bad tensor: %s'%s'[%" PRId64 "]",
-                 run->state.step + 1, result, isnan(value) ? "NaN" : "infinite", what, name, at);
+                 step, result, isnan(value) ? "NaN" : "infinite", what, name, at);
     lv_error_hint(error, "the last checkpoint is from before; a smaller learning rate (--lr) or --clip 1 may help");
     lv_text_free(&gradient);
     return false;
 }
 
-static bool check_results(Run *run, LvError *error) {
+static bool check_results(Run *run, int64_t step, LvError *error) {
     for (int i = 0; i < run->plan->result_count; i++) {
-        if (!isfinite(run->results[i])) return report_bad(run, run->plan->results[i].name, run->results[i], error);
+        if (!isfinite(run->results[i])) return report_bad(run, step, run->plan->results[i].name, run->results[i], error);
     }
     return true;
 }
 
-static bool run_step(Run *run, double *rate, LvError *error) {
+static bool log_step(Run *run, const QueuedStep *step, double seconds, LvError *error);
+
+// The results of the oldest run that is unread; with the last run of its step that is checked and logged. After a failure nothing more is
+// read.
+static bool receive(Run *run, LvError *error) {
+    QueuedStep *step = &run->queued[run->first];
+    int results = run->plan->result_count;
+    bool good = lv_program_receive(run->program, run->received, error);
+    if (step->runs == run->options->accumulate) memset(run->results, 0, (size_t)results * sizeof *run->results);
+    for (int i = 0; i < results; i++) run->results[i] += 1.0 / (double)run->options->accumulate * run->received[i];
+    run->unread--;
+    if (good && --step->runs == 0) {
+        double before = fmax(step->start, run->ended);
+        run->ended = now();
+        good = check_results(run, step->step, error) && log_step(run, step, run->ended - before, error);
+        run->first = (run->first + 1) % (LV_RESULTS_LATE + 1), run->count--;
+    }
+    if (!good) run->unread = 0;
+    return good;
+}
+
+// All steps that are queued are done and logged.
+static bool settle(Run *run, LvError *error) {
+    while (run->unread > 0)
+        if (!receive(run, error)) return false;
+    return true;
+}
+
+static bool queue_run(Run *run, int32_t part, const LvBatch *batch, LvError *error) {
+    if (!lv_program_set_input(run->program, "$part", &part, sizeof part, error) || !lv_feed_batch(&run->feed, run->program, batch, error) ||
+        !lv_program_run(run->program, error) || !lv_program_post(run->program, error))
+        return false;
+    run->unread++;
+    while (run->unread > run->lag)
+        if (!receive(run, error)) return false;
+    return true;
+}
+
+// Queues a step, and reads the results of those before it that may be unread no longer.
+static bool run_step(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
     int32_t step = (int32_t)(run->state.step + 1);
     float clip = (float)o->clip;
-    *rate = lv_rate_at(&run->rule, &run->state.plateau, step);
-    memset(run->results, 0, (size_t)run->plan->result_count * sizeof *run->results);
-    if (!lv_feed_scalars(run->program, o->seed, step, (float)*rate, error) ||
+    QueuedStep *queued = &run->queued[(run->first + run->count++) % (LV_RESULTS_LATE + 1)];
+    *queued = (QueuedStep){.step = step, .rate = lv_rate_at(&run->rule, &run->state.plateau, step), .start = now(), .runs = o->accumulate};
+    if (!lv_feed_scalars(run->program, o->seed, step, (float)queued->rate, error) ||
         !lv_program_set_input(run->program, "$clip", &clip, sizeof clip, error)) {
         return false;
     }
     for (int32_t part = 0; part < o->accumulate; part++) {
         const LvBatch *batch;
         if (!next_batch(run, &batch, error)) return false;
-        if (!lv_program_set_input(run->program, "$part", &part, sizeof part, error) ||
-            !lv_feed_batch(&run->feed, run->program, batch, error) || !lv_program_run(run->program, error) ||
-            !read_results(run, 1.0 / (double)o->accumulate, error)) {
-            return false;
-        }
+        run->epoch = queued->epoch = batch->at.epoch;
+        if (!queue_run(run, part, batch, error)) return false;
         run->state.position = batch->after;
-        run->epoch = batch->at.epoch;
         run->epoch_ended = batch->after.epoch > batch->at.epoch ||
                            (o->limit_batches > 0 && batch->after.index >= (uint64_t)(o->limit_batches * o->batch));
     }
-    if (!check_results(run, error)) return false;
     run->state.step = step;
     return true;
 }
@@ -135,25 +159,25 @@ static double loss_of(const Run *run) {
     return run->plan->result_count ? run->results[0] : NAN;
 }
 
-static bool log_step(Run *run, double rate, double seconds, LvError *error) {
+static bool log_step(Run *run, const QueuedStep *step, double seconds, LvError *error) {
     int64_t positions = lv_feed_positions(&run->feed), each = positions > 0 ? positions : 1;
     double all = (double)(run->options->batch * run->options->accumulate * each), items = all / fmax(seconds, 1e-9);
     double share = run->options->peak > 0 ? run->flops / fmax(seconds, 1e-9) / run->options->peak : NAN;
     run->speed = run->speed > 0 ? 0.95 * run->speed + 0.05 * items : items;
-    lv_journal_begin(run->journal, "train", run->state.step);
-    lv_journal_integer(run->journal, "epoch", (int64_t)run->epoch);
+    lv_journal_begin(run->journal, "train", step->step);
+    lv_journal_integer(run->journal, "epoch", (int64_t)step->epoch);
     for (int i = 0; i < run->plan->result_count; i++) {
         if (lv_shape_elements(run->plan->results[i].shape) == 1) {
             lv_journal_number(run->journal, run->plan->results[i].name, run->results[i]);
         }
     }
-    lv_journal_number(run->journal, "lr", rate);
+    lv_journal_number(run->journal, "lr", step->rate);
     lv_journal_number(run->journal, positions > 0 ? "tokens_per_s" : "images_per_s", items);
     if (!isnan(share)) lv_journal_number(run->journal, "peak_share", share);
     if (!lv_journal_end(run->journal, error)) return false;
     if (!run->view->progress) return true;
-    double left = (double)(run->steps - run->state.step) * all / run->speed;
-    LvProgress progress = {.step = run->state.step, .steps = run->steps, .epoch = run->epoch, .loss = loss_of(run), .rate = rate,
+    double left = (double)(run->steps - step->step) * all / run->speed;
+    LvProgress progress = {.step = step->step, .steps = run->steps, .epoch = step->epoch, .loss = loss_of(run), .rate = step->rate,
                            .items_per_second = run->speed, .items = positions > 0 ? "tokens" : "pictures", .peak_share = share,
                            .seconds_left = left, .psnr = run->psnr, .val_loss = run->val_loss, .bytes = run->bytes};
     run->view->progress(run->view->user, &progress);
@@ -286,13 +310,15 @@ static bool due(int64_t every, const Run *run) {
 
 static bool finish_step(Run *run, LvError *error) {
     bool last = run->state.step >= run->steps, best = false, resumed = run->saved == run->state.step;
+    bool saves = last || resumed || due(run->options->save_every, run);
+    if ((run->state.pending || saves) && !settle(run, error)) return false;
     if (run->state.pending && !stop_asked(run)) {
         if (validate(run, &best, error)) run->state.pending = false;
         else if (error->kind != LV_ERROR_INTERRUPTED) return false;
         lv_error_clear(error);
     }
     if (run->state.pending) return true;  // asked to stop: saved as it is, and validated first when the run goes on
-    return !(best || last || resumed || due(run->options->save_every, run)) || save(run, best, error);
+    return !(best || saves) || save(run, best, error);
 }
 
 // The updates after the first one that this process makes are timed step by step, as many as are asked for.
@@ -304,17 +330,25 @@ static void profile_step(Run *run, int64_t done) {
     run->view->profiled(run->view->user, run->plan, run->program, (int)(wanted * run->options->accumulate));
 }
 
+// A step could not be queued: those before it are logged all the same, and what is wrong with them came first.
+static bool settle_after(Run *run, LvError *error) {
+    LvError earlier = {0};
+    if (settle(run, &earlier)) return false;
+    lv_error_clear(error);
+    *error = earlier;
+    return false;
+}
+
 static bool loop(Run *run, LvError *error) {
     if (run->state.pending && !finish_step(run, error)) return false;
     int64_t first = run->state.step;
     while (run->state.step < run->steps && !stop_asked(run)) {
-        double start = now(), rate;
-        if (!run_step(run, &rate, error) || !log_step(run, rate, now() - start, error)) return false;
+        if (!run_step(run, error)) return settle_after(run, error);
         profile_step(run, run->state.step - first);
         run->state.pending = run->options->val_data && (due(run->options->val_every, run) || run->state.step >= run->steps);
         if (!finish_step(run, error)) return false;
     }
-    return true;
+    return settle(run, error);
 }
 
 // ---- a whole run

@@ -31,6 +31,27 @@ on_gpu call "$root/tests/cli/parts.lv" train --steps 2 --lr 1e-3 --weights-out p
 on_gpu call "$root/tests/cli/parts.lv" train --steps 2 --lr 1e-3 --weights-out whole.safetensors --grads gradients.safetensors; succeeds update_of_all
 holds parts_same_bits cmp parts.safetensors whole.safetensors
 
+# Between two steps the device is asked for nothing but what brings the next one's input and this one's results: no launch of its own,
+# no memory, no waiting but for the results of the step before, which are logged while this one runs
+LV_CUDA_SIM_LOG=$PWD/calls on_gpu train "$model" --train-dir train "${steps[@]}" --save-every 8 --steps 8 --out counted; succeeds counted
+between() {  # the calls from each launch of the graph to the next one, a line each
+    grep -v '^cuCtxSetCurrent$' calls | awk '/^cuGraphLaunch$/ { if (line) print line; line = "steps"; next } line { line = line " " $0 }' | sed 's/_v2//g'
+}
+is calls_of_a_step "$(between | sed -n 2,6p | sort -u)" "steps cuMemcpyDtoHAsync cuEventRecord cuEventSynchronize cuStreamWaitEvent \
+cuMemcpyHtoDAsync cuEventRecord cuStreamWaitEvent cuMemcpyDtoDAsync cuEventRecord"
+is launches "$(grep -c '^cuGraphLaunch$' calls)" 7  # the first step is walked
+# What is logged is what the same run logs where each step is waited for
+LV_CUDA_SYNC=1 on_gpu train "$model" --train-dir train "${steps[@]}" --save-every 8 --steps 8 --out waited; succeeds waited
+plain_log() { sed -E 's/"images_per_s": [0-9.e+-]+//' "$1/log.jsonl"; }
+is logged_late "$(plain_log counted)" "$(plain_log waited)"
+holds late_same_bits cmp counted/checkpoints/last.safetensors waited/checkpoints/last.safetensors
+# NaN at step 3 stops the run with that step's number, and the log ends before it
+lvrun train "$model" --train-dir train "${steps[@]}" --steps 8 --lr 1e30 --out far; is too_fast_on_the_cpu "$status" 1
+where_cpu=$(grep -oE 'step [0-9]+: [a-z_]+ is [a-zA-Z]+' err | head -1); logged_cpu=$(grep -c '"loss"' far/log.jsonl)
+on_gpu train "$model" --train-dir train "${steps[@]}" --steps 8 --lr 1e30 --out far_gpu; is too_fast "$status" 1
+is bad_step "$(grep -oE 'step [0-9]+: [a-z_]+ is [a-zA-Z]+' err | head -1)" "$where_cpu"
+is bad_step_log "$(grep -c '"loss"' far_gpu/log.jsonl)" "$logged_cpu"
+
 # A checkpoint goes from one device to the other
 lvrun eval cpu/checkpoints/last.safetensors --val-dir val --threads 1; succeeds eval_on_the_cpu
 cp out eval.cpu
