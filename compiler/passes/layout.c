@@ -3,9 +3,9 @@
 // breaks       nothing; passes that add nodes after this one must copy layouts
 //
 // Physical = logical but for the channels: f32 in nChw16c (Winograd takes nothing else), bf16 channels last (the matrix
-// units are reached in nothing else); tests/bench/CONVOLUTIONS.md. On a GPU all are channels last, with any number of channels, and so are
-// weights and their gradients: a product's summed dimension then lies along memory on both sides. Convolutions anchor their pictures to it, and it spreads
-// through whatever keeps dimension 1 what it is: elementwise work, movements and reductions of the other dimensions. These
+// units are reached in nothing else); tests/bench/CONVOLUTIONS.md. On a GPU all are channels last, with any number of channels,
+// and so are weights: a product's summed dimension then lies along memory on both sides. Their gradients are row-major, as the
+// parameters that they update. Convolutions anchor their pictures to it, and it spreads through whatever keeps dimension 1 what it is: elementwise work, movements and reductions of the other dimensions. These
 // classes are found by union-find; a class with a convolution in it takes the layout, all others stay row-major. A
 // conversion (`relayout`) is left only where a class meets what is row-major by nature: the entry's inputs and results,
 // variables, weights, matmuls and kernel templates. Kernels read any layout, so nothing else needs one.
@@ -147,8 +147,7 @@ static void assign(Layouts *l) {
     for GRAPH_EACH(l->graph, node) {
         if (!takes_layout(node) || node->op == OP_pack) continue;
         Value *value = &node->results[0];
-        if (l->cuda && node->op == OP_conv2d_weight_grad) value->layout = layout_for(l, 4);
-        else if (is_eligible(l, value) && l->anchored[find(l, value->id)]) value->layout = layout_for(l, value->shape.rank);
+        if (is_eligible(l, value) && l->anchored[find(l, value->id)]) value->layout = layout_for(l, value->shape.rank);
     }
 }
 

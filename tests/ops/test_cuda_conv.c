@@ -67,6 +67,7 @@ static CudaDevice device;
 static bool found;
 static const char *const *patterns;
 static int pattern_count;
+static bool as_parameters;  // weight gradients alone, in their parameters' order
 
 typedef struct {
     OpCase *c;
@@ -145,7 +146,7 @@ static void add_job(Jobs *jobs, LvText *text, const char *line, bool tf32, int t
     Node *node = job.graph->last;
     for (int i = 0; i < node->input_count; i++)
         if (node->inputs[i]->shape.rank == 4) node->inputs[i]->layout = lv_layout_nhwc();
-    node->results[0].layout = lv_layout_nhwc();
+    node->results[0].layout = as_parameters ? lv_layout_row_major() : lv_layout_nhwc();
     snprintf(job.name, sizeof job.name, "case%zu", jobs->count);
     if (!print_job(&job, node, &target, tile, text)) fail_msg("%s: no kernel", line);
     for (int i = 0; i < job.c->input_count; i++) {
@@ -234,7 +235,7 @@ static void run_cases(const char *const *lines, int count, int step, const char 
         cuda_put_prelude(&text);
         for (; first < count && jobs.count < TOGETHER; first += step) {
             const char *line = with_types(lines[first], type, "f32", arena);
-            if (wanted(line)) add_job(&jobs, &text, line, tf32, tile, arena);
+            if (wanted(line) && (!as_parameters || strstr(line, "weight_grad"))) add_job(&jobs, &text, line, tf32, tile, arena);
         }
         CuModule module = jobs.count ? cuda_device_compile(&device, lv_text_get(&text)) : NULL;
         for (size_t i = 0; i < jobs.count; i++) {
@@ -270,6 +271,18 @@ static void tiles_in_f32(void **state) { (void)state, run_tiles(3, "f32", CONV_F
 static void tiles_in_tf32(void **state) { (void)state, run_tiles(3, "f32", CONV_TF32); }
 static void tiles_in_bf16(void **state) { (void)state, run_tiles(4, "bf16", CONV_HALF); }
 
+// Weight gradients as their parameters lie: each type, and with every tile.
+static void as_parameters_lie(void **state) {
+    (void)state;
+    as_parameters = true;
+    run_shapes(1, "f32", false);
+    run_shapes(1, "bf16", false);
+    run_tiles(3, "f32", CONV_F32);
+    run_tiles(3, "f32", CONV_TF32);
+    run_tiles(3, "bf16", CONV_HALF);
+    as_parameters = false;
+}
+
 // Pictures or weights that lie otherwise are not taken.
 static void other_layouts(void **state) {
     (void)state;
@@ -296,6 +309,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(other_layouts), cmocka_unit_test(in_f32),       cmocka_unit_test(in_tf32),       cmocka_unit_test(in_bf16),
         cmocka_unit_test(in_f16),        cmocka_unit_test(tiles_in_f32), cmocka_unit_test(tiles_in_tf32), cmocka_unit_test(tiles_in_bf16),
+        cmocka_unit_test(as_parameters_lie),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 // Convolutions and their gradients as products of matrices that are never made (implicit GEMM), on tensor cores where the type or
-// `tf32` allows, else by multiply-adds. Pictures are NHWC, weights O,KH,KW,C; the product result [m, n] = a [m, k] b [k, n]:
+// `tf32` allows, else by multiply-adds. Pictures are NHWC, weights O,KH,KW,C, their gradients so or as the parameters lie, O,C,KH,KW;
+// the product result [m, n] = a [m, k] b [k, n]:
 //
 //                     m                 n             k                 a                       b
 //   forward           pixels of y       O             taps x C          x under the tap         the weight, lines along k
@@ -51,16 +52,19 @@ void conv_words(ConvWords *words, const char *word, const char *text) {
 
 // ---- what a node asks for
 
-// Pictures NHWC, weights O,KH,KW,C; the order of dimensions of extent 1 does not matter.
-static bool lies_right(const Value *value) {
+// The order of dimensions of extent 1 does not matter.
+static bool lies_as(const Value *value, LvLayout layout) {
     if (value->shape.rank != 4 || value->layout.block > 1) return false;
     int64_t have[LV_MAX_RANK], want[LV_MAX_RANK];
     lv_layout_strides(value->layout, value->shape, have);
-    lv_layout_strides(lv_layout_nhwc(), value->shape, want);
+    lv_layout_strides(layout, value->shape, want);
     for (int i = 0; i < 4; i++)
         if (value->shape.dim[i] > 1 && have[i] != want[i]) return false;
     return true;
 }
+
+// Pictures NHWC, weights O,KH,KW,C.
+static bool lies_right(const Value *value) { return lies_as(value, lv_layout_nhwc()); }
 
 static void read_epilogue(const Node *node, Conv *conv) {
     int next = 2;
@@ -93,11 +97,13 @@ static bool read_node(const Node *node, const Target *target, Conv *conv) {
     const Value *w = weight ? &node->results[0] : node->inputs[1];
     const Value *y = forward ? &node->results[0] : weight ? node->inputs[1] : node->inputs[0];
     const Attr *stride = node_attr(node, ATTR_stride), *pad = node_attr(node, ATTR_pad);
-    if (!stride || !pad || !lies_right(x) || !lies_right(w) || !lies_right(y)) return false;
+    bool parameter_order = weight && !lies_right(w) && lies_as(w, lv_layout_row_major());
+    if (!stride || !pad || !lies_right(x) || !lies_right(y) || !(lies_right(w) || parameter_order)) return false;
     *conv = (Conv){.direction = forward ? LV_CONV_FORWARD : weight ? LV_CONV_WEIGHT_GRADIENT : LV_CONV_DATA_GRADIENT,
                    .b = x->shape.dim[0], .c = x->shape.dim[1], .h = x->shape.dim[2], .w = x->shape.dim[3],
                    .o = w->shape.dim[0], .kh = w->shape.dim[2], .kw = w->shape.dim[3], .oh = y->shape.dim[2], .ow = y->shape.dim[3],
                    .stride = {stride->list.at[0], stride->list.at[1]}, .left = pad->list.at[0], .top = pad->list.at[2],
+                   .parameter_order = parameter_order,
                    .type = node->inputs[0]->dtype, .result = node->results[0].dtype};
     if (forward) read_epilogue(node, conv);
     if (conv->has_residual && !lies_right(node->inputs[node->input_count - 1])) return false;

@@ -18,6 +18,7 @@ typedef struct {
     int64_t b, c, h, w, o, kh, kw, oh, ow, stride[2], left, top;
     LvDType type, result, bias, residual;
     bool has_bias, has_residual;
+    bool parameter_order;  // the weight gradient lies O,C,KH,KW
     LvActivation activation;
     int64_t parts;    // products of their own: a strided data gradient has one for each remainder of row and column
     int64_t m, n, k;  // of a part at most

@@ -34,7 +34,7 @@ static const char residual_text[] =
 static const char put_text[] =
     "LV_D void $name_put($parameters, $name_part part, int m, int n, float *v) {\n"
     "  if (m >= $rowcount || n >= $n) return;\n"
-    "  $name_finish($arguments, ($index)$pixel * $n + n, n, v);\n"
+    "  $name_finish($arguments, $place, n, v);\n"
     "}\n";
 
 // ---- up to 16 bytes of some type from and to floats
@@ -103,8 +103,10 @@ static void print_write(const ConvWords *words, const char *what, LvDType dtype,
 
 // ---- words
 
-// Results of one thread that are stored together: as many as an access holds, at least of the type that is stored.
+// Results of one thread that are stored together: as many as an access holds, at least of the type that is stored. In the parameter's
+// order neighbouring channels lie a window apart: then a warp's threads are the closest to each other one by one.
 static int store_width(const Conv *conv) {
+    if (conv->parameter_order) return 1;
     return conv_width(conv->n, conv->unit == CONV_F32 ? 4 : (int)lv_dtype_size(conv->result));
 }
 
@@ -128,6 +130,7 @@ void conv_print_store(const Conv *conv, ConvWords *words, LvText *out) {
     if (gradient) conv_text(words, "rowcount", "%lld * part.nh * part.nw", (long long)conv->b);
     else conv_number(words, "rowcount", conv->m);
     print_finish(conv, store_width(conv), words, out);
+    conv_words(words, "place", conv->parameter_order ? "($index)m * $n + n % $c * ($kh * $kw) + n / $c" : "($index)$pixel * $n + n");
     conv_fill(words, put_text, out);
 }
 
