@@ -13,12 +13,16 @@ struct LvPorts {
     const LvPlan *plan;
     LvChannel *channel;
     int64_t inputs, results;   // where in the arena the channel's bytes begin
-    LvPiece *set, *given;      // pieces: of the inputs set and not sent; of the results of one element
+    LvPiece *set, *given;      // pieces: of the inputs set and not sent; of the small results
+    const char *received;      // the small results received last, NULL: none, or others were posted
     int set_count, given_count;
     int unread;                // results posted and not received
 };
 
-static bool is_scalar(const LvPort *port) { return lv_shape_elements(port->shape) == 1; }
+static bool is_late(const LvPort *port) {
+    size_t bytes;
+    return lv_shape_bytes(port->shape, port->dtype, &bytes) && bytes <= LV_LATE_BYTES;
+}
 
 static LvPiece piece_of(const LvPort *port, int64_t begin) {
     size_t bytes = 0;
@@ -49,13 +53,13 @@ bool ports_create(LvDevice *device, const LvPlan *plan, char *io, LvPorts **out,
     p->device = device, p->plan = plan;
     p->set = lv_calloc((size_t)plan->input_count + 1, sizeof *p->set);
     p->given = lv_calloc((size_t)plan->result_count + 1, sizeof *p->given);
-    LvPort *scalars = lv_calloc((size_t)plan->result_count + 1, sizeof *scalars);
+    LvPort *late = lv_calloc((size_t)plan->result_count + 1, sizeof *late);
     for (int i = 0; i < plan->result_count; i++)
-        if (is_scalar(&plan->results[i])) scalars[p->given_count++] = plan->results[i];
-    int64_t result_bytes = lv_ports_span(scalars, p->given_count, &p->results);
-    for (int i = 0; i < p->given_count; i++) p->given[i] = piece_of(&scalars[i], p->results);
+        if (is_late(&plan->results[i])) late[p->given_count++] = plan->results[i];
+    int64_t result_bytes = lv_ports_span(late, p->given_count, &p->results);
+    for (int i = 0; i < p->given_count; i++) p->given[i] = piece_of(&late[i], p->results);
     p->given_count = join(p->given, p->given_count);
-    free(scalars);
+    free(late);
     bool good = device->ops->channel_create(device, io + p->inputs, (size_t)input_bytes, io + p->results, (size_t)result_bytes,
                                             &p->channel, error);
     if (good) *out = p;
@@ -92,6 +96,7 @@ bool ports_send(LvPorts *p, LvError *error) {
 bool ports_post(LvPorts *p, LvError *error) {
     if (p->unread == LV_CHANNEL_DEPTH) return lv_error_set(error, LV_ERROR_USAGE, "results of %d runs are not read yet", p->unread);
     p->unread++;
+    p->received = NULL;
     return p->device->ops->channel_give(p->device, p->channel, p->given, p->given_count, error);
 }
 
@@ -100,9 +105,18 @@ bool ports_receive(LvPorts *p, double *values, LvError *error) {
     if (p->unread == 0) return lv_error_set(error, LV_ERROR_USAGE, "no results were posted");
     p->unread--;
     if (!p->device->ops->channel_read(p->device, p->channel, &data, error)) return false;
-    for (int i = 0; i < p->plan->result_count; i++) {
+    p->received = data;
+    for (int i = 0; values && i < p->plan->result_count; i++) {
         const LvPort *port = &p->plan->results[i];
-        values[i] = is_scalar(port) ? lv_element_get(data + (port->place.offset - p->results), port->dtype, 0) : 0;
+        bool one = lv_shape_elements(port->shape) == 1;
+        values[i] = one ? lv_element_get(data + (port->place.offset - p->results), port->dtype, 0) : 0;
     }
+    return true;
+}
+
+bool ports_received(const LvPorts *p, const LvPort *result, void *data, size_t bytes, LvError *error) {
+    if (!is_late(result)) return lv_error_set(error, LV_ERROR_USAGE, "result '%s' is too large to be read late", result->name);
+    if (!p->received) return lv_error_set(error, LV_ERROR_USAGE, "no results were received");
+    memcpy(data, p->received + (result->place.offset - p->results), bytes);
     return true;
 }

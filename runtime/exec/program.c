@@ -303,6 +303,12 @@ bool lv_program_receive(LvProgram *program, double *values, LvError *error) {
     return ports_receive(program->ports, values, error);
 }
 
+bool lv_program_received(const LvProgram *program, const char *name, void *data, size_t bytes, LvError *error) {
+    const LvPort *port = find_port(program->plan->results, program->plan->result_count, name);
+    if (!port) return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' has no result '%s'", program->plan->entry, name);
+    return check_bytes(port, "result", bytes, error) && ports_received(program->ports, port, data, bytes, error);
+}
+
 LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan) {
     return device->ops->workspace(device, plan);
 }

@@ -53,13 +53,15 @@ bool lv_program_set_input(LvProgram *program, const char *name, const void *data
 // that a fault names the step.
 bool lv_program_run(LvProgram *program, LvError *error);
 bool lv_program_wait(LvProgram *program, LvError *error);  // until all that was queued is done; reading results waits too
-// Results of one element, without waiting for the run that makes them: posted after a run, received in the same order, values by the
-// plan's results (0 for those of more elements). lv_program_lag: so many runs may be posted before the oldest is received, so that
-// the device need not wait for who reads; 0 where nothing is gained by it.
-enum { LV_RESULTS_LATE = 1 };  // the most that lv_program_lag gives
+// Results of at most LV_LATE_BYTES each, without waiting for the run that makes them: posted after a run, received in the same order;
+// then `lv_program_received` gives them until the next are posted. `values` (may be NULL), by the plan's results: those of one
+// element, 0 for the others. lv_program_lag: so many runs may be posted before the oldest is received, so that the device need not
+// wait for who reads; 0 where nothing is gained by it.
+enum { LV_RESULTS_LATE = 1, LV_LATE_BYTES = 1 << 16 };  // LV_RESULTS_LATE: the most that lv_program_lag gives
 int lv_program_lag(const LvProgram *program);
 bool lv_program_post(LvProgram *program, LvError *error);
 bool lv_program_receive(LvProgram *program, double *values, LvError *error);
+bool lv_program_received(const LvProgram *program, const char *name, void *data, size_t bytes, LvError *error);
 bool lv_program_get_result(LvProgram *program, const char *name, void *data, size_t bytes, LvError *error);
 // The gradient of a parameter, after a run of a training plan.
 bool lv_program_get_gradient(const LvProgram *program, int variable, void *data, size_t bytes, LvError *error);

@@ -84,17 +84,42 @@ static void fill_rows(LvWriter *w, const LvWriting *writing) {
     }
 }
 
-// One token of every row.
-static bool step(LvWriter *w, const LvEntryProgram *entry, int32_t number, LvError *error) {
+static LvProgram *program_of(const LvWriter *w, int64_t at) {
+    return at == 0 ? w->begin.program : w->next.program;
+}
+
+// Rows of more than that are waited for.
+static bool reads_late(const LvWriter *w) {
+    return (size_t)w->batch * sizeof *w->token <= LV_LATE_BYTES;
+}
+
+// What stays from step to step.
+static bool set_rows(LvWriter *w, LvProgram *p, LvError *error) {
     size_t b = (size_t)w->batch;
-    LvProgram *p = entry->program;
-    return lv_program_set_input(p, "$step", &number, sizeof number, error) &&
-           lv_program_set_input(p, "seed", w->seeds, b * sizeof *w->seeds, error) &&
+    return lv_program_set_input(p, "seed", w->seeds, b * sizeof *w->seeds, error) &&
            lv_program_set_input(p, "temperature", w->temperature, b * sizeof *w->temperature, error) &&
            lv_program_set_input(p, "top_k", w->top_k, b * sizeof *w->top_k, error) &&
-           lv_program_set_input(p, "top_p", w->top_p, b * sizeof *w->top_p, error) && lv_program_run(p, error) &&
-           lv_program_get_result(p, "token", w->token, b * sizeof *w->token, error) &&
-           lv_program_get_result(p, "logprob", w->logprob, b * sizeof *w->logprob, error);
+           lv_program_set_input(p, "top_p", w->top_p, b * sizeof *w->top_p, error);
+}
+
+// Queues token `at` of every row.
+static bool queue(LvWriter *w, int64_t at, LvError *error) {
+    LvProgram *p = program_of(w, at);
+    int32_t number = (int32_t)at + 1;
+    return (at > 1 || set_rows(w, p, error)) && lv_program_set_input(p, "$step", &number, sizeof number, error) &&
+           lv_program_run(p, error) && (!reads_late(w) || lv_program_post(p, error));
+}
+
+// Waits for it.
+static bool fetch(LvWriter *w, int64_t at, LvError *error) {
+    size_t b = (size_t)w->batch;
+    LvProgram *p = program_of(w, at);
+    if (!reads_late(w)) {
+        return lv_program_get_result(p, "token", w->token, b * sizeof *w->token, error) &&
+               lv_program_get_result(p, "logprob", w->logprob, b * sizeof *w->logprob, error);
+    }
+    return lv_program_receive(p, NULL, error) && lv_program_received(p, "token", w->token, b * sizeof *w->token, error) &&
+           lv_program_received(p, "logprob", w->logprob, b * sizeof *w->logprob, error);
 }
 
 // Takes token `at` of every row that has not ended. False: a number is none.
@@ -122,9 +147,11 @@ bool lv_writer_run(LvWriter *w, const LvWriting *writing, int32_t *tokens, doubl
     fill_rows(w, writing);
     for (int64_t i = 0; i < writing->rows; i++) logprob[i] = 0;
     good = lv_program_set_input(w->begin.program, w->input, w->text, (size_t)(w->batch * w->reference) * sizeof *w->text, error);
+    // The next token is queued before one is read: where all rows end with that, it is drawn for nothing.
+    int64_t queued = 0, lag = reads_late(w) ? lv_program_lag(w->next.program) : 0;
     for (int64_t at = 0; good && at < writing->length; at++) {
-        if (going) good = step(w, at == 0 ? &w->begin : &w->next, (int32_t)at + 1, error);
-        good = good && take(w, writing, at, tokens, logprob, &going, error);
+        while (good && going && queued < writing->length && queued <= at + lag) good = queue(w, queued++, error);
+        good = good && (at >= queued || fetch(w, at, error)) && take(w, writing, at, tokens, logprob, &going, error);
         if (good && going && writing->ticker.tick) writing->ticker.tick(writing->ticker.user, at + 1, writing->length);
     }
     return good;

@@ -37,8 +37,9 @@ LV_CUDA_SIM_LOG=$PWD/calls on_gpu train "$model" --train-dir train "${steps[@]}"
 between() {  # the calls from each launch of the graph to the next one, a line each
     grep -v '^cuCtxSetCurrent$' calls | awk '/^cuGraphLaunch$/ { if (line) print line; line = "steps"; next } line { line = line " " $0 }' | sed 's/_v2//g'
 }
-is calls_of_a_step "$(between | sed -n 2,6p | sort -u)" "steps cuMemcpyDtoHAsync cuEventRecord cuEventSynchronize cuStreamWaitEvent \
+a_step="steps cuMemcpyDtoHAsync cuEventRecord cuEventSynchronize cuStreamWaitEvent \
 cuMemcpyHtoDAsync cuEventRecord cuStreamWaitEvent cuMemcpyDtoDAsync cuEventRecord"
+is calls_of_a_step "$(between | sed -n 2,6p | sort -u)" "$a_step"
 is launches "$(grep -c '^cuGraphLaunch$' calls)" 7  # the first step is walked
 # What is logged is what the same run logs where each step is waited for
 LV_CUDA_SYNC=1 on_gpu train "$model" --train-dir train "${steps[@]}" --save-every 8 --steps 8 --out waited; succeeds waited
@@ -65,7 +66,9 @@ lvrun train "${tiny_biart[@]}" --vae cpu/checkpoints/last.safetensors --train-di
 succeeds pair || return 0
 both=pair/checkpoints/last.safetensors
 lvrun sample $both --threads 1 --greedy --prompt "a red heart" "a blue dog" --out drawn.cpu; succeeds draws_on_the_cpu
-on_gpu sample $both --greedy --prompt "a red heart" "a blue dog" --out drawn; succeeds draws
+rm -f calls
+LV_CUDA_SIM_LOG=$PWD/calls on_gpu sample $both --greedy --prompt "a red heart" "a blue dog" --out drawn; succeeds draws
+is calls_of_a_token "$(between | sed -n 2,12p | sort -u)" "$a_step"
 holds same_pictures cmp drawn/001-a-red-heart-s42.png drawn.cpu/001-a-red-heart-s42.png
 lvrun caption $both --threads 1 pairs/p10.ppm; cp out said.cpu
 on_gpu caption $both pairs/p10.ppm; succeeds describes

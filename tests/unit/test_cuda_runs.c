@@ -157,7 +157,10 @@ static int late(void *user) {
         if (turn - read == 2 || !more) {
             child_must(lv_program_receive(run.program, values, &error), &error);
             child_require(values[2] == (double)sum_of(read, 1) && values[0] == 0 && values[1] == 0);
-            read++;
+            float then[R][W];
+            fill(then, read++);
+            child_must(lv_program_received(run.program, "row", row, sizeof row, &error), &error);
+            child_require(!memcmp(row, then[pick], sizeof row));
         }
         if (!more) continue;
         if (!before) child_must(lv_program_set_input(run.program, "x", x, sizeof x, &error), &error);
@@ -171,6 +174,9 @@ static int late(void *user) {
     lv_error_clear(&error);
     for (int i = 0; i < 2; i++) child_must(lv_program_run(run.program, &error) && lv_program_post(run.program, &error), &error);
     child_require(!lv_program_post(run.program, &error) && strstr(error.message, "results of 2 runs are not read yet"));
+    lv_error_clear(&error);
+    float row[W];
+    child_require(!lv_program_received(run.program, "row", row, sizeof row, &error) && strstr(error.message, "no results were received"));
     lv_error_clear(&error);
     stop(&run);
     return CHILD_GOOD;
