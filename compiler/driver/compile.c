@@ -76,7 +76,7 @@ static bool recompute_if_cheap(LvModel *model, const LvCompileOptions *options, 
 // Recomputes no more than the limit asks for: each share costs passes over memory. *share: that of the plan.
 static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
                            double *share, LvError *error) {
-    static const double shares[] = {0, 0.125, 0.25, 0.5, 0.75, 1};
+    static const double shares[] = {0, 0.125, 0.25, 0.5, 0.75, 1, 1.125, 1.25, 1.5, 1.75, 2};  // beyond 1: contractions too
     int64_t least = INT64_MAX;
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
         *share = shares[i];

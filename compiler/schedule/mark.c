@@ -267,6 +267,7 @@ typedef struct {
     Keys *keys;      // by value id: kernels that need it
     bool *forced;
     double *growth;  // by value id: how often an element is needed, where it is broadcast
+    int *late;       // by value id: where the last kernel or call stands that reads it, as far as the walk has come
     bool weighs;     // values are stored where that is worth it, not only where something forces it
 } Marker;
 
@@ -306,6 +307,34 @@ static void pass_needs(Marker *marker, const Node *node) {
     }
 }
 
+// A few elements cut out of a stored value, which wait for the backward pass when the value itself does not: better a copy of them than
+// all of it kept.
+static bool outlives_source(const Marker *marker, const Node *node) {
+    const Plan *plan = marker->plan;
+    const Value *out = &node->results[0];
+    if (node->op != OP_slice || plan->no_fuse) return false;
+    const Value *in = node->inputs[0];
+    Role from = node_role(in->node);
+    int wait = plan->graph->node_count / 128, at = plan->position[out->id];
+    return (from == ROLE_CALL || from == ROLE_TEMPLATE) && lv_shape_elements(out->shape) * 64 <= lv_shape_elements(in->shape) &&
+           marker->late[out->id] > at + wait && marker->late[in->id] < at + wait;
+}
+
+static void note_late(Marker *marker, const Node *node) {
+    const Plan *plan = marker->plan;
+    int late = 0;
+    for (int i = 0; i < node->result_count; i++) {
+        int id = node->results[i].id;
+        int at = plan->place[id] == PLACE_NONE ? marker->late[id] : plan->position[id];
+        if (plan->place[id] == PLACE_ALIAS && marker->late[id] > at) at = marker->late[id];
+        if (at > late) late = at;
+    }
+    for (int i = 0; i < node->input_count; i++) {
+        int *of = &marker->late[node->inputs[i]->id];
+        if (late > *of) *of = late;
+    }
+}
+
 static bool is_free_leaf(const Node *node) { return node->op == OP_constant || node->op == OP_iota; }
 
 static void mark_point(Marker *marker, Node *node) {
@@ -317,7 +346,7 @@ static void mark_point(Marker *marker, Node *node) {
     if (view) {
         Role from = node_role(in->node);
         bool whole = offset == 0 && lv_shape_elements(in->shape) == lv_shape_elements(out->shape);
-        if (from != ROLE_POINT || plan->no_fuse) {
+        if ((from != ROLE_POINT || plan->no_fuse) && !outlives_source(marker, node)) {
             plan->place[out->id] = PLACE_ALIAS;
             plan->alias_of[out->id] = in, plan->alias_offset[out->id] = offset;
             if (from == ROLE_POINT) marker->forced[in->id] = true;
@@ -330,7 +359,8 @@ static void mark_point(Marker *marker, Node *node) {
             return;
         }
     }
-    bool store = plan->no_fuse || marker->forced[out->id] || (node->op == OP_concat && (node->input_count > 4 || has_pitch(in)));
+    bool store = outlives_source(marker, node) || plan->no_fuse || marker->forced[out->id];
+    store |= node->op == OP_concat && (node->input_count > 4 || has_pitch(in));
     if (!store && !is_free_leaf(node)) store = worth_it(marker, out);
     plan->place[out->id] = store ? PLACE_STORED : PLACE_NONE;
 }
@@ -389,6 +419,7 @@ static void mark_all(Plan *plan, Marker *marker) {
     size_t count = (size_t)plan->value_count;
     memset(marker->keys, 0, count * sizeof *marker->keys);
     memset(marker->forced, 0, count * sizeof *marker->forced);
+    memset(marker->late, 0, count * sizeof *marker->late);
     for (size_t i = 0; i < count; i++) marker->growth[i] = 1;
     for (size_t i = 0; i < plan->graph->results.count; i++) marker->forced[plan->graph->results.data[i].value->id] = true;
     for (Node *node = plan->graph->last; node; node = node->prev) {
@@ -399,6 +430,7 @@ static void mark_all(Plan *plan, Marker *marker) {
             Place place = role == ROLE_GIVEN ? PLACE_GIVEN : PLACE_STORED;
             for (int i = 0; i < node->result_count; i++) plan->place[node->results[i].id] = place;
         }
+        note_late(marker, node);
         mark_forced(marker, node);
         pass_needs(marker, node);
     }
@@ -422,10 +454,11 @@ void plan_mark(Plan *plan) {
     marker.keys = lv_calloc(count, sizeof *marker.keys);
     marker.forced = lv_calloc(count, sizeof *marker.forced);
     marker.growth = lv_calloc(count, sizeof *marker.growth);
+    marker.late = lv_calloc(count, sizeof *marker.late);
     find_levels(plan);
     if (plan->cuda && !plan->no_fuse) guess_stored(plan, &marker);  // the CPU's kernels are those that were measured, without guessing
     mark_all(plan, &marker);
     resolve_aliases(plan);
     find_reaching(plan);
-    free(marker.keys), free(marker.forced), free(marker.growth);
+    free(marker.keys), free(marker.forced), free(marker.growth), free(marker.late);
 }

@@ -84,3 +84,14 @@ lvrun call "$root/tests/cli/parts.lv" train --steps 3 --lr 1e-3 --weights-out wh
 holds parts_same_bits cmp parts.safetensors whole.safetensors
 "$bin/lvc" "$root/tests/cli/parts.lv" --emit plan >parts.plan 2>err; status=$?; succeeds parts_plan
 holds parts_keep_no_gradients grep -q '^arena gradients 0$' parts.plan
+
+# Where memory is short, convolutions are made again: more of them, a quarter less activations
+numbers() { sed -nE "s/.*$1.*/\\1/p" "$2"; }
+"$bin/lvc" "$models/augvae.lv" --config tiny -o tiny.lvm >full.txt 2>err; status=$?; succeeds without_limit
+"$bin/lvc" "$models/augvae.lv" --config tiny --memory-limit 1 >err 2>&1
+least=$(numbers 'needs at least .*\(([0-9]+) bytes\)' err)
+"$bin/lvc" "$models/augvae.lv" --config tiny --memory-limit "$least" -o tiny.lvm >short.txt 2>err; status=$?; succeeds least_memory
+holds more_convolutions test "$(numbers 'library calls +([0-9]+) convolutions' short.txt)" -gt "$(numbers 'library calls +([0-9]+) convolutions' full.txt)"
+activations() { numbers 'activations +([0-9.]+) MiB' "$1"; }
+holds a_quarter_less awk -v full="$(activations full.txt)" -v short="$(activations short.txt)" 'BEGIN { exit !(short > 0 && short < 0.75 * full) }'
+"$bin/lvc" "$models/augvae.lv" --config tiny --memory-limit $((least - 1)) >err 2>&1; is not_less $? 1
