@@ -1,6 +1,7 @@
 // See backend.h.
 #include "backend.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,23 +91,27 @@ bool backend_run(LvDevice *device, const char *target, Graph *graph, bool no_fus
     return good;
 }
 
-double backend_tolerance(const Tensor *want, bool gradient, bool coarse) {
-    return !want->f ? 0 : coarse ? 1e-2 : gradient ? 2e-5 : 5e-6;
+static double tolerance(const Tensor *want, bool gradient, double coarsest) {
+    return !want->f ? 0 : coarsest > 0 ? coarsest : gradient ? 2e-5 : 5e-6;
 }
 
-static bool has_bf16(const TensorSet *set) {
-    for (int i = 0; i < set->count; i++)
-        if (set->at[i].tensor->dtype == LV_BF16) return true;
-    return false;
+// Of the narrowest type among them, 0 where that is f32.
+static double coarseness(const TensorSet *set) {
+    double most = 0;
+    for (int i = 0; i < set->count; i++) {
+        LvDType dtype = set->at[i].tensor->dtype;
+        most = fmax(most, dtype == LV_BF16 ? 1e-2 : dtype == LV_F16 ? 1.5e-3 : 0);
+    }
+    return most;
 }
 
 bool backend_compare(const OpCase *c, const TensorSet *inputs, const TensorSet *want, const TensorSet *got, const char *how, LvText *message) {
-    bool coarse = has_bf16(want) || has_bf16(inputs);
+    double coarsest = fmax(coarseness(want), coarseness(inputs));
     for (int i = 0; i < want->count; i++) {
         const char *name = want->at[i].name;
         if (!strcmp(name, "loss")) continue;  // a sum that cancels: what it is made of is compared
         double apart = tensor_distance(set_find(got, name), want->at[i].tensor);
-        if (apart <= backend_tolerance(want->at[i].tensor, name[0] == 'd', coarse)) continue;
+        if (apart <= tolerance(want->at[i].tensor, name[0] == 'd', coarsest)) continue;
         lv_text_printf(message, "%s: %s %s is off by %g", c->text, name, how, apart);
         return false;
     }

@@ -16,8 +16,7 @@ typedef struct {
 bool backend_run(LvDevice *device, const char *target, Graph *graph, bool no_fuse, const BackendPart *parts, int count, LvArena *arena,
                  LvError *error);
 
-// What a case's results may be off by: f32 against the true values, with room for the random test values' cancellations.
-double backend_tolerance(const Tensor *want, bool gradient, bool coarse);
+// Results may be off from the true values by what their type allows, with room for the random test values' cancellations.
 // "softmax {axis = 1} ...: y0 fused is off by 0.1" of the first result that is, in `message`; false if one is. `how` is "fused".
 bool backend_compare(const OpCase *c, const TensorSet *inputs, const TensorSet *want, const TensorSet *got, const char *how, LvText *message);
 // Whether the case's gradient is checked too.

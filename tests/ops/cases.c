@@ -28,6 +28,8 @@ const char *const op_cases[] = {
     "and bool[7, 3] bool[7, 3]", "or bool[7, 3] bool[7, 3]", "select bool[7, 13] f32[7, 13] f32[7, 13]", "select bool[] f32[] f32[]",
     "select bool[5] i32[5]:0:9 i32[5]:0:9", "bits f32[37]", "bits f32[3, 13]:-2:2", "from_byte u8[997]:0:256", "from_byte u8[2, 3, 5, 5]:0:256", "cast {dtype = i32} f32[37]:-9:9", "cast {dtype = i32} f32[7]", "cast {dtype = f32} i32[7]:-9:9",
     "cast {dtype = f32} bool[7]", "cast {dtype = bool} f32[13]:-1:2", "cast {dtype = bf16} f32[7, 5]", "cast {dtype = f32} bf16[7, 5]",
+    "cast {dtype = bf16} f32[5, 64]", "cast {dtype = f32} bf16[5, 64]", "cast {dtype = f16} f32[7, 5]", "cast {dtype = f32} f16[7, 5]",
+    "cast {dtype = f16} f32[5, 64]", "cast {dtype = f32} f16[5, 64]", "cast {dtype = bf16} f16[3, 34]",
     "cast {dtype = i64} i32[5]:-9:9", "cast {dtype = f32} f32[0]",
     // reductions
     "reduce_sum {axes = [0]} f32[7]", "reduce_sum {axes = [1]} f32[5, 7]", "reduce_sum {axes = [0]} f32[5, 7]",

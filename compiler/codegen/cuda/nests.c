@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codegen/cuda/templates.h"
 #include "codegen/expression.h"
 
 NestShape nest_shape(const Nest *nest, int base) {
@@ -42,8 +43,11 @@ static bool is_piece(const Nest *nest, const Buffer *buffer, const Affine *index
 }
 
 static bool has_vector(LvDType dtype, int lanes) {
-    return dtype == LV_BF16 || dtype == LV_F32 || (dtype == LV_I32 && lanes <= 4);
+    return cuda_is_small_float(dtype) || (dtype == LV_I32 && lanes <= 4);
 }
+
+// Of the functions of the prelude that load and store elements of that type.
+static const char *infix(LvDType dtype) { return dtype == LV_BF16 ? "_bf16_" : dtype == LV_F16 ? "_f16_" : ""; }
 
 static bool region_in_lanes(const Nest *nest, int region) {
     for (; region >= 0; region = nest->regions.data[region].parent) {
@@ -101,7 +105,7 @@ bool cuda_vector_load(Printer *p, const Instr *instr, int name) {
     LvText index = {0}, region = {0};
     put_piece_index(p, &instr->index, &index);
     printer_line(p, "%s v%d[%d];", c_type(instr->dtype), name, p->lanes);
-    const char *narrow = p->kernel->buffers.data[instr->buffer].dtype == LV_BF16 ? "_bf16_" : "";
+    const char *narrow = infix(p->kernel->buffers.data[instr->buffer].dtype);
     if (instr->region >= 0) {
         printer_put_region(p, instr->region, true, &region);
         printer_line(p, "LV_LANES(%d) v%d[l] = 0;", p->lanes, name);
@@ -145,7 +149,7 @@ static void store_piece(CudaPrinter *c, const Output *output, int value) {
     LvText index = {0};
     put_piece_index(p, &output->index, &index);
     LvDType dtype = p->kernel->buffers.data[output->buffer].dtype;
-    printer_line(p, "lv_store%s%d(b%d+%s, v%d);", dtype == LV_BF16 ? "_bf16_" : "", p->lanes, output->buffer, lv_text_get(&index), value);
+    printer_line(p, "lv_store%s%d(b%d+%s, v%d);", infix(dtype), p->lanes, output->buffer, lv_text_get(&index), value);
     lv_text_free(&index);
 }
 

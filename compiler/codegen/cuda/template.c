@@ -71,13 +71,7 @@ const char *cuda_piece_type(int bytes) {
 void cuda_print_load(LvDType dtype, int count, const char *to, const char *from, LvText *out) {
     if (count == 1) lv_text_printf(out, "    %s[0] = %s(*(%s));\n", to, cuda_from(dtype), from);
     else if (dtype == LV_F32) lv_text_printf(out, "    lv_load%d(%s, %s);\n", count, to, from);
-    else if (dtype == LV_BF16) lv_text_printf(out, "    lv_load_bf16_%d(%s, %s);\n", count, to, from);
-    else {
-        lv_text_printf(out, "    { const %s h = *(const %s *)(%s);\n", count == 8 ? "uint4" : "uint2", count == 8 ? "uint4" : "uint2", from);
-        for (int i = 0; i < count; i++)
-            lv_text_printf(out, "      (%s)[%d] = lv_from_f16((unsigned short)(h.%c%s));\n", to, i, "xyzw"[i / 2], i % 2 ? " >> 16" : "");
-        lv_text_puts(out, "    }\n");
-    }
+    else lv_text_printf(out, "    lv_load_%s_%d(%s, %s);\n", lv_dtype_name(dtype), count, to, from);
 }
 
 const char *cuda_index_type(int64_t most) { return most < INT32_MAX ? "unsigned" : "unsigned long long"; }
