@@ -104,8 +104,8 @@ typedef struct {
 } LvMatmulStep;
 
 // Operands of LV_STEP_LINEAR_LOSS: without `gradient` 0 loss [N], 1 x [N, C], 2 weight [V, C], 3 target i32 [N];
-// with it 0 dx [N, C], 1 dweight [V, C], 2 loss [N], 3 x, 4 weight, 5 target, 6 dloss [N]. Results are f32; x and weight f32 or
-// bf16. loss = cross_entropy(x weight^T, target) by row, dx and dweight the gradients of sum(loss dloss). Rows whose target
+// with it 0 dx [N, C], 1 dweight [V, C], 2 loss [N], 3 x, 4 weight, 5 target, 6 dloss [N]. Results are f32; x and weight f32,
+// bf16 or f16. loss = cross_entropy(x weight^T, target) by row, dx and dweight the gradients of sum(loss dloss). Rows whose target
 // is `ignore` or no class do not count: their loss and dx are 0. Of a block of rows' logits the step's kernel makes the losses
 // and the logits' gradient (codegen/c/template_linear_loss.c), matmuls are the library's.
 typedef struct {

@@ -188,7 +188,7 @@ static bool check_linear_loss(const Check *check, const LvStep *step) {
         !same(target->shape, 1, x->shape.dim)) {
         return fail(check, "shapes do not fit");
     }
-    if (target->dtype != LV_I32 || x->dtype != weight->dtype || (x->dtype != LV_F32 && x->dtype != LV_BF16))
+    if (target->dtype != LV_I32 || x->dtype != weight->dtype || (x->dtype != LV_F32 && x->dtype != LV_BF16 && x->dtype != LV_F16))
         return fail(check, "wrong types");
     const LvOperand *rows[] = {gradient ? &o[2] : &o[0], gradient ? &o[6] : &o[0]};
     for (int i = 0; i < 2; i++) {

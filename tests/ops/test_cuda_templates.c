@@ -330,7 +330,9 @@ static void check_loss(const char *line, bool gradient) {
     assert_true(cuda_template_print(node, &target, "loss", &text, &made));
     CuModule module = cuda_device_compile(&device, lv_text_get(&text));
     int64_t rows = c->inputs[0].shape.dim[0], classes = c->inputs[1].shape.dim[0], stride = (classes + 7) / 8 * 8;
-    bool narrow = c->inputs[0].dtype == LV_BF16;
+    LvDType dtype = c->inputs[0].dtype;
+    bool narrow = dtype != LV_F32;
+    double allowed = dtype == LV_BF16 ? 4e-3 : dtype == LV_F16 ? 5e-4 : 3e-6;
     const Attr *ignore = node_attr(node, ATTR_ignore);
     Tensor *wanted_target = case_input(c, 2);
     float *logits = calloc((size_t)(rows * stride + 1), 4), *dloss = calloc((size_t)rows + 1, 4), *loss = calloc((size_t)rows + 1, 4);
@@ -358,8 +360,8 @@ static void check_loss(const char *line, bool gradient) {
         if (!(fabs(loss[r] - want) <= 3e-6 * (1 + fabs(want)))) fail_msg("%s: loss %lld is %g, not %g", line, (long long)r, loss[r], want);
         for (int64_t v = 0; gradient && v < classes; v++) {
             double d = counts ? (exp(logits[r * stride + v] - top) / sum - (v == targets[r])) * dloss[r] : 0;
-            double own = narrow ? lv_f32_from_bf16(((uint16_t *)got)[r * stride + v]) : got[r * stride + v];
-            if (!(fabs(own - d) <= (narrow ? 4e-3 : 3e-6) * fabs(d) + 1e-7)) fail_msg("%s: gradient %lld %lld is %g, not %g", line, (long long)r, (long long)v, own, d);
+            double own = lv_element_get(got, dtype, r * stride + v);
+            if (!(fabs(own - d) <= allowed * fabs(d) + 1e-7)) fail_msg("%s: gradient %lld %lld is %g, not %g", line, (long long)r, (long long)v, own, d);
         }
     }
     for (int i = 0; i < 5; i++) cuda_device_free(memory[i]);
@@ -376,6 +378,7 @@ static void vocabulary_loss(void **state) {
     check_loss("linear_cross_entropy {ignore = 3} f32[9, 5] f32[67, 5] i32[9]:-9:70", false);
     check_loss("linear_cross_entropy_grad {ignore = 3} f32[9, 5] f32[1237, 5] i32[9]:-9:1240 f32[9]", true);
     check_loss("linear_cross_entropy_grad {ignore = 3} bf16[9, 5] bf16[1237, 5] i32[9]:-9:1240 f32[9]", true);
+    check_loss("linear_cross_entropy_grad {ignore = 3} f16[9, 5] f16[1237, 5] i32[9]:-9:1240 f32[9]", true);
     check_loss("linear_cross_entropy_grad bf16[3, 5] bf16[9001, 5] i32[3]:0:9001 f32[3]", true);
     check_loss("linear_cross_entropy_grad f32[2, 5] f32[60003, 5] i32[2]:0:60003 f32[2]", true);  // too long a row to keep
     check_loss("linear_cross_entropy_grad f32[3, 5] f32[3, 5] i32[3]:0:3 f32[3]", true);

@@ -113,6 +113,9 @@ size_t linear_loss_sizes(const LvStep *step, void *user, void each(void *user, c
 }
 
 bool linear_loss_create(LvCpu *cpu, LvModule *module, const LvStep *step, LvLinearLoss **out, LvError *error) {
+    LvDType type = step->operands[step->linear_loss.gradient ? 3 : 1].dtype;
+    if (type != LV_F32 && type != LV_BF16)
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "no vocabulary losses in %s on the CPU", lv_dtype_name(type));
     LvLinearLoss *l = *out = lv_calloc(1, sizeof *l);
     l->cpu = cpu, l->module = module;
     choose_sizes(l, step);

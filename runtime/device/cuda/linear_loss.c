@@ -18,7 +18,7 @@ enum { BLOCK_BYTES = 256 << 20, LEAST_ROWS = 256, PADDED_TO = 8, ALIGNMENT = 64 
 typedef enum { PRODUCT_LOGITS, PRODUCT_DX, PRODUCT_FIRST_DWEIGHT, PRODUCT_DWEIGHT, PRODUCTS } Product;
 
 typedef struct {
-    bool gradient, narrow;  // x and weight are bf16
+    bool gradient, narrow;  // x and weight are bf16 or f16
     LvDType type;           // of x and weight
     int32_t ignore;
     int64_t n, width, classes, stride;  // x [N, C], weight [V, C], logits [rows, stride]
@@ -38,7 +38,7 @@ struct LossCall {
 static Shape shape_of(const LvStep *step) {
     const LvOperand *x = &step->operands[step->linear_loss.gradient ? 3 : 1], *weight = x + 1;
     Shape s = {.gradient = step->linear_loss.gradient,
-               .narrow = x->dtype == LV_BF16,
+               .narrow = x->dtype != LV_F32,
                .type = x->dtype,
                .ignore = step->linear_loss.ignore,
                .n = x->shape.dim[0],
