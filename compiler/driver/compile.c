@@ -120,7 +120,7 @@ bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnos
         return dump_hint_stages(options->emit, error);
     }
     Target target;
-    if (!target_parse(options->device, &target, error)) return false;
+    if (!target_parse(options->device, &target, error) || !lv_precision_check(options->precision, options->device, error)) return false;
     if (options->emit && strcmp(options->emit, target.cuda ? "c" : "cuda") == 0) {
         lv_error_set(error, LV_ERROR_USAGE, "kernels for %s are %s", target.cuda ? "GPUs" : "the CPU", target.cuda ? "CUDA C" : "C");
         return lv_error_hint(error, "--emit %s", target.cuda ? "cuda" : "c");

@@ -47,7 +47,12 @@ const char *lv_model_config(const LvModel *model);  // the one applied, "" if no
 // The model's source [0] and every file it imports: what an artifact carries.
 const LvBundledSource *lv_model_sources(const LvModel *model, int *count);
 
-typedef enum { LV_PRECISION_F32, LV_PRECISION_BF16 } LvPrecision;
+typedef enum { LV_PRECISION_F32, LV_PRECISION_BF16, LV_PRECISION_F16, LV_PRECISION_COUNT } LvPrecision;
+
+LvDType lv_precision_dtype(LvPrecision precision);
+const char *lv_precision_name(LvPrecision precision);  // "f32", "bf16", "f16"
+// Whether plans for the device ("cpu", "cuda:sm_90") may be in that precision; false: error says what may be instead.
+bool lv_precision_check(LvPrecision precision, const char *device, LvError *error);
 
 // What decides the plan is part of its key in the cache: a new field goes into print_options of runtime/driver/plan_cache.c.
 typedef struct {

@@ -269,7 +269,7 @@ LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCo
     plan->model = plan->config = "";
     plan->entry = keep(&e, graph->name);
     plan->device = keep(&e, options->device ? options->device : "cpu");
-    plan->precision = keep(&e, options->precision == LV_PRECISION_BF16 ? "bf16" : "f32");
+    plan->precision = keep(&e, lv_precision_name(options->precision));
     plan->batch = options->batch;
     memcpy(plan->arena_bytes, memory->arena_bytes, sizeof plan->arena_bytes);
     plan->writes_variables = writes_variables(graph);

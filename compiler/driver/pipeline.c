@@ -44,7 +44,7 @@ const Pass *pass_find(const char *name) {
 typedef enum {
     ALWAYS,
     OPTIMIZING,  // left out by no_optimize
-    IN_BF16,     // only in that precision
+    NARROWING,   // left out in f32
     BY_BYTES,    // only where pictures come so
     ON_GPU,      // of the optimizing ones
     LAYING_OUT,  // left out by no_optimize where the library takes row-major pictures
@@ -69,7 +69,7 @@ static const Step PIPELINE[] = {
     {"dce", ALWAYS, NULL},
     {"cse", OPTIMIZING, NULL},
     {"join_losses", OPTIMIZING, NULL},
-    {"precision", IN_BF16, NULL},
+    {"precision", NARROWING, NULL},
     {"decompose", ALWAYS, NULL},
     {"fold", OPTIMIZING, NULL},
     {"algebra", OPTIMIZING, NULL},
@@ -151,7 +151,7 @@ static bool emit_graph_if(const char *stage, const Graph *graph, const LvCompile
 bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, bool *stopped,
                   LvError *error) {
     verify(graph, "elaborate");
-    update_extend(graph, options->accumulate, options->clip);
+    update_extend(graph, &(UpdateOptions){options->accumulate, options->clip, options->precision == LV_PRECISION_F16});
     verify(graph, "update");
     *stopped = emit_graph_if("graph", graph, options);
     bool shown = false, cuda = pipeline_target(options).cuda;
@@ -160,7 +160,7 @@ bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, L
         bool skipped = ((step->when == OPTIMIZING || (step->when == LAYING_OUT && !cuda)) && options->no_optimize) ||
                        (step->when == ON_GPU && (options->no_optimize || !cuda)) ||
                        (step->when == IN_PARTS && (options->no_optimize || options->gradients)) ||
-                       (step->when == IN_BF16 && options->precision != LV_PRECISION_BF16) ||
+                       (step->when == NARROWING && options->precision == LV_PRECISION_F32) ||
                        (step->when == BY_BYTES && !options->bytes);
         if (!skipped && !run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;
         shown |= emit_graph_if(step->pass, graph, options);

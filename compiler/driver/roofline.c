@@ -201,7 +201,7 @@ static void put_ideal(const LvPlan *plan, double bytes, LvText *out) {
 void roofline_print(const LvPlan *plan, const RooflineGpu *gpu, bool each, LvText *out) {
     RooflineCost kinds[ROOFLINE_KIND_COUNT] = {0}, all = {0};
     bool used[ROOFLINE_UNIT_COUNT] = {0};
-    lv_text_printf(out, "%s: %.2f TB/s; TFLOP/s: %.0f bf16, %.0f tf32, %.1f f32\n", gpu->title, gpu->bandwidth * 1e-12,
+    lv_text_printf(out, "%s: %.2f TB/s; TFLOP/s: %.0f bf16 and f16, %.0f tf32, %.1f f32\n", gpu->title, gpu->bandwidth * 1e-12,
                    gpu->peak[ROOFLINE_BF16] * 1e-12, gpu->peak[ROOFLINE_TF32] * 1e-12, gpu->peak[ROOFLINE_F32] * 1e-12);
     for (int i = plan->prepare_count; i < plan->step_count; i++) {
         RooflineCost cost = roofline_step(plan, &plan->steps[i], gpu);

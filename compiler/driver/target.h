@@ -1,4 +1,4 @@
-// What a plan is made for: the processor this runs on, or a GPU of some architecture.
+// What a plan is made for: the processor this runs on, or a GPU of some architecture. Precisions: compiler.h.
 #ifndef LV_DRIVER_TARGET_H
 #define LV_DRIVER_TARGET_H
 

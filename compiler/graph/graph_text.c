@@ -78,7 +78,7 @@ static void print_node(LvText *out, const Node *node) {
     lv_text_puts(out, node->attrs.count ? "}\n" : "\n");
 }
 
-static const char *const variable_kinds[] = {"param", "frozen", "state", "optimizer", "cache"};
+static const char *const variable_kinds[] = {"param", "frozen", "state", "optimizer", "cache", "trainer"};
 
 void graph_print(const Graph *graph, LvText *out) {
     lv_text_printf(out, "graph %s {\n", graph->name);
@@ -206,9 +206,9 @@ static bool read_variable(Reader *r) {
     v.is_pack = accept(r, "pack");
     v.is_part = accept(r, "part");
     if (!read_word(r, word)) return false;
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < LV_VARIABLE_KIND_COUNT; i++)
         if (!strcmp(word, variable_kinds[i])) kind = i;
-    if (kind < 0) return fail(r, "expected param, frozen, state, optimizer or cache");
+    if (kind < 0) return fail(r, "expected param, frozen, state, optimizer, cache or trainer");
     v.kind = (LvVariableKind)kind;
     if (!read_type(r, &v.dtype, &v.shape)) return false;
     if (accept(r, "in")) {

@@ -24,7 +24,8 @@ static int64_t variable_bytes(const Variable *variable) {
 static LvArenaKind arena_of(const Variable *variable) {
     switch (variable->kind) {
         case LV_VARIABLE_PARAM: return LV_ARENA_PARAMS;
-        case LV_VARIABLE_OPTIMIZER: return LV_ARENA_MOMENTS;
+        case LV_VARIABLE_OPTIMIZER:
+        case LV_VARIABLE_TRAINER: return LV_ARENA_MOMENTS;
         case LV_VARIABLE_CACHE: return LV_ARENA_CACHE;
         default: return LV_ARENA_STATE;
     }

@@ -1,12 +1,12 @@
 // requires     no gradient nodes; composites still whole (each keeps its own precision, f32 inside)
-// establishes  contractions multiply bf16 and sum in f32; every other value is f32
+// establishes  contractions multiply bf16, or f16, and sum in f32; every other value is f32
 // breaks       common subexpressions (casts of one value): run cse after it
 //
 // Only what a matrix unit does is rounded: operands, and results that go on as activations. Parameters stay f32 and are cast
 // where they are used, but for a processor's convolutions: its library lays their weights out anew in every call, and casts as it
 // does. Gradients of parameters come out of the library in f32, and so do logits. Reductions, statistics,
 // softmax, the quantizer and the loss see f32. Kernels fuse the casts, so what lies in memory between a kernel and a
-// convolution is bf16. Where the processor has no bf16 products (x86 before AVX-512: its library would fall back to plain loops)
+// convolution is as narrow. Where the processor has no bf16 products (x86 before AVX-512: its library would fall back to plain loops)
 // only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32. On a GPU the
 // products inside of attention are its tensor cores' too; over a cache they are not, whose every key would have to be cast.
 #include "codegen/codegen.h"
@@ -51,10 +51,10 @@ static bool casts_itself(const Node *node, int input, const Target *target) {
     return !target->cuda && input == 1 && (node->op == OP_conv2d || node->op == OP_conv2d_data_grad);
 }
 
-static Value *in_bf16(Graph *graph, Node *node, bool wide, const Target *target) {
+static Value *narrowed(Graph *graph, Node *node, LvDType dtype, bool wide, const Target *target) {
     Value *inputs[4];
     for (int i = 0; i < node->input_count; i++) {
-        inputs[i] = casts_itself(node, i, target) ? node->inputs[i] : build_cast(graph, node->inputs[i], LV_BF16);
+        inputs[i] = casts_itself(node, i, target) ? node->inputs[i] : build_cast(graph, node->inputs[i], dtype);
     }
     Attrs attrs = node->attrs;
     if (wide) attrs_int(&attrs, ATTR_dtype, LV_F32);
@@ -71,21 +71,22 @@ static bool is_f32_attention(const Node *node) {
 }
 
 // q, k and v, and of the gradient y and dy, are rounded; so are the results but for the logsumexp. The softmax inside is made in f32.
-static void attention_in_bf16(Graph *graph, Node *node, Value **with) {
+static void narrow_attention(Graph *graph, Node *node, LvDType dtype, Value **with) {
     Value *inputs[8];
     for (int i = 0; i < node->input_count; i++) {
         bool rounds = i < 4 || i == 5;  // 3 of attention is the seed, 4 of the gradient the logsumexp
-        inputs[i] = rounds && node->inputs[i]->dtype == LV_F32 ? build_cast(graph, node->inputs[i], LV_BF16) : node->inputs[i];
+        inputs[i] = rounds && node->inputs[i]->dtype == LV_F32 ? build_cast(graph, node->inputs[i], dtype) : node->inputs[i];
     }
     Node *rounded = build_node(graph, node->op, node->input_count, inputs, &node->attrs)->node;
     for (int i = 0; i < node->result_count; i++) {
         Value *result = &rounded->results[i];
-        with[node->results[i].id] = result->dtype == LV_BF16 ? build_cast(graph, result, LV_F32) : result;
+        with[node->results[i].id] = result->dtype == dtype ? build_cast(graph, result, LV_F32) : result;
     }
 }
 
 bool pass_precision(Graph *graph, PassContext *context) {
-    if (context->precision != LV_PRECISION_BF16) return true;
+    LvDType dtype = lv_precision_dtype(context->precision);
+    if (dtype == LV_F32) return true;
     bool has_products = context->target->cuda || processor_has_bf16();
     int count = graph->next_value;
     bool *wide = find_parameter_gradients(graph, context->arena);
@@ -98,16 +99,16 @@ bool pass_precision(Graph *graph, PassContext *context) {
         }
         if (is_f32_loss(node) && has_products) {
             rewrite_at(graph, node);
-            for (int i = 0; i < 2; i++) node->inputs[i] = build_cast(graph, node->inputs[i], LV_BF16);
+            for (int i = 0; i < 2; i++) node->inputs[i] = build_cast(graph, node->inputs[i], dtype);
         }
         if (context->target->cuda && is_f32_attention(node)) {
             rewrite_at(graph, node);
-            attention_in_bf16(graph, node, with);
+            narrow_attention(graph, node, dtype, with);
             continue;
         }
         if (!is_f32_contraction(node) || node->input_count > 4 || !(has_products || codegen_takes(node, context->target))) continue;
         rewrite_at(graph, node);
-        with[node->results[0].id] = in_bf16(graph, node, wide[node->results[0].id], context->target);
+        with[node->results[0].id] = narrowed(graph, node, dtype, wide[node->results[0].id], context->target);
     }
     rewrite_end(graph);
     Value **all = LV_NEW_ARRAY(context->arena, Value *, graph->next_value + 1);

@@ -39,7 +39,20 @@ typedef enum {
     LV_VARIABLE_STATE,      // changed by `<-`
     LV_VARIABLE_OPTIMIZER,  // state of the optimizer: not part of --weights-out
     LV_VARIABLE_CACHE,      // changed by `<-`, starts at zero, never in a file; its shape may depend on the batch
+    LV_VARIABLE_TRAINER,    // of the compiler's own making, for an update (passes/update.c); starts at zero, no tensor of a file
+    LV_VARIABLE_KIND_COUNT
 } LvVariableKind;
+
+// Variables of the trainer's, in training plans alone. In f16 gradients are of the loss times a scale, f32[], which they are divided by
+// before they are used: 2^16 at first, which its zero stands for; halved where a gradient is not finite, and the update left
+// out; doubled after so many steps in a row that were good, i32[]; up to 2^24. Under 1 it must not fall: then gradients are not finite
+// whatever it is, and whoever trains says so. i32[]: the updates left out. The scale that a step had and the updates left out up to it
+// are results, too.
+#define LV_VARIABLE_LOSS_SCALE "$loss_scale"
+#define LV_VARIABLE_GOOD_STEPS "$good_steps"
+#define LV_VARIABLE_SKIPPED_STEPS "$skipped_steps"
+#define LV_VARIABLE_ACCUMULATED "$accumulated"  // the sum of gradients of an update's runs so far, f32, as the flat gradient
+enum { LV_LOSS_SCALE_FIRST = 1 << 16, LV_LOSS_SCALE_LEAST = 1, LV_LOSS_SCALE_MOST = 1 << 24, LV_LOSS_SCALE_INTERVAL = 2000 };
 
 typedef struct {
     const char *name;  // dotted path, the checkpoint's name
@@ -47,7 +60,7 @@ typedef struct {
     LvDType dtype;
     LvShape shape;
     LvPlace place;
-    LvPlace gradient;  // in LV_ARENA_GRADIENTS, offset -1 where this plan computes none
+    LvPlace gradient;  // in LV_ARENA_GRADIENTS, offset -1 where this plan computes none; of the scaled loss where it is scaled
 } LvVariable;
 
 typedef struct {

@@ -97,7 +97,7 @@ static bool check_variables(Check *check) {
         const LvVariable *v = &plan->variables[i];
         int64_t bytes;
         check->index = i;
-        good = (v->name || fail(check, "no name")) && ((unsigned)v->kind <= LV_VARIABLE_CACHE || fail(check, "unknown kind")) &&
+        good = (v->name || fail(check, "no name")) && ((unsigned)v->kind < LV_VARIABLE_KIND_COUNT || fail(check, "unknown kind")) &&
                check_shape(check, v->shape, v->dtype, &bytes) &&
                (!lv_map_has(&names, v->name) || fail(check, "two of one name"));
         if (good && v->place.offset != -1) {

@@ -120,7 +120,7 @@ static void code_operand(Codec *c, LvOperand *o) {
 
 static void code_variable(Codec *c, LvVariable *v) {
     code_text(c, &v->name, "name");
-    CODE_CHOICE(c, v->kind, LV_VARIABLE_CACHE + 1, "kind");
+    CODE_CHOICE(c, v->kind, LV_VARIABLE_KIND_COUNT, "kind");
     code_dtype(c, &v->dtype);
     code_shape(c, &v->shape);
     code_place(c, &v->place);

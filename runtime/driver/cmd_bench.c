@@ -133,9 +133,8 @@ static bool show_profile(Bench *bench, LvError *error) {
     const char *trace = options_get(&bench->options, "trace", NULL);
     bool table = options_flag(&bench->options, "profile", false);
     if (!table && !trace) return true;
-    bool narrow = bench->plan->precision && !strcmp(bench->plan->precision, "bf16");
     Profile profile = {.plan = bench->plan, .program = bench->program, .runs = 1};
-    profile.peak = table ? peak_of(bench->device, narrow ? LV_BF16 : LV_F32) : 0;
+    profile.peak = table ? peak_of(bench->device, lv_precision_dtype(bench->compile.precision)) : 0;
     profile.copy = table ? peak_copy(bench->device) : 0;
     lv_program_profile(bench->program, true);
     if (!run_step(bench, (int32_t)(bench->warmup + bench->steps + 1), error)) return false;

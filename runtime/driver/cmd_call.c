@@ -8,6 +8,7 @@
 
 #include "base/plan_file.h"
 #include "command.h"
+#include "exec/loss_scale.h"
 #include "exec/weights.h"
 #include "io/recipe.h"
 #include "model.h"
@@ -20,6 +21,7 @@ static const OptionSpec specs[] = {
     {"weights-out", OPTION_VALUE, "FILE", "train: parameters and states after the last step"},
     {"steps", OPTION_VALUE, "N", "train: how many steps, on the same input (default 1)"},
     {"lr", OPTION_VALUE, "X", "train: the learning rate of every step"},
+    {"loss-scale", OPTION_VALUE, "X", "train in f16: what the loss is multiplied by at first, 1 to 2^24 (default 65536)"},
     {"seed", OPTION_VALUE, "N", "seed of initial values and random operations (default 42)"},
     {"batch", OPTION_VALUE, "N", "batch size where no input has one (default 1)"},
     {"save-plan", OPTION_VALUE, "FILE", "write the compiled entry as an artifact"},
@@ -37,7 +39,7 @@ typedef struct {
     LvStore *store;
     LvProgram *program;
     int64_t steps, seed, batch;
-    double lr;
+    double lr, loss_scale;
     bool trains;
 } Call;
 
@@ -135,7 +137,7 @@ static bool load_weights(Call *call, const LvCompileOptions *compile, LvError *e
 static bool prepare(Call *call, const char *path, const char *entry_name, LvError *error) {
     LvCompileOptions compile = {.entry = entry_name, .conv = LV_CONV_DIRECT, .uncontracted = true};
     const char *input = options_get(&call->options, "input", NULL), *save = options_get(&call->options, "save-plan", NULL);
-    if (!options_compile(&call->options, &compile, error) ||
+    if (!options_compile(&call->options, &compile, error) || !options_loss_scale(&call->options, &compile, &call->loss_scale, error) ||
         !model_open_device(&call->options, &compile, &call->device, error) ||
         !model_open(&call->open, path, &call->options, error)) {
         return false;
@@ -162,7 +164,7 @@ static bool print_results(Call *call, int64_t step, LvError *error) {
     for (int i = 0; good && i < call->plan->result_count; i++) {
         const LvPort *port = &call->plan->results[i];
         size_t bytes;
-        if (!lv_shape_bytes(port->shape, port->dtype, &bytes) || lv_shape_elements(port->shape) != 1) continue;
+        if (port->name[0] == '$' || !lv_shape_bytes(port->shape, port->dtype, &bytes) || lv_shape_elements(port->shape) != 1) continue;
         char data[16] = {0};
         good = lv_program_get_result(call->program, port->name, data, bytes, error);
         double value = lv_element_get(data, port->dtype, 0);
@@ -184,14 +186,17 @@ static bool write_file(const LvTensorFile *file, const char *path, LvError *erro
     return lv_safetensors_write(path, count ? lv_safetensors_at(file, 0) : NULL, count, NULL, 0, error);
 }
 
-static bool write_gradients(Call *call, const char *path, LvError *error) {
+// `scale`: what the loss was multiplied by.
+static bool write_gradients(Call *call, const char *path, double scale, LvError *error) {
     LvTensorFile *file = lv_tensor_file_create();
     bool good = true;
     for (int i = 0; good && i < call->plan->variable_count; i++) {
         const LvVariable *v = &call->plan->variables[i];
         size_t bytes;
         if (v->kind != LV_VARIABLE_PARAM || v->gradient.offset < 0 || !lv_shape_bytes(v->shape, v->dtype, &bytes)) continue;
-        good = lv_program_get_gradient(call->program, i, lv_tensor_file_add(file, v->name, v->dtype, v->shape), bytes, error);
+        float *gradient = lv_tensor_file_add(file, v->name, v->dtype, v->shape);
+        good = lv_program_get_gradient(call->program, i, gradient, bytes, error);
+        for (size_t k = 0; scale != 1 && k < bytes / sizeof *gradient; k++) gradient[k] = (float)((double)gradient[k] / scale);
     }
     good = good && write_file(file, path, error);
     lv_safetensors_free(file);
@@ -204,6 +209,7 @@ static bool write_results(Call *call, const char *path, LvError *error) {
     for (int i = 0; good && i < call->plan->result_count; i++) {
         const LvPort *port = &call->plan->results[i];
         size_t bytes;
+        if (port->name[0] == '$') continue;
         good = lv_shape_bytes(port->shape, port->dtype, &bytes) &&
                lv_program_get_result(call->program, port->name, lv_tensor_file_add(file, port->name, port->dtype, port->shape), bytes,
                                      error);
@@ -217,13 +223,16 @@ static bool run(Call *call, LvError *error) {
     const char *grads = options_get(&call->options, "grads", NULL), *output = options_get(&call->options, "output", NULL);
     const char *weights_out = options_get(&call->options, "weights-out", NULL);
     float lr = (float)call->lr;
+    LvLossScaling scaling = {.scale = call->loss_scale};
+    if (!lv_loss_scale_write(call->store, &scaling, error) || !lv_loss_scale_read(call->store, &scaling, error)) return false;
+    double scale = lv_loss_scaled(call->store) ? scaling.scale : 1;
     if (!lv_program_set_input(call->program, "$seed", &call->seed, sizeof call->seed, error) ||
         !lv_program_set_input(call->program, "$lr", &lr, sizeof lr, error)) {
         return false;
     }
     for (int32_t step = 1; step <= call->steps; step++) {
         if (!lv_program_set_input(call->program, "$step", &step, sizeof step, error) || !lv_program_run(call->program, error) ||
-            !print_results(call, call->trains ? step : 0, error) || (step == 1 && grads && !write_gradients(call, grads, error))) {
+            !print_results(call, call->trains ? step : 0, error) || (step == 1 && grads && !write_gradients(call, grads, scale, error))) {
             return false;
         }
     }

@@ -95,6 +95,10 @@ static void print_summary(const LvTrainOptions *t, const LvTrainSummary *s) {
     }
     if (s->best_step > 0) printf("best validation at step %" PRId64 "\n", s->best_step);
     if (s->broken) printf("%zu broken pictures were passed over\n", s->broken);
+    if (s->skipped) {
+        printf("%" PRId64 " step%s made no update, for gradients beyond the range of f16; the loss's scale is %g now\n", s->skipped,
+               s->skipped == 1 ? "" : "s", s->loss_scale);
+    }
     if (s->uncaptioned) printf("%zu pictures without a caption were passed over\n", s->uncaptioned);
     if (s->stopped && s->step == 0) printf("stopped before the first step; the same command goes on from here\n");
     if (s->stopped && s->step == 0) return;
@@ -112,7 +116,8 @@ static bool open_all(Options *options, OpenModel *open, Source *source, Pairing 
            options_compile(options, &source->compile, error) &&
            model_open_device(options, &source->compile, device, error) &&
            pairing_open(pairing, options, *device, batch, error) && model_open(open, options->words.data[0], options, error) &&
-           train_options_read(options, open, t, error) && pairing_complete(pairing, open, "train", error) &&
+           train_options_read(options, open, t, error) &&
+           options_loss_scale(options, &source->compile, &t->loss_scale, error) && pairing_complete(pairing, open, "train", error) &&
            train_share(options, &pairing->sources.text_to_image, error);
 }
 

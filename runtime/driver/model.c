@@ -200,7 +200,7 @@ bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevi
     compile->device = lv_device_target(*device);
     compile->workspace = workspace_of;
     compile->workspace_user = *device;
-    return true;
+    return lv_precision_check(compile->precision, compile->device, error);
 }
 
 // Whether it takes pictures, if it takes any, in the form asked for.
@@ -218,7 +218,7 @@ static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
     const LvPlan *plan = open->artifact;
     return plan && !open->changed && !strcmp(plan->entry, o->entry) && plan->batch == o->batch &&
            !strcmp(plan->device, o->device) && takes_bytes(plan, o->bytes) &&
-           !strcmp(plan->precision, o->precision == LV_PRECISION_BF16 ? "bf16" : "f32") && o->conv == LV_CONV_AUTO &&
+           !strcmp(plan->precision, lv_precision_name(o->precision)) && o->conv == LV_CONV_AUTO &&
            o->memory_limit == 0 && o->accumulate <= 1 && !o->clip && !o->gradients && !o->no_fuse &&
            !o->no_optimize && !o->emit && !o->explain;
 }

@@ -46,7 +46,7 @@ void model_describe(const OpenModel *open, LvText *out);
 #define MODEL_OPTIONS                                                                                      \
     {"config", OPTION_VALUE, "NAME", "a config block of the model, or a flat YAML file"},                  \
     {"device", OPTION_VALUE, "DEVICE", "cpu, cuda (cuda:1: the second GPU) or auto (default cpu)"},        \
-    {"precision", OPTION_VALUE, "P", "f32 or bf16 (default f32)"},                                         \
+    {"precision", OPTION_VALUE, "P", "f32 or bf16, f16 on a GPU (default f32)"},                           \
     {"tf32", OPTION_FLAG, NULL, "products of f32 may be made in TF32, on a GPU"},                          \
     {"threads", OPTION_VALUE, "N", "threads of the CPU (default: all)"},                                   \
     {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto"},                    \

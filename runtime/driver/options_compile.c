@@ -8,7 +8,8 @@ bool options_compile(const Options *options, LvCompileOptions *out, LvError *err
     out->device = "cpu";
     if (!strcmp(precision, "f32") || !strcmp(precision, "32")) out->precision = LV_PRECISION_F32;
     else if (!strcmp(precision, "bf16") || !strcmp(precision, "16")) out->precision = LV_PRECISION_BF16;
-    else return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32 or bf16, not '%s'", precision);
+    else if (!strcmp(precision, "f16")) out->precision = LV_PRECISION_F16;
+    else return lv_error_set(error, LV_ERROR_USAGE, "--precision is f32, bf16 or f16, not '%s'", precision);
     if (conv) {
         if (!strcmp(conv, "direct")) out->conv = LV_CONV_DIRECT;
         else if (!strcmp(conv, "winograd")) out->conv = LV_CONV_WINOGRAD;
@@ -20,4 +21,13 @@ bool options_compile(const Options *options, LvCompileOptions *out, LvError *err
     out->no_fuse = options_flag(options, "no-fuse", false);
     out->no_optimize = options_flag(options, "no-optimize", false);
     return true;
+}
+
+bool options_loss_scale(const Options *options, const LvCompileOptions *compile, double *scale, LvError *error) {
+    *scale = 0;
+    if (!options_has(options, "loss-scale")) return true;
+    if (!options_number(options, "loss-scale", scale, error)) return false;
+    if (compile->precision != LV_PRECISION_F16) return lv_error_set(error, LV_ERROR_USAGE, "--loss-scale is for --precision f16");
+    if (*scale >= LV_LOSS_SCALE_LEAST && *scale <= LV_LOSS_SCALE_MOST) return true;
+    return lv_error_set(error, LV_ERROR_USAGE, "--loss-scale is from %d to %d, not %g", LV_LOSS_SCALE_LEAST, LV_LOSS_SCALE_MOST, *scale);
 }

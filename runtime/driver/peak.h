@@ -6,7 +6,7 @@
 
 #include "exec/program.h"
 
-// FLOP/s of large matrix products of f32, or of bf16 summed in f32.
+// FLOP/s of large matrix products of f32, or of bf16 or f16 summed in f32.
 double peak_of(LvDevice *device, LvDType dtype);
 // Bytes a second, read and written together, of a kernel that copies memory far larger than the caches.
 double peak_copy(LvDevice *device);

@@ -17,6 +17,7 @@ const OptionSpec train_option_specs[] = {
     {"lr-decay", OPTION_FLAG, NULL, "as in the original: the plateau schedule"},
     {"warmup", OPTION_VALUE, "N", "steps over which the rate rises from 0 (default 0)"},
     {"clip", OPTION_VALUE, "X", "bound of the gradient's norm; 0: none (default: none; models of text 1)"},
+    {"loss-scale", OPTION_VALUE, "X", "f16: what the loss is multiplied by at first, 1 to 2^24 (default 65536); it adapts"},
     {"seed", OPTION_VALUE, "N", "of initial values, order and random operations (default 42)"},
     {"crop", OPTION_VALUE, "C", "random (area 0.75 to 1, the default) or center"},
     {"resize-ratio", OPTION_VALUE, "X", "least share of the area in a random crop (default 0.75)"},

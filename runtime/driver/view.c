@@ -69,9 +69,10 @@ static void encoded(void *user, int64_t done, int64_t all) {
 
 static void profiled(void *user, const LvPlan *plan, const LvProgram *program, int runs) {
     View *view = user;
-    bool narrow = plan->precision && !strcmp(plan->precision, "bf16");
+    LvDType dtype = LV_F32;
+    if (plan->precision) lv_dtype_parse(plan->precision, &dtype);
     Profile profile = {.plan = plan, .program = program, .runs = runs, .copy = peak_copy(view->device)};
-    profile.peak = peak_of(view->device, narrow ? LV_BF16 : LV_F32);
+    profile.peak = peak_of(view->device, dtype);
     if (view->open) printf("\n");
     view->open = false;
     fflush(stdout);

@@ -63,7 +63,7 @@ bool lv_program_post(LvProgram *program, LvError *error);
 bool lv_program_receive(LvProgram *program, double *values, LvError *error);
 bool lv_program_received(const LvProgram *program, const char *name, void *data, size_t bytes, LvError *error);
 bool lv_program_get_result(LvProgram *program, const char *name, void *data, size_t bytes, LvError *error);
-// The gradient of a parameter, after a run of a training plan.
+// The gradient of a parameter, after a run of a training plan; in f16 of the loss times its scale (loss_scale.h).
 bool lv_program_get_gradient(const LvProgram *program, int variable, void *data, size_t bytes, LvError *error);
 
 typedef struct {

@@ -51,6 +51,7 @@ bool lv_store_load(LvStore *store, const LvTensorFile *file, const char *prefix,
     int present = 0;
     for (int i = 0; i < lv_store_count(store); i++) {
         const LvVariable *v = lv_store_variable(store, i);
+        if (v->kind == LV_VARIABLE_TRAINER) continue;
         LvText name = {0};
         lv_text_printf(&name, "%s%s", prefix ? prefix : "", v->name);
         const LvTensor *tensor = lv_safetensors_find(file, name.data);

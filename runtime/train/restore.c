@@ -35,7 +35,8 @@ const char *lv_store_find_bad(const LvStore *store, int64_t *index) {
     for (int i = 0; !name && i < lv_store_count(store); i++) {
         const LvVariable *v = lv_store_variable(store, i);
         size_t bytes;
-        if (v->place.offset < 0 || !lv_shape_bytes(v->shape, v->dtype, &bytes)) continue;
+        bool known = v->place.offset >= 0 && v->kind != LV_VARIABLE_TRAINER && lv_shape_bytes(v->shape, v->dtype, &bytes);
+        if (!known) continue;
         void *data = lv_malloc(bytes + 1);
         if (lv_store_read(store, i, data, bytes, &error)) {
             *index = find_bad(data, v->dtype, lv_shape_elements(v->shape));
@@ -57,9 +58,13 @@ static void print_state(const LvRunState *s, LvText *out) {
                    s->plateau.best);
     lv_text_printf(out,
                    ", \"bad\": %" PRId64 ", \"cooldown\": %" PRId64 ", \"best_loss\": \"%a\", \"best_step\": %" PRId64
-                   ", \"pending\": %s}",
+                   ", \"pending\": %s",
                    s->plateau.bad, s->plateau.cooldown, isnan(s->best_loss) ? (double)NAN : s->best_loss, s->best_step,
                    s->pending ? "true" : "false");
+    if (s->scaling.scale > 0)
+        lv_text_printf(out, ", \"loss_scale\": \"%a\", \"good_steps\": %" PRId64 ", \"skipped_steps\": %" PRId64, s->scaling.scale,
+                       s->scaling.good, s->scaling.skipped);
+    lv_text_puts(out, "}");
 }
 
 static bool write_all(const LvTensorFile *own, const char *model, const char *train, const LvCarried *carried, const char *path,
@@ -126,7 +131,7 @@ bool lv_weights_check(const LvStore *store, const LvTensorFile *file, bool optim
     int wrong = 0, all = 0;
     for (int i = 0; i < lv_store_count(store); i++) {
         const LvVariable *v = lv_store_variable(store, i);
-        if (v->place.offset < 0 || (v->kind == LV_VARIABLE_OPTIMIZER && !optimizer)) continue;
+        if (v->place.offset < 0 || v->kind == LV_VARIABLE_TRAINER || (v->kind == LV_VARIABLE_OPTIMIZER && !optimizer)) continue;
         const LvTensor *t = lv_safetensors_find(file, v->name);
         all++;
         if (t && same_shape(v, t)) continue;
@@ -161,6 +166,9 @@ bool lv_run_restore(LvStore *store, const LvTensorFile *file, LvRunState *state,
         state->best_loss = strtod(best, NULL);
         state->best_step = json_integer_value(json_object_get(root, "best_step"));
         state->pending = json_is_true(json_object_get(root, "pending"));
+        const char *loss_scale = json_string_value(json_object_get(root, "loss_scale"));  // of runs in f16
+        state->scaling = (LvLossScaling){loss_scale ? strtod(loss_scale, NULL) : 0, json_integer_value(json_object_get(root, "good_steps")),
+                                         json_integer_value(json_object_get(root, "skipped_steps"))};
     }
     json_decref(root);
     return good && lv_weights_check(store, file, true, error) && lv_store_load(store, file, NULL, NULL, error);
@@ -186,7 +194,7 @@ bool lv_weights_take(LvStore *store, const LvTensorFile *file, const char *prefi
     LvText differences = {0};
     for (int i = 0; i < lv_store_count(store); i++) {
         const LvVariable *v = lv_store_variable(store, i);
-        if (v->place.offset < 0 || strncmp(v->name, prefix, skip)) continue;
+        if (v->place.offset < 0 || v->kind == LV_VARIABLE_TRAINER || strncmp(v->name, prefix, skip)) continue;
         const LvTensor *t = lv_safetensors_find(file, v->name + skip);
         if (t) present++;
         if (v->kind == LV_VARIABLE_OPTIMIZER) continue;  // moments start anew, and nobody misses the file's

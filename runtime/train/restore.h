@@ -3,6 +3,7 @@
 #define LV_TRAIN_RESTORE_H
 
 #include "data/loader.h"
+#include "exec/loss_scale.h"
 #include "exec/weights.h"
 #include "train/rate.h"
 
@@ -15,6 +16,7 @@ typedef struct {
     double best_loss;    // NAN before the first validation
     int64_t best_step;
     bool pending;        // the validation of this step is still to be done
+    LvLossScaling scaling;  // in f16
 } LvRunState;
 
 // What checkpoints carry for others, so that one file suffices to use the model: frozen companions, and texts about them.

@@ -294,6 +294,10 @@ static bool open_variables(Run *run, LvError *error) {
         run_note(run, "warning: %s; the one before it is used", refused.data);
     }
     good = good && (file ? go_on(run, file, path.data, error) : start_anew(run, error));
+    if (run->state.scaling.scale <= 0) run->state.scaling.scale = run->options->loss_scale;
+    good = good && lv_loss_scale_write(run->store, &run->state.scaling, error) &&
+           lv_loss_scale_read(run->store, &run->state.scaling, error);
+    run->skipped = run->state.scaling.skipped;
     lv_safetensors_free(file);
     lv_text_free(&folder);
     lv_text_free(&path);

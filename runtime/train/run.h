@@ -44,6 +44,7 @@ typedef struct {
     int lag, unread;         // runs whose results may be unread, and are
     double *received;        // [plan's results], of a run
     double ended;            // when the last results came, seconds of the clock
+    int64_t skipped;         // steps without an update in f16, of all whose results came
     uint64_t epoch;          // of the last batch
     bool epoch_ended;
     int64_t saved;           // step of the last checkpoint written, -1

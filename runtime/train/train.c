@@ -53,9 +53,9 @@ static bool next_batch(Run *run, const LvBatch **batch, LvError *error) {
     return lv_loader_next(run->loader, batch, error);
 }
 
-// The forward pass gave NaN or infinity: which tensor did so first? Variables are read before gradients are made; where results are read
-// late, those are of the step after already.
-static bool report_bad(Run *run, int64_t step, const char *result, double value, LvError *error) {
+// Something is NaN or infinite: which tensor was so first? Variables are read before gradients are made; where results are read late,
+// those are of the step after already.
+static bool report_bad(Run *run, int64_t step, const char *result, const char *wrong, LvError *error) {
     int64_t at = 0;
     const char *bad = lv_store_find_bad(run->store, &at), *what = "", *name = result;
     LvText gradient = {0};
@@ -74,21 +74,43 @@ static bool report_bad(Run *run, int64_t step, const char *result, double value,
     if (bad) name = bad;
     else if (gradient.length) what = "the gradient of ", name = gradient.data;
     lv_error_clear(error);
-    lv_error_set(error, LV_ERROR_NUMERIC, "step %" PRId64 ": %s is %s; first bad tensor: %s'%s'[%" PRId64 "]",
-                 step, result, isnan(value) ? "NaN" : "infinite", what, name, at);
-    lv_error_hint(error, "the last checkpoint is from before; a smaller learning rate (--lr) or --clip 1 may help");
+    lv_error_set(error, LV_ERROR_NUMERIC, "step %" PRId64 ": %s %s; first bad tensor: %s'%s'[%" PRId64 "]", step, result, wrong, what,
+                 name, at);
+    lv_error_hint(error, "the last checkpoint is from before; %sa smaller learning rate (--lr) or --clip 1 may help",
+                  strcmp(run->plan->precision, "f16") ? "" : "--precision bf16 has f32's range, f16 ends at 65504; ");
     lv_text_free(&gradient);
     return false;
 }
 
 static bool check_results(Run *run, int64_t step, LvError *error) {
     for (int i = 0; i < run->plan->result_count; i++) {
-        if (!isfinite(run->results[i])) return report_bad(run, step, run->plan->results[i].name, run->results[i], error);
+        double x = run->results[i];
+        if (!isfinite(x)) return report_bad(run, step, run->plan->results[i].name, isnan(x) ? "is NaN" : "is infinite", error);
     }
     return true;
 }
 
+static double result_of(const Run *run, const char *name) {
+    for (int i = 0; i < run->plan->result_count; i++) {
+        if (!strcmp(run->plan->results[i].name, name)) return run->results[i];
+    }
+    return NAN;
+}
+
+// Gradients that are not finite are what the scale is for, until it is so small that it is not to blame.
+static bool check_scale(Run *run, int64_t step, LvError *error) {
+    double scale = result_of(run, LV_VARIABLE_LOSS_SCALE), skipped = result_of(run, LV_VARIABLE_SKIPPED_STEPS);
+    if (isnan(scale)) return true;
+    bool halved = (int64_t)skipped > run->skipped;
+    run->skipped = (int64_t)skipped;
+    if (!halved || scale / 2 >= LV_LOSS_SCALE_LEAST) return true;
+    return report_bad(run, step, "the loss's scale", "falls under 1, and gradients are infinite or NaN still", error);
+}
+
 static bool log_step(Run *run, const QueuedStep *step, double seconds, LvError *error);
+
+// A result for the trainer, which no entry names.
+static bool is_own(const LvPort *result) { return result->name[0] == '$'; }
 
 // The results of the oldest run that is unread; with the last run of its step that is checked and logged. After a failure nothing more is
 // read.
@@ -97,12 +119,16 @@ static bool receive(Run *run, LvError *error) {
     int results = run->plan->result_count;
     bool good = lv_program_receive(run->program, run->received, error);
     if (step->runs == run->options->accumulate) memset(run->results, 0, (size_t)results * sizeof *run->results);
-    for (int i = 0; i < results; i++) run->results[i] += 1.0 / (double)run->options->accumulate * run->received[i];
+    for (int i = 0; i < results; i++) {
+        if (is_own(&run->plan->results[i])) run->results[i] = run->received[i];
+        else run->results[i] += 1.0 / (double)run->options->accumulate * run->received[i];
+    }
     run->unread--;
     if (good && --step->runs == 0) {
         double before = fmax(step->start, run->ended);
         run->ended = now();
-        good = check_results(run, step->step, error) && log_step(run, step, run->ended - before, error);
+        good = check_results(run, step->step, error) && check_scale(run, step->step, error) &&
+               log_step(run, step, run->ended - before, error);
         run->first = (run->first + 1) % (LV_RESULTS_LATE + 1), run->count--;
     }
     if (!good) run->unread = 0;
@@ -153,10 +179,8 @@ static bool run_step(Run *run, LvError *error) {
 // ---- what a step leaves behind
 
 static double loss_of(const Run *run) {
-    for (int i = 0; i < run->plan->result_count; i++) {
-        if (!strcmp(run->plan->results[i].name, "loss")) return run->results[i];
-    }
-    return run->plan->result_count ? run->results[0] : NAN;
+    double loss = result_of(run, "loss");
+    return isnan(loss) && run->plan->result_count ? run->results[0] : loss;
 }
 
 static bool log_step(Run *run, const QueuedStep *step, double seconds, LvError *error) {
@@ -167,11 +191,16 @@ static bool log_step(Run *run, const QueuedStep *step, double seconds, LvError *
     lv_journal_begin(run->journal, "train", step->step);
     lv_journal_integer(run->journal, "epoch", (int64_t)step->epoch);
     for (int i = 0; i < run->plan->result_count; i++) {
-        if (lv_shape_elements(run->plan->results[i].shape) == 1) {
+        if (lv_shape_elements(run->plan->results[i].shape) == 1 && !is_own(&run->plan->results[i])) {
             lv_journal_number(run->journal, run->plan->results[i].name, run->results[i]);
         }
     }
     lv_journal_number(run->journal, "lr", step->rate);
+    double scale = result_of(run, LV_VARIABLE_LOSS_SCALE);
+    if (!isnan(scale)) {
+        lv_journal_number(run->journal, "loss_scale", scale);
+        lv_journal_integer(run->journal, "skipped_steps", run->skipped);
+    }
     lv_journal_number(run->journal, positions > 0 ? "tokens_per_s" : "images_per_s", items);
     if (!isnan(share)) lv_journal_number(run->journal, "peak_share", share);
     if (!lv_journal_end(run->journal, error)) return false;
@@ -286,7 +315,8 @@ static bool save(Run *run, bool best, LvError *error) {
     lv_text_printf(&file, "%s/checkpoints/step-%" PRId64 ".safetensors", o->out, run->state.step);
     lv_text_printf(&last, "%s/checkpoints/last.safetensors", o->out);
     lv_text_printf(&best_name, "%s/checkpoints/best.safetensors", o->out);
-    bool good = lv_run_save(run->store, &run->state, o->model, o->carried, file.data, error) &&
+    bool good = lv_loss_scale_read(run->store, &run->state.scaling, error) &&
+                lv_run_save(run->store, &run->state, o->model, o->carried, file.data, error) &&
                 (!best || lv_checkpoint_link(file.data, best_name.data, error)) &&
                 lv_checkpoint_link(file.data, last.data, error);
     if (!good && error->kind == LV_ERROR_IO)
@@ -375,6 +405,7 @@ static bool work(Run *run, LvTrainSummary *summary, LvError *error) {
         return true;
     }
     summary->first_step = run->state.step;
+    int64_t skipped = run->state.scaling.skipped;
     summary->was_done = run->state.step >= run->steps && !run->state.pending;
     bool good = summary->was_done || loop(run, error);
     if (good && stop_asked(run) && (run->state.step < run->steps || run->state.pending)) {
@@ -390,6 +421,8 @@ static bool work(Run *run, LvTrainSummary *summary, LvError *error) {
     summary->best_step = run->state.best_step;
     summary->val_loss = run->val_loss;
     summary->broken = run->loader ? lv_loader_broken(run->loader) : 0;
+    summary->skipped = run->skipped - skipped;
+    summary->loss_scale = run->state.scaling.scale;
     summary->uncaptioned = run->loader ? lv_loader_uncaptioned(run->loader) : 0;
     return good;
 }

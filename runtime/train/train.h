@@ -49,6 +49,7 @@ typedef struct {
     int64_t limit_batches;               // batches of an epoch that are used, 0: all
     double rate;                         // the peak
     double clip;                         // bound of the gradient's norm, 0: none
+    double loss_scale;                   // in f16, what a new run's loss is multiplied by at first; 0: as the plan has it
     LvSchedule schedule;
     int64_t warmup, seed;
     int64_t save_every, val_every;       // steps; 0: at the end of each epoch
@@ -83,6 +84,8 @@ typedef struct {
     int64_t best_step;
     size_t broken;                       // pictures that could not be read
     size_t uncaptioned;                  // pairs that had to be left out for want of a caption
+    int64_t skipped;                     // steps of this call that made no update, in f16
+    double loss_scale;                   // of the next step, in f16
 } LvTrainSummary;
 
 bool lv_train(LvDevice *device, const LvPlanSource *source, const LvTrainOptions *options, const LvTrainView *view,

@@ -29,6 +29,10 @@ lvrun train "$model" --fake-data --steps 1 --config wid; said no_such_config
 lvrun train "$model" --fake-data --steps 1 --gpus 4; said gpus
 lvrun train "$model" --fake-data --steps 1 --device tpu; said device
 lvrun train "$model" --fake-data --steps 1 --precision f8; said precision
+lvrun train "$model" --fake-data --steps 1 --precision f16; said f16_on_the_cpu
+"$bin/lvc" "$model" --precision f16 >out 2>err; status=$?; said f16_for_the_cpu
+lvrun call "$model" train --loss-scale 8; said loss_scale_of_f32
+lvrun call "$model" train --precision f16 --loss-scale 0.5; said loss_scale_range
 lvrun train "$model" --train-dir train --batch-size 4 --steps 1 --out out.d; said too_few_pictures
 
 # `-` and `_` are alike, `=` and a space too; a parameter of the model is an option of its own name

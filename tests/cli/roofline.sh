@@ -53,6 +53,9 @@ is train_explained_whole "$(grep -cE '^ *[0-9]+ +[0-9.]+ us [mf] ' out)" "$(line
 # For a GPU: TF32 by 494.5 TFLOP/s where it may be, bf16 by 989.5; x cast before, y after, the weight once and for all.
 cost product 1024 h100 --device cuda:sm_90 --tf32; is tf32 "$(line matmuls)" "1 176.00 MiB 68.72 G 138.968 100.0 % 0.0 %"
 cost product 1024 h100 --device cuda:sm_90 --precision bf16; is bf16 "$(line matmuls | cut -d' ' -f 1-6)" "1 88.00 MiB 68.72 G 69.449"
+cost product 1024 h100 --device cuda:sm_90 --precision f16; is f16 "$(line matmuls | cut -d' ' -f 1-6)" "1 88.00 MiB 68.72 G 69.449"
+holds f16_unit grep -qE '^ +launches +bytes +f16 FLOP +least us' out
+cost product 1024 h100 --device cuda:sm_90 --precision bf16
 is bf16_casts "$(line 'other kernels' | cut -d' ' -f 2,3)" "72.00 MiB"
 is bf16_weight "$(line 'at the least' | sed 's/.*: //')" "variables 64.00 MiB, inputs, results 48.00 MiB"
 cost product 1024 h100 --device cuda:sm_100; said gpu_too_old

@@ -27,7 +27,9 @@ static char *join(const char *folder, const char *name) {
 }
 
 // LV_LOOSER: a factor on every tolerance but that of the results (Winograd's tensors may err ten times as much).
+// LV_WITHIN: one tolerance for all, of a precision that is coarser than the case's.
 static double tolerance(const Check *check, const char *what) {
+    if (getenv("LV_WITHIN")) return strtod(getenv("LV_WITHIN"), NULL);
     const char *looser = strcmp(what, "results") ? getenv("LV_LOOSER") : NULL;
     return (looser ? strtod(looser, NULL) : 1) * json_number_value(json_object_get(json_object_get(check->root, "tolerance"), what));
 }
@@ -106,7 +108,7 @@ static void compare_file(Check *check, const char *kind) {
             continue;
         }
         if (is_zero_gradient(check, w->name) && (grads || weights)) {
-            if (grads) note(check, rms(g) / (1e-5 * largest), "zero gradient", w->name);
+            if (grads) note(check, rms(g) / ((getenv("LV_WITHIN") ? 0.1 * allowed : 1e-5) * largest), "zero gradient", w->name);
         } else if (!lv_dtype_is_float(w->dtype)) {
             if (g->dtype != w->dtype || memcmp(g->data, w->data, w->bytes)) refuse(check, "'%s' differs", w->name);
         } else {

@@ -1,8 +1,8 @@
 """Times the peer's PyTorch networks on a GPU and prints one JSON line.
 
-    peer_bench.py PEER_DIR augvae|biart --config NAME --entry train|draw_next --batch N --precision f32|tf32|bf16 --mode eager|compile
+    peer_bench.py PEER_DIR augvae|biart --config NAME --entry train|draw_next --batch N --precision f32|tf32|bf16|f16 --mode eager|compile
 
-A training step is forward, backward, fused AdamW and the codebook's update; bf16 is torch.autocast. draw_next is a picture's tokens
+A training step is forward, backward, fused AdamW and the codebook's update; bf16 and f16 are torch.autocast, f16 with torch.amp.GradScaler. draw_next is a picture's tokens
 drawn one by one through the key/value cache, by token. Channels last where there are convolutions. step_ms is the median of the
 steps after the warm-up, each between two events of the device.
 """
@@ -21,7 +21,7 @@ def main():
     parser.add_argument("--config", required=True)
     parser.add_argument("--entry", default="train", choices=["train", "draw_next"])
     parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16"])
+    parser.add_argument("--precision", default="f32", choices=["f32", "tf32", "bf16", "f16"])
     parser.add_argument("--mode", default="eager", choices=["eager", "compile"])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--warmup", type=int, default=3)
@@ -43,7 +43,8 @@ def main():
     if arguments.model == "augvae":
         model = model.to(memory_format=torch.channels_last)
         data["image"] = data["image"].to(memory_format=torch.channels_last)
-    bf16 = arguments.precision == "bf16"
+    narrow = {"bf16": torch.bfloat16, "f16": torch.float16}.get(arguments.precision)
+    scaler = torch.amp.GradScaler("cuda", enabled=narrow == torch.float16)
     tokens = 1
     if arguments.entry == "train":
         model.train()
@@ -52,14 +53,15 @@ def main():
 
         def step():
             optimizer.zero_grad(set_to_none=True)
-            with torch.autocast("cuda", torch.bfloat16) if bf16 else contextlib.nullcontext():
+            with torch.autocast("cuda", narrow) if narrow else contextlib.nullcontext():
                 loss = losses(**data)["loss"]
-            loss.backward()
-            optimizer.step()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
     else:
         model.eval()
-        if bf16:
-            model.to(torch.bfloat16)
+        if narrow:
+            model.to(narrow)
         tokens = model.c.image_len
 
         def step():
