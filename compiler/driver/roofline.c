@@ -94,7 +94,7 @@ static RooflineUnit step_unit(const LvPlan *plan, const LvStep *step) {
 // The logits of a block of rows at a time, as the backend's runtime cuts them: written by a product, read by the kernel, which leaves
 // their gradient in the operands' type for two more products, of which one adds to dweight.
 static void add_logits(const LvStep *step, RooflineCost *cost) {
-    enum { BLOCK_BYTES = 256 << 20, LEAST_ROWS = 256, PADDED_TO = 8 };
+    enum { BLOCK_BYTES = 512 << 20, LEAST_ROWS = 256, PADDED_TO = 8 };
     bool gradient = step->linear_loss.gradient;
     const LvOperand *x = &step->operands[gradient ? 3 : 1], *weight = x + 1;
     int64_t n = x->shape.dim[0], classes = weight->shape.dim[0], stride = (classes + PADDED_TO - 1) / PADDED_TO * PADDED_TO;

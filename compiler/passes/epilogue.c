@@ -4,7 +4,8 @@
 // breaks       nothing; what becomes unused is left to dce
 //
 // y = activation(product + bias) + residual, in this order. A cast between product and sum is stepped over: the sum is then
-// made in the library's accumulator, before the one rounding. The backward pass of a rectifier asks whether its argument was
+// made in the library's accumulator, before the one rounding. On a GPU a matmul's bias is cast to the type of the result, which cuBLASLt
+// wants and its run would have to do, a launch each. The backward pass of a rectifier asks whether its argument was
 // positive; it is told to ask the result instead, so that the argument need not exist.
 #include "ops/op.h"
 #include "passes/pass.h"
@@ -13,6 +14,7 @@ typedef struct {
     const int *uses;
     int use_count;
     bool changed;
+    bool bias_as_result;
 } Epilogue;
 
 static bool single_use(const Epilogue *e, const Value *value) { return value->id < e->use_count && e->uses[value->id] == 1; }
@@ -66,6 +68,7 @@ static Value *take_bias(Graph *g, Node *add, const Epilogue *e) {
         Node *cast, *host = host_of(e, add->inputs[side], &cast);
         if (!host || host->input_count != 2 || has_activation(host)) continue;
         Value *bias = bias_of(host, add->inputs[1 - side]);
+        if (bias && e->bias_as_result && host->op == OP_matmul) bias = build_cast(g, bias, host->results[0].dtype);
         if (bias) return rebuild(g, host, cast, bias, ATTR_bias, 1);
     }
     return NULL;
@@ -173,7 +176,8 @@ bool pass_epilogue(Graph *graph, PassContext *context) {
     ask_results_of_rectifiers(graph, context->arena);
     for (int round = 0; round < ROUNDS; round++) {
         pass_dce(graph, context);
-        Epilogue e = {.uses = graph_count_uses(graph, context->arena), .use_count = graph->next_value};
+        Epilogue e = {.uses = graph_count_uses(graph, context->arena), .use_count = graph->next_value,
+                      .bias_as_result = context->target->cuda};
         if (!rewrite_walk(graph, epilogue_rule, &e)) break;
     }
     return pass_dce(graph, context);

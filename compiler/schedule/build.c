@@ -224,14 +224,14 @@ static void build_group(Building *b, Group *group) {
     unit_add_kernel(b, kernel, group->nodes.data, group->nodes.count);
 }
 
-// ---- on a GPU, large groups that read nothing but what is given (weights on their way to a convolution) share launches: one that is due
-// takes those with it that come soon
+// ---- on a GPU, groups that read nothing but what is given (weights and biases on their way to products) share launches: one that is due
+// takes those with it that come soon. A large one has to be among them: small ones by themselves are a batch.
 
-enum { MAX_COMPANY = 12, COMPANY_AHEAD = 48 };
+enum { MAX_COMPANY = 24, COMPANY_AHEAD = 48 };
 
 static bool reads_given(const Building *b, const Group *group) {
     Node *node = group->nodes.data[0];
-    if (!b->schedule->target.cuda || b->plan->no_fuse || group->role != ROLE_POINT || is_small(b, group)) return false;
+    if (!b->schedule->target.cuda || b->plan->no_fuse || group->role != ROLE_POINT) return false;
     for (size_t i = 0; i < group->reads.count; i++) {
         if (b->plan->place[plan_owner(b->plan, group->reads.data[i])->id] != PLACE_GIVEN) return false;
     }
@@ -241,18 +241,27 @@ static bool reads_given(const Building *b, const Group *group) {
     return group->reads.count > 0 && node->op != OP_concat;
 }
 
-static void build_company(Building *b, const Groups *groups, size_t first, bool *built) {
-    GroupList company = {0};
-    Kernel *kernel = lv_calloc(1, sizeof *kernel);
-    for (size_t i = first; i < groups->list.count && i <= first + COMPANY_AHEAD && company.count < MAX_COMPANY; i++) {
+// False, and nothing is built, where the group that is due is small and finds no large one.
+static bool build_company(Building *b, const Groups *groups, size_t first, bool *built) {
+    size_t members[MAX_COMPANY], count = 0;
+    bool large = false;
+    for (size_t i = first; i < groups->list.count && i <= first + COMPANY_AHEAD && count < MAX_COMPANY; i++) {
         Group *group = groups->list.data[i];
         if (built[i] || group->prepared != groups->list.data[first]->prepared || !reads_given(b, group)) continue;
-        lower_group(b->plan, group, kernel);
-        lv_vec_push(&company, group);
-        built[i] = true;
+        large |= !is_small(b, group);
+        members[count++] = i;
+    }
+    if (!large) return false;
+    GroupList company = {0};
+    Kernel *kernel = lv_calloc(1, sizeof *kernel);
+    for (size_t i = 0; i < count; i++) {
+        lower_group(b->plan, groups->list.data[members[i]], kernel);
+        lv_vec_push(&company, groups->list.data[members[i]]);
+        built[members[i]] = true;
     }
     finish_groups(b, kernel, &company, NULL);
     lv_vec_free(&company);
+    return true;
 }
 
 static void build_groups(Building *b, const Groups *groups, bool prepared) {
@@ -260,8 +269,7 @@ static void build_groups(Building *b, const Groups *groups, bool prepared) {
     for (size_t i = 0; i < groups->list.count; i++) {
         Group *group = groups->list.data[i];
         if (built[i] || group->prepared != prepared || is_made_in_place(group->roots.data[0]->node)) continue;
-        if (reads_given(b, group)) build_company(b, groups, i, built);
-        else build_group(b, group);
+        if (!reads_given(b, group) || !build_company(b, groups, i, built)) build_group(b, group);
     }
     free(built);
     flush_rows(b);

@@ -13,7 +13,7 @@
 #include "device/cuda/calls.h"
 
 // Tall enough that reading and writing dweight once more for each block costs little beside its products.
-enum { BLOCK_BYTES = 256 << 20, LEAST_ROWS = 256, PADDED_TO = 8, ALIGNMENT = 64 };
+enum { BLOCK_BYTES = 512 << 20, LEAST_ROWS = 256, PADDED_TO = 8, ALIGNMENT = 64 };
 
 typedef enum { PRODUCT_LOGITS, PRODUCT_DX, PRODUCT_FIRST_DWEIGHT, PRODUCT_DWEIGHT, PRODUCTS } Product;
 
