@@ -22,6 +22,7 @@ static const OptionSpec specs[] = {
     {"batch", OPTION_VALUE, "N", "batch size (default 8)"},
     {"device", OPTION_VALUE, "DEVICE", "cpu, or cuda:sm_90 for GPUs of that architecture; cuda alone is sm_80 (default cpu)"},
     {"precision", OPTION_VALUE, "P", "f32 or bf16, f16 for GPUs (default f32)"},
+    {"cpu", OPTION_VALUE, "LEVEL", "use no more of the processor than avx2 or avx512 (default native)"},
     {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto (default)"},
     {"tf32", OPTION_FLAG, NULL, "products of f32 may be made in TF32, on a GPU"},
     {"bytes", OPTION_FLAG, NULL, "pictures among the inputs come as bytes, as lvrun gives them (default); --no-bytes: as f32, as call does"},

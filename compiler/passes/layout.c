@@ -9,6 +9,7 @@
 // classes are found by union-find; a class with a convolution in it takes the layout, all others stay row-major. A
 // conversion (`relayout`) is left only where a class meets what is row-major by nature: the entry's inputs and results,
 // variables, weights, matmuls and kernel templates. Kernels read any layout, so nothing else needs one.
+#include "base/processor.h"
 #include "ops/op.h"
 #include "passes/pass.h"
 
@@ -24,11 +25,7 @@ typedef struct {
 
 // Vectors of a convolution's blocked layout: what the processor's registers hold.
 static int block_of_processor(void) {
-#if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512f") ? 16 : 8;
-#else
-    return 8;
-#endif
+    return lv_processor_has_avx512() ? 16 : 8;
 }
 
 static int find(Layouts *l, int id) {

@@ -9,13 +9,14 @@
 // convolution is as narrow. Where the processor has no bf16 products (x86 before AVX-512: its library would fall back to plain loops)
 // only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32. On a GPU the
 // products inside of attention are its tensor cores' too; over a cache they are not, whose every key would have to be cast.
+#include "base/processor.h"
 #include "codegen/codegen.h"
 #include "ops/op.h"
 #include "passes/pass.h"
 
 bool processor_has_bf16(void) {
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    return lv_processor_has_avx512();  // with or without instructions for it
 #else
     return true;
 #endif

@@ -10,6 +10,7 @@
 #include <dnnl.h>
 
 #include "base/folder.h"
+#include "base/processor.h"
 #include "command.h"
 #include "device/cuda/report.h"
 #include "exec/program.h"
@@ -18,6 +19,7 @@
 #include "peak.h"
 
 static const OptionSpec specs[] = {{"threads", OPTION_VALUE, "N", "threads of the CPU (default: all)"},
+                                   {"cpu", OPTION_VALUE, "LEVEL", "as if the processor had no more than avx2 or avx512"},
                                    {"help", OPTION_FLAG, NULL, "this text"},
                                    {0}};
 
@@ -152,6 +154,8 @@ int cmd_doctor(int argc, char **argv) {
     int64_t threads = 0;
     bool good = options_parse(&options, specs, false, argc, argv, &error) &&
                 options_integer(&options, "threads", 1, 4096, &threads, &error);
+    const char *cpu = good ? options_get(&options, "cpu", getenv("LV_CPU")) : NULL;
+    good = good && (!cpu || !*cpu || lv_processor_limit(cpu, &error));
     if (good && options_flag(&options, "help", false)) {
         printf("lvrun doctor\nTries what running a model needs and prints what it finds.\n");
         options_free(&options);

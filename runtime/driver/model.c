@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/plan_file.h"
+#include "base/processor.h"
 #include "exec/weights.h"
 #include "io/checkpoint.h"
 #include "train/restore.h"
@@ -218,7 +219,7 @@ static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
     const LvPlan *plan = open->artifact;
     return plan && !open->changed && !strcmp(plan->entry, o->entry) && plan->batch == o->batch &&
            !strcmp(plan->device, o->device) && takes_bytes(plan, o->bytes) &&
-           !strcmp(plan->precision, lv_precision_name(o->precision)) && o->conv == LV_CONV_AUTO &&
+           !strcmp(plan->precision, lv_precision_name(o->precision)) && o->conv == LV_CONV_AUTO && lv_processor_level() == LV_PROCESSOR_NATIVE &&
            o->memory_limit == 0 && o->accumulate <= 1 && !o->clip && !o->gradients && !o->no_fuse &&
            !o->no_optimize && !o->emit && !o->explain;
 }

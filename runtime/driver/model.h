@@ -49,6 +49,7 @@ void model_describe(const OpenModel *open, LvText *out);
     {"precision", OPTION_VALUE, "P", "f32 or bf16, f16 on a GPU (default f32)"},                           \
     {"tf32", OPTION_FLAG, NULL, "products of f32 may be made in TF32, on a GPU"},                          \
     {"threads", OPTION_VALUE, "N", "threads of the CPU (default: all)"},                                   \
+    {"cpu", OPTION_VALUE, "LEVEL", "use no more of the processor than avx2 or avx512 (default native)"},   \
     {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto"},                    \
     {"memory-limit", OPTION_VALUE, "BYTES", "recompute rather than store more than this (k, M, G allowed)"}, \
     {"no-fuse", OPTION_FLAG, NULL, "one kernel a node: for finding faults"},                               \

@@ -1,10 +1,15 @@
 // The options of compiling: see options_compile.h.
 #include "options_compile.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/processor.h"
 
 bool options_compile(const Options *options, LvCompileOptions *out, LvError *error) {
     const char *precision = options_get(options, "precision", "f32"), *conv = options_get(options, "conv", NULL);
+    const char *cpu = options_get(options, "cpu", getenv("LV_CPU"));
+    if (cpu && *cpu && !lv_processor_limit(cpu, error)) return false;
     out->device = "cpu";
     if (!strcmp(precision, "f32") || !strcmp(precision, "32")) out->precision = LV_PRECISION_F32;
     else if (!strcmp(precision, "bf16") || !strcmp(precision, "16")) out->precision = LV_PRECISION_BF16;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/plan_file.h"
+#include "base/processor.h"
 #include "base/vec.h"
 #include "io/cache.h"
 
@@ -34,10 +35,10 @@ static int read_build_id(struct dl_phdr_info *info, size_t size, void *out) {
 // Every field of LvCompileOptions but those with which nothing is kept.
 static void print_options(const LvCompileOptions *o, LvText *out) {
     lv_text_printf(out,
-                   "entry %s batch %lld precision %d device %s tf32 %d conv %d accumulate %lld clip %d gradients %d bytes %d fuse %d "
+                   "entry %s batch %lld precision %d device %s tf32 %d conv %d accumulate %lld clip %d gradients %d bytes %d cpu %s fuse %d "
                    "optimize %d contract %d",
                    o->entry, (long long)o->batch, o->precision, o->device, o->tf32, o->conv, (long long)o->accumulate, o->clip,
-                   o->gradients, o->bytes, !o->no_fuse, !o->no_optimize, !o->uncontracted);
+                   o->gradients, o->bytes, lv_processor_level_name(), !o->no_fuse, !o->no_optimize, !o->uncontracted);
 }
 
 static void print_key(const LvModel *model, const LvCompileOptions *options, const char *build, char key[33]) {

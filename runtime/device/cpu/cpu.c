@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/processor.h"
 #include "io/cache.h"
 
 struct LvEvent {
@@ -196,13 +197,12 @@ static const LvDeviceOps cpu_ops = {
     .begin = cpu_begin,
 };
 
-// The lines of /proc/cpuinfo that decide what code runs: vendor, family, model, name, instruction sets.
-static char *read_processor(bool *avx512, bool *amx, bool *bf16) {
+// What decides which code runs: vendor, family, model, name, instruction sets, by /proc/cpuinfo, and the level that we keep to.
+static char *read_processor(void) {
     LvText text = {0};
     char *line = NULL;
     size_t room = 0;
     FILE *file = fopen("/proc/cpuinfo", "r");
-    *avx512 = *amx = *bf16 = false;
     while (file && getline(&line, &room, file) > 1) {
         static const char *const keys[] = {"vendor_id", "cpu family", "model", "stepping", "flags", "CPU implementer",
                                            "CPU part", "Features"};
@@ -212,12 +212,8 @@ static char *read_processor(bool *avx512, bool *amx, bool *bf16) {
                 break;
             }
         }
-        if (!strncmp(line, "flags", 5)) {
-            *avx512 = strstr(line, " avx512bw") != NULL;
-            *amx = strstr(line, " amx_tile") != NULL;
-            *bf16 = strstr(line, " avx512_bf16") != NULL;
-        }
     }
+    if (lv_processor_level() != LV_PROCESSOR_NATIVE) lv_text_printf(&text, "level %s\n", lv_processor_level_name());
     free(line);
     if (file) fclose(file);
     char *processor = lv_strdup(lv_text_get(&text));
@@ -227,16 +223,16 @@ static char *read_processor(bool *avx512, bool *amx, bool *bf16) {
 
 bool lv_cpu_open(int threads, LvDevice **device, LvError *error) {
     LvCpu *cpu = lv_calloc(1, sizeof *cpu);
-    bool avx512, amx, bf16;
     cpu->base.ops = &cpu_ops;
     cpu->base.target = "cpu";
     cpu->threads = threads > 0 ? threads : omp_get_max_threads();
-    cpu->processor = read_processor(&avx512, &amx, &bf16);
+    cpu->processor = read_processor();
     cpu->cache_dir = lv_cache_open();
     cpu_memory_open(cpu);
     LvText text = {0};
-    lv_text_printf(&text, "cpu (%d thread%s%s%s%s)", cpu->threads, cpu->threads == 1 ? "" : "s", avx512 ? ", AVX-512" : "",
-                   bf16 ? ", bf16" : "", amx ? ", AMX" : "");
+    lv_text_printf(&text, "cpu (%d thread%s%s%s%s%s)", cpu->threads, cpu->threads == 1 ? "" : "s",
+                   lv_processor_has_avx512() ? ", AVX-512" : "", lv_processor_has_bf16() ? ", bf16" : "", lv_processor_has_amx() ? ", AMX" : "",
+                   lv_processor_level() == LV_PROCESSOR_AVX2 ? ", AVX2 alone" : "");
     cpu->base.description = lv_strdup(lv_text_get(&text));
     lv_text_free(&text);
     omp_set_num_threads(cpu->threads);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/processor.h"
 #include "base/vec.h"
 #include "device/cpu/cpu.h"
 #include "io/cache.h"
@@ -39,8 +40,10 @@ struct LvModule {
 
 // -fno-math-errno lets sqrtf be one instruction; contraction to fma is wanted everywhere. No -ffast-math: NaN, infinity
 // and the order of sums keep their meaning.
-static const char *const compile_flags[] = {"-std=gnu11", "-pipe", "-march=native", "-fno-math-errno", "-fno-trapping-math",
+static const char *const compile_flags[] = {"-std=gnu11", "-pipe", "-fno-math-errno", "-fno-trapping-math",
                                             "-ffp-contract=fast", "-ftree-vectorize", "-fopenmp", "-fPIC", "-shared", "-w"};
+static const char *const architecture_flags[] = {
+    [LV_PROCESSOR_AVX2] = "-march=x86-64-v3", [LV_PROCESSOR_AVX512] = "-march=x86-64-v4", [LV_PROCESSOR_NATIVE] = "-march=native"};
 enum { FLAG_COUNT = sizeof compile_flags / sizeof *compile_flags, MAX_UNITS = 16, MAX_COMMAND = 8, SHOWN_LINES = 6 };
 
 typedef struct {
@@ -127,10 +130,10 @@ typedef struct {
 } Load;
 
 static void kernel_key(const Load *load, const char *text, Key key) {
-    const char *parts[6 + FLAG_COUNT] = {"kernels 3", load->plan->prelude ? load->plan->prelude : "", text, load->compiler.identity,
-                                         load->cpu->processor, load->once ? "-O2 -DLV_ONCE" : "-O3"};
-    for (int i = 0; i < FLAG_COUNT; i++) parts[6 + i] = compile_flags[i];
-    lv_cache_key(key, parts, 6 + FLAG_COUNT);
+    const char *parts[7 + FLAG_COUNT] = {"kernels 3", load->plan->prelude ? load->plan->prelude : "", text, load->compiler.identity,
+                                         load->cpu->processor, load->once ? "-O2 -DLV_ONCE" : "-O3", architecture_flags[lv_processor_level()]};
+    for (int i = 0; i < FLAG_COUNT; i++) parts[7 + i] = compile_flags[i];
+    lv_cache_key(key, parts, 7 + FLAG_COUNT);
 }
 
 // Longest first to the shortest unit, so that all take about as long to compile; stable, so that keys repeat.
@@ -206,10 +209,11 @@ static bool start_compiler(Unit *unit, const Load *load, LvError *error) {
     if (file && fclose(file) != 0) written = false;
     if (!written) return lv_error_system(error, "cannot write '%s'", unit->source);
 
-    char *argv[MAX_COMMAND + FLAG_COUNT + 8];
+    char *argv[MAX_COMMAND + FLAG_COUNT + 9];
     int n = 0;
     for (int i = 0; i < compiler->count; i++) argv[n++] = compiler->words[i];
     for (int i = 0; i < FLAG_COUNT; i++) argv[n++] = (char *)(uintptr_t)compile_flags[i];
+    argv[n++] = (char *)(uintptr_t)architecture_flags[lv_processor_level()];
     argv[n++] = load->once ? "-O2" : "-O3";
     if (load->once) argv[n++] = "-DLV_ONCE";
     argv[n++] = "-o";

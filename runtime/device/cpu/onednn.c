@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/processor.h"
 
 enum { ALIGN = 64 };
 
@@ -18,6 +19,8 @@ static size_t align_up(size_t bytes) {
 
 bool cpu_library_open(LvCpu *cpu, LvError *error) {
     LvLibrary *library = cpu->library = lv_calloc(1, sizeof *library);
+    if (lv_processor_level() == LV_PROCESSOR_AVX2) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);  // in vain once the library has run
+    if (lv_processor_level() == LV_PROCESSOR_AVX512) dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core);
     if (dnnl_engine_create(&library->engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&library->stream, library->engine, dnnl_stream_default_flags) != dnnl_success) {
         return lv_error_set(error, LV_ERROR_DEVICE, "oneDNN cannot be started");

@@ -1,12 +1,11 @@
 // Which convolutions our own Winograd takes, and by which instruction set.
 #include "device/cpu/winograd.h"
 
+#include "base/processor.h"
+
 bool winograd_has(const WinogradSet *set) {
-#if defined(__x86_64__)
-    if (set == &winograd_avx512) return set->run && __builtin_cpu_supports("avx512f");
-    if (set == &winograd_avx2) return set->run && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#endif
-    return false;
+    if (set == &winograd_avx512) return set->run && lv_processor_has_avx512();
+    return set == &winograd_avx2 && set->run && lv_processor_has_avx2();
 }
 
 const WinogradSet *winograd_best(void) {
