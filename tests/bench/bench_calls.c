@@ -85,7 +85,7 @@ static void bench(LvCpu *cpu, Shape s, int direction, LvDType dtype) {
     for (int i = 0; i < step.operand_count; i++) {
         size_t bytes;
         lv_shape_bytes(operands[i].shape, operands[i].dtype, &bytes);
-        buffers[i] = aligned_alloc(64, (bytes + 127) / 64 * 64);
+        buffers[i] = call_memory(bytes);
         memset(buffers[i], 0, bytes);
     }
     bench_forms(cpu, s, &step, buffers);

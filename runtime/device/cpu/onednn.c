@@ -7,11 +7,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/arena.h"
 #include "base/processor.h"
 
-enum { ALIGN = 64 };
+enum { ALIGN = 64, HUGE_PAGE = 2 << 20 };
 
 static size_t align_up(size_t bytes) {
     return (bytes + ALIGN - 1) / ALIGN * ALIGN;
@@ -188,10 +189,20 @@ size_t call_scratch(const LvCall *call) {
     return call->temporaries + align_up(call->pad);
 }
 
+char *call_memory(size_t bytes) {
+    const size_t page = bytes < HUGE_PAGE ? 4096 : HUGE_PAGE;
+    if (bytes > SIZE_MAX - page) return NULL;
+    char *memory = aligned_alloc(page, bytes ? (bytes + page - 1) / page * page : page);
+#ifdef MADV_HUGEPAGE
+    if (memory && page == HUGE_PAGE) madvise(memory, bytes / page * page, MADV_HUGEPAGE);
+#endif
+    return memory;
+}
+
 static bool reserve(CallBlock *block, size_t bytes, LvError *error) {
     if (bytes <= block->bytes) return true;
     free(block->data);
-    *block = (CallBlock){.data = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096)};
+    *block = (CallBlock){.data = call_memory(bytes)};
     if (!block->data) return lv_error_set(error, LV_ERROR_MEMORY, "no memory for %.1f MB of scratch", (double)bytes / 1e6);
     block->bytes = bytes;
     return true;

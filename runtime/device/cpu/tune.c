@@ -25,7 +25,7 @@ static void print_key(const LvCpu *cpu, const char *step_key, char key[33]) {
     int version[3];
     cpu_library_version(version);
     lv_text_printf(&text, "oneDNN %d.%d.%d threads %d", version[0], version[1], version[2], cpu->threads);
-    const char *parts[] = {"convolution 5", cpu->processor, lv_text_get(&text), step_key};
+    const char *parts[] = {"convolution 6", cpu->processor, lv_text_get(&text), step_key};
     lv_cache_key(key, parts, 4);
     lv_text_free(&text);
 }
@@ -94,7 +94,7 @@ static ConvForm measure(LvCpu *cpu, const LvStep *step) {
     for (int i = 0; good && i < step->operand_count; i++) {
         size_t bytes;
         good = lv_shape_bytes(step->operands[i].shape, step->operands[i].dtype, &bytes);
-        if (good) buffers[i] = aligned_alloc(64, (bytes + 127) / 64 * 64);
+        if (good) buffers[i] = call_memory(bytes);
         good = good && buffers[i];
         if (good) memset(buffers[i], 0, bytes);
     }

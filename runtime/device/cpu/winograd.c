@@ -46,7 +46,7 @@ bool winograd_shape(const LvStep *step, const WinogradSet *set, int threads, Win
     if (!set || step->kind != LV_STEP_CONV) return false;
     bool gradient = conv->direction == LV_CONV_WEIGHT_GRADIENT, data = conv->direction == LV_CONV_DATA_GRADIENT;
     const LvOperand *w = &step->operands[gradient ? 0 : 2], *x = &step->operands[1], *y = &step->operands[gradient ? 2 : 0];
-    if (!is_read(w) || !lv_layout_is_row_major(w->layout, 4) || w->shape.dim[2] != 3 || w->shape.dim[3] != 3) return false;
+    if (!is_read(w) || (gradient && w->dtype != LV_F32) || !lv_layout_is_row_major(w->layout, 4) || w->shape.dim[2] != 3 || w->shape.dim[3] != 3) return false;
     if (conv->stride[0] != 1 || conv->stride[1] != 1 || !extras_fit(step)) return false;
     for (int i = 0; i < 4; i++) {
         if (conv->pad[i] < 0 || (data && conv->pad[i] > 2)) return false;

@@ -1,5 +1,5 @@
-// 3 x 3 convolutions of stride 1 by Winograd's F(4x4, 3x3) in f32: forward, data gradient, weight gradient. Any operand may lie in
-// memory as bf16. See winograd_lanes.h.
+// 3 x 3 convolutions of stride 1 by Winograd's F(4x4, 3x3) in f32: forward, data gradient, weight gradient. All but the
+// weight's gradient may lie in memory as bf16. See winograd_lanes.h.
 #ifndef LV_DEVICE_CPU_WINOGRAD_H
 #define LV_DEVICE_CPU_WINOGRAD_H
 
@@ -26,14 +26,14 @@ typedef struct {
     int64_t lane_stride, depth_stride;         // of the weight: by output channel, by input channel
     bool flipped;                              // data gradient: the taps in reverse order
     bool gradient;                             // weight gradient: y is read, w and bias are written
-    bool weight_bf16, bias_bf16;               // a residual is as y is
+    bool weight_bf16, bias_bf16;               // a residual is as y is, the weight's gradient f32
     LvActivation activation;
     int threads;
 } WinogradShape;
 
 typedef struct {
     const void *x, *bias, *residual;  // bias, residual: may be NULL
-    void *y, *w, *dbias;              // w is read but for the weight gradient
+    void *y, *w, *dbias;              // w is read, or is the weight's gradient
     char *scratch;                    // winograd_scratch bytes, aligned to 64
 } WinogradData;
 

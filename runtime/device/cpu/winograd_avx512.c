@@ -3,6 +3,7 @@
 #if defined(__AVX512F__)
 #define LANES 16
 #define TILE_ROWS 12
+#define TILE_COLUMNS 8
 #include "device/cpu/winograd_lanes.h"
 const WinogradSet winograd_avx512 = {"winograd:avx512", LANES, scratch_bytes, run};
 #else

@@ -1,118 +1,45 @@
-// The body of winograd_avx2.c and winograd_avx512.c, which define LANES and TILE_ROWS. Included once in each; not a header.
+// The body of winograd_avx2.c and winograd_avx512.c, which define LANES, TILE_ROWS and TILE_COLUMNS. Included once in each; not a header.
 //
 // F(4x4, 3x3) (Winograd 1980; Lavin & Gray 2016): a tile of 4 x 4 results of a 3 x 3 filter from 6 x 6 inputs with 36
 // multiplications a channel in place of 144: y = A^T [(G g G^T) * (B^T d B)] A. Interpolation points are 0, +-5/8, +-3/2 and infinity:
 // with those f32 is twice as exact as with the usual 0, +-1, +-2 (7.6e-7 to 1.7e-6 of the norm over 64 channels; direct sums 4.2e-7).
 //
 // Channels lie across lanes. The 36 products over channels are small matmuls V U of TILE_ROWS x 2 vectors in registers:
-//   V [36][tile][in]           transformed inputs, read a float at a time and broadcast
-//   U [36][pair][in][2 LANES]  transformed weights, made anew by each call
-//   M [pair][36][tile][2 LANES]
-// Where weights are few, threads take blocks of tiles of their own, whose V and M stay in their caches, and U streams past. Where
-// weights are many and tiles few, they share one large block and each takes other products of it, so that U is read but once.
-// The weight's gradient is the transpose: from x the same V, from dy Z = A dy A^T laid out as M, dU [36][pair][in][2 LANES] = V^T Z
-// summed over tiles, dw = G^T dU G, always shared. Bits do not depend on the number of threads.
+//   V [36][chunk of in][tile][chunk]  transformed inputs, read a float at a time and broadcast
+//   U [36][in][2 LANES]               transformed weights of a pair of vectors of results, made anew by each call
+//   M [36][tile][2 LANES]             their products
+// Where weights are few and tiles many, threads take blocks of tiles of their own, whose V and M stay in their caches, and U of all pairs
+// streams past. Where weights are many, all threads transform one large block of tiles; each then takes pairs of its own, for which it
+// makes U a chunk at a time, so that U and M stay in its caches and are never whole in memory, and V streams past.
+// The weight's gradient is the transpose: from x the same V, from dy Z = A dy A^T laid out as M; each thread takes pairs and chunks, and
+// makes dU [36][chunk][2 LANES] = V^T Z, dw = G^T dU G, added up over the blocks of tiles. Bits do not depend on the number of threads.
 //
 // Operands of bf16 are widened as they are read, results are rounded as they are written; all between is f32.
-#include <math.h>
-#include <omp.h>
-
-typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef uint32_t Bits __attribute__((vector_size(4 * LANES)));
-typedef uint16_t Half __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+#include "device/cpu/winograd_transforms.h"
 
 enum {
-    POINTS = 36,
-    PAIR = 2 * LANES,
-    BLOCK_BYTES = 1 << 20,        // V and M of a thread's block
-    LEAST_SHARED_BYTES = 2 << 20, // of a block that all share: at least this, as much as U has
-    MOST_SHARED_BYTES = 16 << 20,
-    MAX_ROWS = 16,                // TILE_ROWS in a thread's block
+    BLOCK_BYTES = 1 << 20,    // V and M of a thread's block
+    MAX_ROWS = 16,            // TILE_ROWS in it
+    CHUNK = 64,               // input channels at a time where blocks are shared: U of them is in the second cache, of a point in the first
+    LEAST_TILES = 144,        // of a shared block, so that transforms of weights are few beside products,
+    LEAST_BYTES = 4 << 20,    // or V (and Z) of it; the larger of both,
+    MOST_BYTES = 16 << 20,    // but no more than this
+    MAX_PARTS = 4,            // of a shared block's tiles, so that threads have about as much work each
 };
-
-#define INLINE static inline __attribute__((always_inline))
-
-static const float A1 = 0.625f, A2 = 0.390625f, A3 = 0.244140625f, B1 = 1.5f, B2 = 2.25f, B3 = 3.375f;
-static const float SUM = 2.640625f, PRODUCT = 0.87890625f;                  // a^2 + b^2, a^2 b^2
-static const float PER_A = (float)(1 / (2 * 0.390625 * (0.390625 - 2.25)));  // 1 / (2 a^2 (a^2 - b^2))
-static const float PER_B = (float)(1 / (2 * 2.25 * (2.25 - 0.390625)));
-
-// ---- elements in memory
-
-INLINE Vec read_vector(const void *from, int64_t at, bool bf16) {
-    if (!bf16) return *(const Vec *)((const float *)from + at);
-    return (Vec)(__builtin_convertvector(*(const Half *)((const uint16_t *)from + at), Bits) << 16);
-}
-
-// In bf16 as lv_bf16_from_f32: to the nearest, of two the even one; NaN stays NaN.
-INLINE void write_vector(void *to, int64_t at, bool bf16, Vec x) {
-    if (!bf16) {
-        *(Vec *)((float *)to + at) = x;
-        return;
-    }
-    const Bits bits = (Bits)x, high = bits >> 16, rounded = (bits + 0x7FFF + (high & 1)) >> 16, nan = (Bits)(x != x);
-    *(Half *)((uint16_t *)to + at) = __builtin_convertvector((nan & (high | 0x40)) | (~nan & rounded), Half);
-}
-
-INLINE float read_one(const void *from, int64_t at, bool bf16) {
-    return bf16 ? lv_f32_from_bf16(((const uint16_t *)from)[at]) : ((const float *)from)[at];
-}
-
-INLINE void write_one(void *to, int64_t at, bool bf16, float x) {
-    if (bf16) ((uint16_t *)to)[at] = lv_bf16_from_f32(x);
-    else ((float *)to)[at] = x;
-}
-
-// ---- the transforms in one dimension; `s` and `t`: strides
-
-// B^T: 6 inputs -> 6
-INLINE void spread_input(const Vec *d, int s, Vec *v, int t) {
-    const Vec e = d[4 * s] - B2 * d[2 * s], f = A1 * (d[3 * s] - B2 * d[s]);
-    const Vec g = d[4 * s] - A2 * d[2 * s], h = B1 * (d[3 * s] - A2 * d[s]);
-    v[0] = PRODUCT * d[0] - SUM * d[2 * s] + d[4 * s];
-    v[t] = e + f, v[2 * t] = e - f, v[3 * t] = g + h, v[4 * t] = g - h;
-    v[5 * t] = PRODUCT * d[s] - SUM * d[3 * s] + d[5 * s];
-}
-
-// A^T: 6 -> 4 results
-INLINE void gather_output(const Vec *m, int s, Vec *y, int t) {
-    const Vec e = m[s] + m[2 * s], f = m[s] - m[2 * s], g = m[3 * s] + m[4 * s], h = m[3 * s] - m[4 * s];
-    y[0] = m[0] + e + g;
-    y[t] = A1 * f + B1 * h;
-    y[2 * t] = A2 * e + B2 * g;
-    y[3 * t] = A3 * f + B3 * h + m[5 * s];
-}
-
-// A: 4 -> 6
-INLINE void spread_output(const Vec *y, int s, Vec *z, int t) {
-    const Vec e = y[0] + A2 * y[2 * s], f = A1 * y[s] + A3 * y[3 * s], g = y[0] + B2 * y[2 * s], h = B1 * y[s] + B3 * y[3 * s];
-    z[0] = y[0], z[t] = e + f, z[2 * t] = e - f, z[3 * t] = g + h, z[4 * t] = g - h, z[5 * t] = y[3 * s];
-}
-
-// G: 3 taps -> 6
-INLINE void spread_weight(const Vec *g, int s, Vec *u, int t) {
-    const Vec e = PER_A * (g[0] + A2 * g[2 * s]), f = PER_A * A1 * g[s], h = PER_B * (g[0] + B2 * g[2 * s]), i = PER_B * B1 * g[s];
-    u[0] = g[0] / PRODUCT, u[t] = e + f, u[2 * t] = e - f, u[3 * t] = h + i, u[4 * t] = h - i, u[5 * t] = g[2 * s];
-}
-
-// G^T: 6 -> 3 taps
-INLINE void gather_weight(const Vec *u, int s, Vec *g, int t) {
-    const Vec e = PER_A * (u[s] + u[2 * s]), f = PER_A * (u[s] - u[2 * s]);
-    const Vec h = PER_B * (u[3 * s] + u[4 * s]), i = PER_B * (u[3 * s] - u[4 * s]);
-    g[0] = u[0] / PRODUCT + e + h;
-    g[t] = A1 * f + B1 * i;
-    g[2 * t] = A2 * e + B2 * h + u[5 * s];
-}
 
 // ---- products
 
-// c[row] (+)= sum over k of a(row, k) b[k], b and c 2 vectors an entry
-INLINE void product_rows(const float *a, int64_t row, int64_t step, int64_t depth, const Vec *b, Vec *c, bool add, int rows) {
+// c[row] (+)= sum over k of a(row, k) b[k], b and c 2 vectors an entry. Meanwhile `ahead`, floats that are to be read soon, comes
+// nearer from the outer caches: `pace` floats a step, where a product is transposed (rows side by side) no nearer than the second.
+INLINE void product_rows(const float *a, int64_t row, int64_t step, int64_t depth, const Vec *b, Vec *c, bool add, int rows,
+                         bool transposed, const float *ahead, int64_t pace) {
     Vec sum[TILE_ROWS][2];
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++) sum[r][0] = add ? c[2 * r] : (Vec){0}, sum[r][1] = add ? c[2 * r + 1] : (Vec){0};
-    for (int64_t k = 0; k < depth; k++, a += step, b += 2) {
+    for (int64_t k = 0; k < depth; k++, a += step, b += 2, ahead += pace) {
         const Vec b0 = b[0], b1 = b[1];
+        if (transposed) __builtin_prefetch(ahead, 0, 2);
+        else __builtin_prefetch(ahead, 0, 3);
 #pragma GCC unroll 12
         for (int r = 0; r < rows; r++) {
             const float x = a[r * row];
@@ -123,176 +50,23 @@ INLINE void product_rows(const float *a, int64_t row, int64_t step, int64_t dept
     for (int r = 0; r < rows; r++) c[2 * r] = sum[r][0], c[2 * r + 1] = sum[r][1];
 }
 
-static void product(const float *a, int64_t row, int64_t step, int64_t depth, const Vec *b, Vec *c, bool add, int64_t rows) {
+// a [rows][row], of it `depth` columns; ahead of each few rows are the next
+static void product(const float *a, int64_t row, int64_t depth, const Vec *b, Vec *c, bool add, int64_t rows) {
     int64_t r = 0;
     // 6 rows at a time leave 2 of 8: rather 4 and 4
-    for (; r + TILE_ROWS <= rows && (rows - r != 8 || TILE_ROWS > 8); r += TILE_ROWS)
-        product_rows(a + r * row, row, step, depth, b, c + 2 * r, add, TILE_ROWS);
-    for (; r + 4 <= rows; r += 4) product_rows(a + r * row, row, step, depth, b, c + 2 * r, add, 4);
-    for (; r < rows; r++) product_rows(a + r * row, row, step, depth, b, c + 2 * r, add, 1);
+    for (; r + TILE_ROWS <= rows && (rows - r != 8 || TILE_ROWS > 8); r += TILE_ROWS, a += TILE_ROWS * row)
+        product_rows(a, row, 1, depth, b, c + 2 * r, add, TILE_ROWS, false, a + TILE_ROWS * row, TILE_ROWS);
+    for (; r + 4 <= rows; r += 4, a += 4 * row) product_rows(a, row, 1, depth, b, c + 2 * r, add, 4, false, a + 4 * row, 4);
+    for (; r < rows; r++, a += row) product_rows(a, row, 1, depth, b, c + 2 * r, add, 1, false, a, 1);
 }
 
-// ---- pictures
-
-typedef struct {
-    int64_t image, row, column;  // of the tile's first result
-} Corner;
-
-static int64_t tiles_down(const WinogradShape *s) { return (s->out_height + 3) / 4; }
-static int64_t tiles_across(const WinogradShape *s) { return (s->out_width + 3) / 4; }
-static int64_t tile_count(const WinogradShape *s) { return s->images * tiles_down(s) * tiles_across(s); }
-static int64_t pair_count(const WinogradShape *s) { return (s->out + PAIR - 1) / PAIR; }
-
-static Corner corner_of(const WinogradShape *s, int64_t tile) {
-    const int64_t across = tiles_across(s), down = tiles_down(s);
-    return (Corner){tile / (across * down), tile / across % down * 4, tile % across * 4};
+// a [depth][step], of it `rows` columns; `ahead`: the next product's
+static void product_transposed(const float *a, int64_t step, int64_t depth, const Vec *b, Vec *c, int64_t rows, const float *ahead) {
+    for (int64_t r = 0; r < rows; r += TILE_COLUMNS, ahead += TILE_COLUMNS * depth)
+        product_rows(a + r, 1, step, depth, b, c + 2 * r, false, TILE_COLUMNS, true, ahead, TILE_COLUMNS);
 }
 
-INLINE int64_t vector_at(const WinogradPlace *p, int64_t image, int64_t channel) {
-    return image * p->image + channel / p->block * p->block_stride + channel % p->block;
-}
-
-// n x n vectors from (row, column) on; zero outside of the picture. `at`: the picture's vector at (0, 0)
-INLINE void read_square_of(const void *from, int64_t at, bool bf16, const WinogradPlace *p, int64_t row, int64_t column,
-                           int64_t height, int64_t width, int n, Vec *d) {
-    if (row >= 0 && column >= 0 && row + n <= height && column + n <= width) {
-        at += row * p->row + column * p->column;
-#pragma GCC unroll 6
-        for (int i = 0; i < n; i++)
-#pragma GCC unroll 6
-            for (int j = 0; j < n; j++) d[i * n + j] = read_vector(from, at + i * p->row + j * p->column, bf16);
-        return;
-    }
-    for (int i = 0; i < n; i++)
-        for (int j = 0; j < n; j++) {
-            const int64_t y = row + i, x = column + j;
-            const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-            d[i * n + j] = inside ? read_vector(from, at + y * p->row + x * p->column, bf16) : (Vec){0};
-        }
-}
-
-INLINE void read_square(const void *from, int64_t at, const WinogradPlace *p, int64_t row, int64_t column, int64_t height,
-                        int64_t width, int n, Vec *d) {
-    if (p->bf16) read_square_of(from, at, true, p, row, column, height, width, n, d);
-    else read_square_of(from, at, false, p, row, column, height, width, n, d);
-}
-
-// Tiles first ... first + count - 1 of x into V; `stride`: from point to point
-static void transform_inputs(const WinogradShape *s, const void *x, int64_t first, int64_t count, float *v, int64_t stride) {
-    for (int64_t t = 0; t < count; t++) {
-        const Corner at = corner_of(s, first + t);
-        for (int64_t c = 0; c < s->in; c += LANES) {
-            Vec d[36], e[36], f[6];
-            float *to = v + t * s->in + c;
-            read_square(x, vector_at(&s->x, at.image, c), &s->x, at.row - s->above, at.column - s->left, s->height, s->width, 6, d);
-#pragma GCC unroll 6
-            for (int j = 0; j < 6; j++) spread_input(d + j, 6, e + j, 6);
-            for (int i = 0; i < 6; i++) {
-                spread_input(e + 6 * i, 1, f, 1);
-#pragma GCC unroll 6
-                for (int j = 0; j < 6; j++) *(Vec *)(to + (6 * i + j) * stride) = f[j];
-            }
-        }
-    }
-}
-
-// A tile of dy into Z.
-static void transform_gradients(const WinogradShape *s, const void *y, int64_t tile, Vec *z, int64_t stride) {
-    const Corner at = corner_of(s, tile);
-    for (int64_t o = 0; o < pair_count(s) * PAIR; o += LANES) {
-        Vec d[16] = {0}, e[24], f[6];
-        Vec *to = z + o / PAIR * POINTS * stride + o % PAIR / LANES;
-        if (o < s->out) read_square(y, vector_at(&s->y, at.image, o), &s->y, at.row, at.column, s->out_height, s->out_width, 4, d);
-#pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) spread_output(d + j, 4, e + j, 4);
-        for (int i = 0; i < 6; i++) {
-            spread_output(e + 4 * i, 1, f, 1);
-#pragma GCC unroll 6
-            for (int j = 0; j < 6; j++) to[(6 * i + j) * stride] = f[j];
-        }
-    }
-}
-
-static Vec activate(LvActivation activation, Vec x) {
-    for (int l = 0; activation != LV_ACTIVATION_NONE && l < LANES; l++) {
-        if (activation == LV_ACTIVATION_RELU) x[l] = x[l] > 0 ? x[l] : 0;
-        else if (activation == LV_ACTIVATION_SWISH) x[l] = x[l] / (1 + expf(-x[l]));
-        else x[l] = 0.5f * x[l] * (1 + erff(x[l] * 0.70710678f));
-    }
-    return x;
-}
-
-static void transform_outputs(const WinogradShape *s, const WinogradData *data, int64_t first, int64_t count, const Vec *m,
-                              int64_t stride) {
-    for (int64_t t = 0; t < count; t++) {
-        const Corner at = corner_of(s, first + t);
-        const int64_t rows = s->out_height - at.row < 4 ? s->out_height - at.row : 4;
-        const int64_t columns = s->out_width - at.column < 4 ? s->out_width - at.column : 4;
-        for (int64_t o = 0; o < s->out; o += LANES) {
-            const Vec *from = m + o / PAIR * POINTS * stride + 2 * t + o % PAIR / LANES;
-            const Vec bias = data->bias ? read_vector(data->bias, o, s->bias_bf16) : (Vec){0};
-            const int64_t place = vector_at(&s->y, at.image, o) + at.row * s->y.row + at.column * s->y.column;
-            Vec d[36], e[24], f[4];
-#pragma GCC unroll 36
-            for (int p = 0; p < POINTS; p++) d[p] = from[p * stride];
-#pragma GCC unroll 6
-            for (int j = 0; j < 6; j++) gather_output(d + j, 6, e + j, 6);
-            for (int64_t i = 0; i < rows; i++) {
-                gather_output(e + 6 * i, 1, f, 1);
-                for (int64_t j = 0; j < columns; j++) {
-                    const int64_t k = place + i * s->y.row + j * s->y.column;
-                    Vec y = f[j] + bias;
-                    if (s->activation != LV_ACTIVATION_NONE) y = activate(s->activation, y);
-                    if (data->residual) y += read_vector(data->residual, k, s->y.bf16);
-                    write_vector(data->y, k, s->y.bf16, y);
-                }
-            }
-        }
-    }
-}
-
-// ---- weights
-
-// A vector further from point to point than there are values: powers of two would all fall on one set of the cache.
-static int64_t weight_stride(const WinogradShape *s) { return 2 * (pair_count(s) * s->in + 1); }
-
-static void transform_weights(const WinogradShape *s, const void *w, Vec *u) {
-    const int64_t pairs = pair_count(s), stride = weight_stride(s);
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < pairs * s->in; i++) {
-        const int64_t o = i / s->in * PAIR, c = i % s->in;
-        for (int v = 0; v < 2; v++) {
-            Vec g[9] = {0}, e[18], f[6];
-            for (int l = 0; l < LANES && o + v * LANES < s->out; l++) {
-                const int64_t from = (o + v * LANES + l) * s->lane_stride + c * s->depth_stride;
-                for (int k = 0; k < 9; k++) g[k][l] = read_one(w, from + (s->flipped ? 8 - k : k), s->weight_bf16);
-            }
-            for (int j = 0; j < 3; j++) spread_weight(g + j, 3, e + j, 3);
-            for (int p = 0; p < 6; p++) {
-                spread_weight(e + 3 * p, 1, f, 1);
-                for (int q = 0; q < 6; q++) u[(6 * p + q) * stride + 2 * i + v] = f[q];
-            }
-        }
-    }
-}
-
-static void gather_weights(const WinogradShape *s, const Vec *du, void *dw) {
-    const int64_t pairs = pair_count(s), stride = weight_stride(s);
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < pairs * s->in; i++) {
-        const int64_t o = i / s->in * PAIR, c = i % s->in;
-        for (int v = 0; v < 2 && o + v * LANES < s->out; v++) {
-            Vec d[36], e[18], g[9];
-            for (int p = 0; p < POINTS; p++) d[p] = du[p * stride + 2 * i + v];
-            for (int j = 0; j < 6; j++) gather_weight(d + j, 6, e + j, 6);
-            for (int p = 0; p < 3; p++) gather_weight(e + 6 * p, 1, g + 3 * p, 1);
-            for (int l = 0; l < LANES; l++) {
-                const int64_t to = (o + v * LANES + l) * s->lane_stride + c * s->depth_stride;
-                for (int k = 0; k < 9; k++) write_one(dw, to + k, s->weight_bf16, g[k][l]);
-            }
-        }
-    }
-}
+// ---- the whole
 
 static void sum_bias(const WinogradShape *s, const void *y, void *db) {
 #pragma omp for schedule(static)
@@ -308,114 +82,178 @@ static void sum_bias(const WinogradShape *s, const void *y, void *db) {
     }
 }
 
-// ---- the whole
-
 typedef struct {
-    bool shared;                 // all threads work on one block
-    int64_t tiles;               // of a block
-    int64_t v_stride, m_stride;  // from point to point, in floats and vectors
-    size_t u, v, m;              // bytes of each; v and m of each thread where blocks are not shared
+    bool shared;                // all threads work on one block
+    int64_t tiles, parts;       // of a block; parts of it that make units of work
+    Inputs in;
+    int64_t u_stride, m_stride; // from point to point, in vectors
+    size_t v, u, m;             // bytes of each: of each thread u and m where blocks are shared (m is Z of all in a gradient), v and m else
 } Room;
 
 static size_t align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 static int64_t between(int64_t x, int64_t low, int64_t high) { return x > high ? high : x < low ? low : x; }
+static int64_t divide_up(int64_t x, int64_t by) { return (x + by - 1) / by; }
+static int64_t chunk_count(const WinogradShape *s, const Inputs *in) { return divide_up(s->in, in->chunk); }
 
-static Room room_of(const WinogradShape *s) {
-    const int64_t all = tile_count(s), pairs = pair_count(s), most = (all + TILE_ROWS - 1) / TILE_ROWS;
-    const int64_t tile_bytes = POINTS * 4 * (s->in + pairs * PAIR), u_bytes = POINTS * weight_stride(s) * (int64_t)sizeof(Vec);
-    const int64_t share = ((all + s->threads - 1) / s->threads + TILE_ROWS - 1) / TILE_ROWS;  // none idle where tiles are few
-    int64_t rows = between(BLOCK_BYTES / tile_bytes / TILE_ROWS, 1, between(share, 1, MAX_ROWS));
-    int64_t together = between(between(u_bytes, LEAST_SHARED_BYTES, MOST_SHARED_BYTES) / tile_bytes / TILE_ROWS, 1, most > 1 ? most : 1);
-    // bytes that cross the outer caches: U for each block, and a shared block's V and M, written and read
-    Room room = {.shared = s->gradient || most / rows * u_bytes > 4 * all * tile_bytes + most / together * u_bytes};
-    room.tiles = (room.shared ? together : rows) * TILE_ROWS;
-    room.v_stride = room.tiles * s->in + 16;
-    room.m_stride = 2 * room.tiles + 1;
-    room.u = align64((size_t)u_bytes);
-    room.v = align64((size_t)(POINTS * room.v_stride) * sizeof(float));
-    room.m = align64((size_t)(pairs * POINTS * room.m_stride) * sizeof(Vec));
+static void lay_out(Room *room, const WinogradShape *s, int64_t chunk, int64_t m_tiles) {
+    room->in.chunk = chunk;
+    room->in.chunk_stride = room->tiles * chunk;
+    room->in.stride = divide_up(s->in, chunk) * room->in.chunk_stride + 16;
+    room->m_stride = 2 * m_tiles + 1;
+    room->v = align64((size_t)(POINTS * room->in.stride) * sizeof(float));
+    room->m = align64((size_t)(POINTS * room->m_stride) * sizeof(Vec));
+}
+
+// As few blocks as there can be, of as many tiles each; of a block so many parts that no thread waits long for another.
+static Room shared_room(const WinogradShape *s) {
+    const int64_t all = tile_count(s), pairs = pair_count(s), chunk = s->in < CHUNK ? s->in : CHUNK;
+    const int64_t tile_bytes = POINTS * 4 * (divide_up(s->in, chunk) * chunk + (s->gradient ? pairs * PAIR : 0));
+    const int64_t most = between(LEAST_TILES, between(LEAST_BYTES / tile_bytes, TILE_ROWS, INT64_MAX), between(MOST_BYTES / tile_bytes, TILE_ROWS, INT64_MAX));
+    const int64_t blocks = divide_up(all, most);
+    Room room = {.shared = true, .tiles = divide_up(divide_up(all, blocks), TILE_ROWS) * TILE_ROWS, .parts = 1};
+    while (room.parts < MAX_PARTS && divide_up(pairs * room.parts, s->threads) * s->threads * 8 > pairs * room.parts * 9) room.parts++;
+    lay_out(&room, s, chunk, s->gradient ? room.tiles : divide_up(room.tiles, room.parts));
+    room.u_stride = weight_stride(chunk);
+    room.u = align64((size_t)(POINTS * room.u_stride) * sizeof(Vec));
+    if (s->gradient) room.m *= (size_t)pairs;
     return room;
+}
+
+static Room apart_room(const WinogradShape *s) {
+    const int64_t all = tile_count(s), pairs = pair_count(s);
+    const int64_t share = divide_up(divide_up(all, s->threads), TILE_ROWS);  // none idle where tiles are few
+    Room room = {.tiles = TILE_ROWS * between(BLOCK_BYTES / (POINTS * 4 * (s->in + pairs * PAIR)) / TILE_ROWS, 1, between(share, 1, MAX_ROWS))};
+    lay_out(&room, s, s->in, room.tiles);
+    room.u_stride = weight_stride(pairs * s->in);
+    room.u = align64((size_t)(POINTS * room.u_stride) * sizeof(Vec));
+    room.m *= (size_t)pairs;
+    return room;
+}
+
+// By bytes that cross the outer caches: U written, and read for each block of a thread's own; V written, and read for each pair.
+static Room room_of(const WinogradShape *s) {
+    const Room apart = apart_room(s), shared = shared_room(s);
+    const int64_t all = tile_count(s), pairs = pair_count(s);
+    const int64_t streams_u = (1 + divide_up(all, apart.tiles)) * (int64_t)apart.u, streams_v = (1 + pairs) * all * POINTS * 4 * s->in;
+    return s->gradient || 2 * streams_u > 3 * streams_v ? shared : apart;
 }
 
 static size_t scratch_bytes(const WinogradShape *s) {
     const Room room = room_of(s);
-    return room.u + (room.v + room.m) * (size_t)(room.shared ? 1 : s->threads);
+    if (!room.shared) return room.u + (room.v + room.m) * (size_t)s->threads;
+    return room.v + (s->gradient ? room.m + room.u * (size_t)s->threads : (room.u + room.m) * (size_t)s->threads);
 }
 
 typedef struct {
     Room room;
-    int64_t all, pairs, u_stride;
-    Vec *u, *m;
+    int64_t all, pairs;
     float *v;
+    Vec *u, *m;
 } Work;
 
 static Work work_of(const WinogradShape *s, const WinogradData *data, int thread) {
-    Work w = {.room = room_of(s), .all = tile_count(s), .pairs = pair_count(s), .u_stride = weight_stride(s), .u = (Vec *)data->scratch};
-    char *own = data->scratch + w.room.u + (w.room.v + w.room.m) * (size_t)(w.room.shared ? 0 : thread);
-    w.v = (float *)own, w.m = (Vec *)(own + w.room.v);
+    Work w = {.room = room_of(s), .all = tile_count(s), .pairs = pair_count(s)};
+    char *at = data->scratch;
+    if (!w.room.shared) {
+        w.u = (Vec *)at;
+        w.v = (float *)(at + w.room.u + (w.room.v + w.room.m) * (size_t)thread);
+        w.m = (Vec *)((char *)w.v + w.room.v);
+        return w;
+    }
+    w.v = (float *)at, at += w.room.v;
+    if (s->gradient) w.m = (Vec *)at, at += w.room.m;
+    at += (w.room.u + (s->gradient ? 0 : w.room.m)) * (size_t)thread;
+    w.u = (Vec *)at;
+    if (!s->gradient) w.m = (Vec *)(at + w.room.u);
     return w;
 }
 
 static int64_t tiles_from(const Work *w, int64_t first) { return w->all - first < w->room.tiles ? w->all - first : w->room.tiles; }
 
-// Product i = (point, pair) of a block of tiles.
-static void multiply(const WinogradShape *s, const Work *w, int64_t i, int64_t count) {
-    const int64_t p = i / w->pairs, o = i % w->pairs;
-    product(w->v + p * w->room.v_stride, s->in, 1, s->in, w->u + p * w->u_stride + 2 * o * s->in,
-            w->m + (o * POINTS + p) * w->room.m_stride, false, count);
-}
-
 static void run_apart(const WinogradShape *s, const WinogradData *data, const Work *w) {
+    const int64_t pieces = s->in / LANES, size = w->room.m_stride;
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < w->pairs * pieces; i++) {
+        const int64_t o = i / pieces, c = i % pieces * LANES;
+        transform_weights(s, data->w, o * PAIR, c, LANES, w->u + 2 * (o * s->in + c), w->room.u_stride);
+    }
 #pragma omp for schedule(static)
     for (int64_t first = 0; first < w->all; first += w->room.tiles) {
         const int64_t count = tiles_from(w, first);
-        transform_inputs(s, data->x, first, count, w->v, w->room.v_stride);
-        for (int64_t i = 0; i < POINTS * w->pairs; i++) multiply(s, w, i, count);
-        transform_outputs(s, data, first, count, w->m, w->room.m_stride);
+        for (int64_t t = 0; t < count; t++) transform_inputs(s, data->x, first + t, &w->room.in, 0, w->v, t);
+        for (int64_t p = 0; p < POINTS; p++)
+            for (int64_t o = 0; o < w->pairs; o++)
+                product(w->v + p * w->room.in.stride, s->in, s->in, w->u + p * w->room.u_stride + 2 * o * s->in,
+                        w->m + (o * POINTS + p) * size, false, count);
+        for (int64_t t = 0; t < count; t++)
+            for (int64_t o = 0; o < s->out; o += LANES)
+                transform_outputs(s, data, first + t, o, w->m + o / PAIR * POINTS * size + 2 * t + o % PAIR / LANES, size);
     }
+}
+
+// A pair's results of the tiles t ... t + count - 1 of the block that begins with tile `first`
+static void run_pair(const WinogradShape *s, const WinogradData *data, const Work *w, int64_t o, int64_t first, int64_t t, int64_t count) {
+    const Inputs *in = &w->room.in;
+    for (int64_t q = 0; q < chunk_count(s, in); q++) {
+        const int64_t c = q * in->chunk, depth = s->in - c < in->chunk ? s->in - c : in->chunk;
+        transform_weights(s, data->w, o, c, depth, w->u, w->room.u_stride);
+        for (int64_t p = 0; p < POINTS; p++)
+            product(w->v + p * in->stride + q * in->chunk_stride + t * in->chunk, in->chunk, depth, w->u + p * w->room.u_stride,
+                    w->m + p * w->room.m_stride, q > 0, count);
+    }
+    for (int64_t i = 0; i < count; i++)
+        for (int v = 0; v < 2 && o + v * LANES < s->out; v++)
+            transform_outputs(s, data, first + t + i, o + v * LANES, w->m + 2 * i + v, w->room.m_stride);
+}
+
+// V, and Z, of a shared block. Tile by tile within a chunk or pair: what a thread writes then lies in few pages at a time.
+static void transform_block(const WinogradShape *s, const WinogradData *data, const Work *w, int64_t first, int64_t count) {
+#pragma omp for schedule(static) nowait
+    for (int64_t i = 0; i < (s->gradient ? w->pairs * count : 0); i++)
+        transform_gradients(s, data->y, first + i % count, i / count, w->m + 2 * (i % count), w->room.m_stride);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < chunk_count(s, &w->room.in) * count; i++)
+        transform_inputs(s, data->x, first + i % count, &w->room.in, i / count, w->v, i % count);
 }
 
 static void run_shared(const WinogradShape *s, const WinogradData *data, const Work *w) {
     for (int64_t first = 0; first < w->all; first += w->room.tiles) {
-        const int64_t count = tiles_from(w, first);
+        const int64_t count = tiles_from(w, first), parts = w->room.parts, size = divide_up(w->room.tiles, parts);
+        transform_block(s, data, w, first, count);
 #pragma omp for schedule(static)
-        for (int64_t t = 0; t < count; t++) transform_inputs(s, data->x, first + t, 1, w->v + t * s->in, w->room.v_stride);
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < POINTS * w->pairs; i++) multiply(s, w, i, count);
-#pragma omp for schedule(static)
-        for (int64_t t = 0; t < count; t++) transform_outputs(s, data, first + t, 1, w->m + 2 * t, w->room.m_stride);
+        for (int64_t i = 0; i < w->pairs * parts; i++) {
+            const int64_t t = i % parts * size, left = count - t < size ? count - t : size;
+            if (left > 0) run_pair(s, data, w, i / parts * PAIR, first, t, left);
+        }
     }
 }
 
 static void run_gradient(const WinogradShape *s, const WinogradData *data, const Work *w) {
+    const Inputs *in = &w->room.in;
+    const int64_t chunks = chunk_count(s, in);
     for (int64_t first = 0; first < w->all; first += w->room.tiles) {
         const int64_t count = tiles_from(w, first);
+        transform_block(s, data, w, first, count);
 #pragma omp for schedule(static)
-        for (int64_t t = 0; t < count; t++) {
-            transform_inputs(s, data->x, first + t, 1, w->v + t * s->in, w->room.v_stride);
-            transform_gradients(s, data->y, first + t, w->m + 2 * t, w->room.m_stride);
-        }
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < POINTS * w->pairs; i++) {
-            const int64_t p = i / w->pairs, o = i % w->pairs;
-            product(w->v + p * w->room.v_stride, 1, s->in, count, w->m + (o * POINTS + p) * w->room.m_stride,
-                    w->u + p * w->u_stride + 2 * o * s->in, first > 0, s->in);
+        for (int64_t i = 0; i < w->pairs * chunks; i++) {
+            const int64_t o = i / chunks, q = i % chunks, c = q * in->chunk, width = s->in - c < in->chunk ? s->in - c : in->chunk;
+            for (int64_t p = 0; p < POINTS; p++) {
+                const float *v = w->v + p * in->stride + q * in->chunk_stride;
+                product_transposed(v, in->chunk, count, w->m + (o * POINTS + p) * w->room.m_stride, w->u + p * w->room.u_stride, width,
+                                   v + in->stride);
+            }
+            gather_weights(s, w->u, w->room.u_stride, o * PAIR, c, width, data->w, first > 0);
         }
     }
+    if (data->dbias) sum_bias(s, data->y, data->dbias);
 }
 
 static void run(const WinogradShape *s, const WinogradData *data) {
 #pragma omp parallel num_threads(s->threads)
     {
         const Work w = work_of(s, data, omp_get_thread_num());
-        if (s->gradient) {
-            run_gradient(s, data, &w);
-            gather_weights(s, w.u, data->w);
-            if (data->dbias) sum_bias(s, data->y, data->dbias);
-        } else {
-            transform_weights(s, data->w, w.u);
-            if (w.room.shared) run_shared(s, data, &w);
-            else run_apart(s, data, &w);
-        }
+        if (s->gradient) run_gradient(s, data, &w);
+        else if (w.room.shared) run_shared(s, data, &w);
+        else run_apart(s, data, &w);
     }
 }
