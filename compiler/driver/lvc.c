@@ -180,11 +180,19 @@ static void print_cost(const LvPlan *plan, LvWorkspace workspace, double seconds
     printf("  %-16s %10.2f s\n", "compiled in", seconds);
 }
 
-static void print_roofline(const Command *command) {
+static bool print_roofline(Command *command, const LvCompileOptions *options, LvError *error) {
+    LvCompileOptions keeping = *options;
+    LvPlan *whole = NULL;
     LvText text = {0};
-    roofline_print(command->plan, command->gpu, options_flag(&command->options, "explain", false), &text);
+    keeping.gradients = true;
+    keeping.memory_limit = 0;
+    keeping.explain = NULL;
+    if (!lv_model_compile(command->model, &keeping, &command->diagnostics, &whole, error)) return false;
+    roofline_print(command->plan, whole, command->gpu, options_flag(&command->options, "explain", false), &text);
     fputs(lv_text_get(&text), stdout);
     lv_text_free(&text);
+    lv_plan_destroy(whole);
+    return true;
 }
 
 // ---- what it does
@@ -320,10 +328,10 @@ static int compile_model(Command *command) {
     if (good && !options.emit && command->plan) {
         print_cost(command->plan, workspace_on(command->device, command->plan),
                    (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
-        if (command->gpu) print_roofline(command);
+        good = !command->gpu || print_roofline(command, &options, &error);
         char *standard = artifact_path(command->path);
         const char *output = options_get(&command->options, "output", standard);
-        good = lv_plan_write(command->plan, output, &error);
+        good = good && lv_plan_write(command->plan, output, &error);
         if (good) printf("wrote %s\n", output);
         free(standard);
     }

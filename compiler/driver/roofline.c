@@ -198,7 +198,7 @@ static void put_ideal(const LvPlan *plan, double bytes, LvText *out) {
     lv_text_printf(out, ", moved %.2f times\n", ideal.products > 0 ? bytes / ideal.products : 0);
 }
 
-void roofline_print(const LvPlan *plan, const RooflineGpu *gpu, bool each, LvText *out) {
+void roofline_print(const LvPlan *plan, const LvPlan *whole, const RooflineGpu *gpu, bool each, LvText *out) {
     RooflineCost kinds[ROOFLINE_KIND_COUNT] = {0}, all = {0};
     bool used[ROOFLINE_UNIT_COUNT] = {0};
     lv_text_printf(out, "%s: %.2f TB/s; TFLOP/s: %.0f bf16 and f16, %.0f tf32, %.1f f32\n", gpu->title, gpu->bandwidth * 1e-12,
@@ -221,5 +221,5 @@ void roofline_print(const LvPlan *plan, const RooflineGpu *gpu, bool each, LvTex
         lv_text_printf(out, "  %-16s %8.1f %% of the peak, %.1f %% with the launches\n", "arithmetic", 100 * all.arithmetic_seconds / all.seconds,
                        100 * all.arithmetic_seconds / (all.seconds + all.launches * LAUNCH_SECONDS));
     }
-    put_ideal(plan, all.bytes, out);
+    put_ideal(whole, all.bytes, out);
 }

@@ -50,9 +50,10 @@ typedef struct {
     double products;
 } RooflineIdeal;
 
+// Of a plan that keeps all gradients (LvCompileOptions.gradients): where they share memory with activations none is told from the other.
 RooflineIdeal roofline_ideal(const LvPlan *plan);
 
-// The table; `each`: before it a line a step.
-void roofline_print(const LvPlan *plan, const RooflineGpu *gpu, bool each, LvText *out);
+// The table; `whole`: the plan of the same entry that keeps all gradients; `each`: before the table a line a step.
+void roofline_print(const LvPlan *plan, const LvPlan *whole, const RooflineGpu *gpu, bool each, LvText *out);
 
 #endif
