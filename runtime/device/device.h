@@ -28,6 +28,7 @@ typedef struct {
 
 typedef struct {
     const char *name;  // "cpu", "cuda"
+    bool on_host;      // what `allocate` gives is the host's memory, to be read as it lies
     bool behind;       // it works on while the host goes on: runs may be queued before the last one's results are read
     bool captures;     // capture_begin and the three behind it work; where they do not they are never called
     void (*close)(LvDevice *device);

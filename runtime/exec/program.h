@@ -36,6 +36,7 @@ const LvVariable *lv_store_variable(const LvStore *store, int index);
 int lv_store_find(const LvStore *store, const char *name);  // -1 if absent
 // Copies a whole variable, row-major, its own dtype; `bytes` must be its size.
 bool lv_store_read(const LvStore *store, int index, void *data, size_t bytes, LvError *error);
+const void *lv_store_peek(const LvStore *store, int index);  // the variable where it lies, until a program runs; NULL: not in the host's memory
 bool lv_store_write(LvStore *store, int index, const void *data, size_t bytes, LvError *error);
 
 // Where plans come from. `plan`: *plan is NULL where the model has no such entry; who asks for it destroys what it gets.

@@ -86,6 +86,17 @@ bool lv_store_read(const LvStore *store, int index, void *data, size_t bytes, Lv
     return locate(store, index, bytes, &at, error) && store->device->ops->download(store->device, data, at, bytes, error);
 }
 
+const void *lv_store_peek(const LvStore *store, int index) {
+    const LvVariable *v = &store->variables[index];
+    size_t bytes;
+    char *at;
+    LvError error = {0};
+    if (!store->device->ops->on_host || !lv_shape_bytes(v->shape, v->dtype, &bytes)) return NULL;
+    if (locate(store, index, bytes, &at, &error)) return at;
+    lv_error_clear(&error);
+    return NULL;
+}
+
 bool lv_store_write(LvStore *store, int index, const void *data, size_t bytes, LvError *error) {
     char *at;
     store->version++;

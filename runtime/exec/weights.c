@@ -84,6 +84,11 @@ bool lv_store_collect(const LvStore *store, unsigned kinds, LvTensorFile *file, 
         const LvVariable *v = lv_store_variable(store, i);
         size_t bytes;
         if (!(kinds >> v->kind & 1) || v->place.offset < 0 || !lv_shape_bytes(v->shape, v->dtype, &bytes)) continue;
+        const void *there = lv_store_peek(store, i);
+        if (there) {
+            lv_tensor_file_refer(file, v->name, v->dtype, v->shape, there);
+            continue;
+        }
         void *data = lv_tensor_file_add(file, v->name, v->dtype, v->shape);
         if (!lv_store_read(store, i, data, bytes, error)) return false;
     }

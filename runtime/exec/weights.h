@@ -13,7 +13,8 @@ typedef struct {
 // Every variable whose name, after `prefix`, is in the file. A shape that differs is an error; a missing one is counted
 // (optimizer states are not: they may be absent). `report` may be NULL: then a missing variable is an error.
 bool lv_store_load(LvStore *store, const LvTensorFile *file, const char *prefix, LvLoadReport *report, LvError *error);
-// Adds variables of the kinds in `kinds` (1 << LV_VARIABLE_PARAM | …) to `file`.
+// Adds variables of the kinds in `kinds` (1 << LV_VARIABLE_PARAM | …) to `file`; those in the host's memory as they lie, not copied: `file`
+// is good until a program runs.
 bool lv_store_collect(const LvStore *store, unsigned kinds, LvTensorFile *file, LvError *error);
 bool lv_store_save(const LvStore *store, unsigned kinds, const char *path, const LvMetadata *metadata, int metadata_count,
                    LvError *error);

@@ -65,6 +65,13 @@ void *lv_tensor_file_add(LvTensorFile *file, const char *name, LvDType dtype, Lv
     return data;
 }
 
+bool lv_tensor_file_refer(LvTensorFile *file, const char *name, LvDType dtype, LvShape shape, const void *data) {
+    LvTensor tensor = {.name = lv_arena_strdup(file->arena, name), .dtype = dtype, .shape = shape, .data = data};
+    if (!lv_shape_bytes(shape, dtype, &tensor.bytes)) return false;
+    keep(file, tensor);
+    return true;
+}
+
 LvTensorFile *lv_tensor_file_part(const LvTensorFile *file, const char *prefix) {
     LvTensorFile *part = lv_tensor_file_create();
     size_t skip = strlen(prefix);

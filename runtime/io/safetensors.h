@@ -31,6 +31,8 @@ const char *lv_safetensors_metadata(const LvTensorFile *file, const char *key); 
 // An empty file to add tensors to; the tensor's bytes are zero until written through `data`.
 LvTensorFile *lv_tensor_file_create(void);
 void *lv_tensor_file_add(LvTensorFile *file, const char *name, LvDType dtype, LvShape shape);
+// The same of bytes that lie elsewhere and outlive the file; false: the shape is too large.
+bool lv_tensor_file_refer(LvTensorFile *file, const char *name, LvDType dtype, LvShape shape, const void *data);
 // The tensors whose names begin with `prefix`, without it. Their data stays with `file`, which must outlive the part.
 LvTensorFile *lv_tensor_file_part(const LvTensorFile *file, const char *prefix);
 

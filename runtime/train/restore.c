@@ -37,9 +37,10 @@ const char *lv_store_find_bad(const LvStore *store, int64_t *index) {
         size_t bytes;
         bool known = v->place.offset >= 0 && v->kind != LV_VARIABLE_TRAINER && lv_shape_bytes(v->shape, v->dtype, &bytes);
         if (!known) continue;
-        void *data = lv_malloc(bytes + 1);
-        if (lv_store_read(store, i, data, bytes, &error)) {
-            *index = find_bad(data, v->dtype, lv_shape_elements(v->shape));
+        const void *there = lv_store_peek(store, i);
+        void *data = there ? NULL : lv_malloc(bytes + 1);
+        if (there || lv_store_read(store, i, data, bytes, &error)) {
+            *index = find_bad(there ? there : data, v->dtype, lv_shape_elements(v->shape));
             if (*index >= 0) name = v->name;
         }
         free(data);

@@ -162,6 +162,7 @@ static void cpu_close(LvDevice *device) {
 
 static const LvDeviceOps cpu_ops = {
     .name = "cpu",
+    .on_host = true,
     .close = cpu_close,
     .allocate = cpu_allocate,
     .release = cpu_release,
