@@ -86,7 +86,13 @@ static void check_rounding(const WinogradSet *set, const Shape *s, ConvCase form
     Case c, wide;
     assert_true(make_conv(&c, s, &form));
     // a NaN whose bits would round to -0, and an infinity
-    if (form.bias && form.direction == LV_CONV_FORWARD) ((uint32_t *)c.buffers[3])[1] = 0x7FFFFFFF;
+    if (form.bias && form.direction == LV_CONV_FORWARD) {
+        uint32_t *bias = (uint32_t *)c.buffers[3];
+        bias[1] = 0x7FFFFFFF;
+        // results of no product, halfway between two numbers
+        bias[2] = 0x3F808000, bias[3] = 0x3F818000;
+        memset((uint16_t *)c.buffers[2] + 2 * s->c * 9, 0, (size_t)(2 * s->c * 9) * sizeof(uint16_t));
+    }
     ((uint16_t *)c.buffers[1])[5] = 0x7F80;
     make_wide(&c, s, form, &wide);
     run_step(set, &c, 1);
