@@ -36,6 +36,7 @@ const char *const op_cases[] = {
     "reduce_sum {axes = [0, 2]} f32[3, 5, 7]", "reduce_sum {axes = [0, 1, 2]} f32[3, 1, 7]", "reduce_sum {axes = []} f32[3, 5]",
     "reduce_sum {axes = [0]} f32[0, 5]", "reduce_sum {axes = [1]} f32[0, 5]", "reduce_sum {axes = [1, 3]} f32[2, 3, 4, 5]",
     "reduce_sum {axes = [0]} i32[11]:-9:9", "reduce_sum {axes = [0, 1]} f32[131, 67]", "reduce_sum {axes = []} f32[]",
+    "reduce_sum {axes = [0, 2]} f32[3, 5, 60, 8]", "reduce_sum {axes = [0, 2]} f32[2, 2, 1030, 2]", "reduce_max {axes = [0, 2]} f32[2, 3, 60, 4]",
     "reduce_max {axes = [1]} f32[5, 7]", "reduce_max {axes = [0, 2]} f32[3, 5, 7]", "reduce_max {axes = [0]} f32[1]",
     "reduce_max {axes = [1]} f32[5, 7]:-2:2", "reduce_max {axes = [0]} i32[11]:-9:9", "reduce_min {axes = [0]} f32[5, 7]",
     "reduce_min {axes = [0, 1]} f32[5, 7]", "reduce_min {axes = [1]} f32[5, 7]:-2:2", "reduce_min {axes = [1]} f32[0, 7]",

@@ -318,9 +318,10 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
     printer_depths(p, s.kept + 1, s.axes);
     cuda_accumulate(c, true);
     printer_close_loops(p, 1);
+    int warps = CUDA_BLOCK / CUDA_WARP;
     int64_t shared = 0;
     EACH_REDUCTION(nest, o) {
-        int64_t bytes = accumulator_bytes(nest, &nest->outputs.data[o]) * CUDA_BLOCK * lanes;
+        int64_t bytes = accumulator_bytes(nest, &nest->outputs.data[o]) * warps * along * lanes;
         if (bytes > shared) shared = bytes;
     }
     printer_line(p, "__shared__ __align__(16) unsigned char shared[%lld];", (long long)shared);
@@ -334,12 +335,17 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
         printer_line(p, "{");
         p->indent++;
         printer_line(p, "%s (*w)[%d] = (%s (*)[%d])shared;", type, along * lanes, type, along * lanes);
-        printer_line(p, "LV_LANES(%d) w[y][x*%d+l] = a%zu%s;", lanes, lanes, o, lanes > 1 ? "[l]" : "");
+        const char *lane = lanes > 1 ? "[l]" : "";
+        if (along < CUDA_WARP) {  // the rows of a warp, then the warps: rows in one loop would be as many as 256, and compilers unroll it
+            printer_line(p, "#pragma unroll\n for (int n = 16; n >= %d; n /= 2) LV_LANES(%d) a%zu%s = lv_join_%s(a%zu%s, lv_shuffle(a%zu%s, n));", along,
+                         lanes, o, lane, joiner, o, lane, o, lane);
+        }
+        printer_line(p, "if (threadIdx.x %% 32 < %d) LV_LANES(%d) w[threadIdx.x / 32][x*%d+l] = a%zu%s;", along, lanes, lanes, o, lane);
         printer_line(p, "__syncthreads();");
         printer_line(p, "if (y == 0 && inside) LV_LANES(%d) {", lanes);
         p->indent++;
         printer_line(p, "%s all = w[0][x*%d+l];", type, lanes);
-        printer_line(p, "for (int q = 1; q < %d; q++) all = lv_join_%s(all, w[q][x*%d+l]);", rows, joiner, lanes);
+        printer_line(p, "for (int q = 1; q < %d; q++) all = lv_join_%s(all, w[q][x*%d+l]);", warps, joiner, lanes);
         snprintf(name, sizeof name, "all");
         snprintf(index, sizeof index, "((LvIndex)item*%lld+blockIdx.y)*%lld+i%d+l", (long long)parts.chunks, (long long)s.width, inner);
         if (parts.chunks > 1) store_partial(c, &parts, o, index, name);
