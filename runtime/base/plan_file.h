@@ -2,7 +2,7 @@
 // anything may use it, by lv_plan_check. Kernels are in it as text, never as machine code.
 //
 //   bytes 0-7   "LVERSE\r\n"          24-31  bytes of constants
-//   8-11        version, 3            32-39  xxh64 of bytes 0-31 and of all that follows the header
+//   8-11        LV_PLAN_FILE_VERSION  32-39  xxh64 of bytes 0-31 and of all that follows the header
 //   12-15       0                     40-    the plan, then constants
 //   16-23       bytes of the plan     (little-endian)
 #ifndef LV_BASE_PLAN_FILE_H
