@@ -48,6 +48,38 @@ static const TestMutation pointwise_wrong[] = {
     {NULL, NULL, NULL, NULL},
 };
 
+// ---- vectors in shared memory
+
+static TestOutcome run_turned(const char *text) {
+    enum { VECTORS = 64 };
+    CuFunction f;
+    float x[4 * VECTORS], y[4 * VECTORS];
+    for (int i = 0; i < 4 * VECTORS; i++) x[i] = test_number((uint64_t)i);
+    if (!test_build(text, "turned_0", &f)) return TEST_FAULT;
+    CuPointer in = test_put(x, sizeof x), out = test_room(sizeof y);
+    void *parameters[] = {&out, &in};
+    if (launch(f, 1, VECTORS, 0, parameters) || !test_get(y, out, sizeof y)) return TEST_FAULT;
+    for (int i = 0; i < VECTORS; i++) {
+        if (memcmp(y + 4 * i, x + 4 * (VECTORS - 1 - i), 4 * sizeof *x)) return TEST_WRONG;
+    }
+    return TEST_RIGHT;
+}
+
+static const char turned[] =
+    "extern \"C\" __global__ void turned_0(float *out, const float *in) {\n"
+    "  __shared__ float4 all[64];\n"
+    "  const int t = threadIdx.x;\n"
+    "  all[t] = *(const float4 *)(in + 4 * t);\n"
+    "  __syncthreads();\n"
+    "  *(float4 *)(out + 4 * t) = all[63 - t];\n"
+    "}\n";
+
+static const TestMutation turned_wrong[] = {
+    {"no barrier", "  __syncthreads();\n", "", "race in shared memory"},
+    {"two too far", "all[63 - t]", "all[65 - t]", "an index outside of its array"},
+    {NULL, NULL, NULL, NULL},
+};
+
 // ---- a sum over a block
 
 static TestOutcome run_reduction(const char *text) {
@@ -236,6 +268,7 @@ static const TestMutation last_block_wrong[] = {
 const TestKernel test_threads[] = {
     {"last_block", last_block, run_last_block, last_block_wrong},
     {"pointwise", pointwise, run_pointwise, pointwise_wrong},
+    {"turned", turned, run_turned, turned_wrong},
     {"reduction", reduction, run_reduction, reduction_wrong},
     {"transpose", transpose, run_transpose, transpose_wrong},
     {"warps", warps, run_warps, warps_wrong},

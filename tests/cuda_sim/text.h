@@ -62,10 +62,11 @@ LV_SIM_F void lv_sim_check(const void *address, unsigned bytes) {
     __asm__("" : "+r"(a));
     if (__builtin_expect(a & (bytes - 1), 0)) lv_sim_vector(address, bytes);
 }
+// Empty ones are constants: what starts an array of them in shared memory when it is first met would be a variable in that memory too.
 #define LV_SIM_VECTOR2(T, NAME)                                                        \
     struct NAME {                                                                      \
         T x, y;                                                                        \
-        NAME() = default;                                                              \
+        constexpr NAME() : x(), y() {}                                                 \
         LV_SIM_INLINE NAME(T a, T b = 0) : x(a), y(b) {}                               \
         LV_SIM_INLINE NAME(const NAME &o) { lv_sim_check(&o, sizeof o), x = o.x, y = o.y; } \
         LV_SIM_INLINE NAME &operator=(const NAME &o) {                                 \
@@ -79,7 +80,7 @@ LV_SIM_F void lv_sim_check(const void *address, unsigned bytes) {
 #define LV_SIM_VECTOR4(T, NAME)                                                        \
     struct NAME {                                                                      \
         T x, y, z, w;                                                                  \
-        NAME() = default;                                                              \
+        constexpr NAME() : x(), y(), z(), w() {}                                       \
         LV_SIM_INLINE NAME(T a, T b = 0, T c = 0, T d = 0) : x(a), y(b), z(c), w(d) {} \
         LV_SIM_INLINE NAME(const NAME &o) { lv_sim_check(&o, sizeof o), x = o.x, y = o.y, z = o.z, w = o.w; } \
         LV_SIM_INLINE NAME &operator=(const NAME &o) {                                 \
