@@ -20,7 +20,7 @@ static const OptionSpec specs[] = {
     {"config", OPTION_VALUE, "NAME|FILE.yaml", "a config block of the model, or a YAML file of its parameters"},
     {"entry", OPTION_VALUE, "NAME", "entry to compile (default: the one that trains, else the first)"},
     {"batch", OPTION_VALUE, "N", "batch size (default 8)"},
-    {"device", OPTION_VALUE, "DEVICE", "cpu, or cuda:sm_90 for GPUs of that architecture; cuda alone is sm_80 (default cpu)"},
+    {"device", OPTION_VALUE, "DEVICE", "cpu, or cuda:sm_90 for GPUs of that architecture; cuda alone is any from sm_80 on (default cpu)"},
     {"precision", OPTION_VALUE, "P", "f32 or bf16, f16 for GPUs (default f32)"},
     {"cpu", OPTION_VALUE, "LEVEL", "use no more of the processor than avx2 or avx512 (default native)"},
     {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto (default)"},

@@ -9,8 +9,8 @@
 bool target_parse(const char *device, Target *target, LvError *error) {
     *target = (Target){0};
     if (!device || !strcmp(device, "cpu") || !strcmp(device, "auto")) return true;
-    target->cuda = true, target->sm = TARGET_OLDEST_SM;
-    if (!strcmp(device, "cuda")) return true;
+    target->cuda = true, target->sm = TARGET_OLDEST_SM, target->any = !strcmp(device, "cuda");
+    if (target->any) return true;
     if (!strncmp(device, "cuda:sm_", 8)) {
         char *end;
         long sm = strtol(device + 8, &end, 10);

@@ -384,6 +384,35 @@ static void vocabulary_loss(void **state) {
     check_loss("linear_cross_entropy_grad f32[3, 5] f32[3, 5] i32[3]:0:3 f32[3]", true);
 }
 
+// A row waits in shared memory where a block of the target has that much: of GPUs from sm_80 on, some have 99 KB.
+static void shared_memory(void **state) {
+    (void)state;
+    static const struct {
+        const char *device;
+        int room;
+    } targets[] = {{"cuda", 99}, {"cuda:sm_80", 163}, {"cuda:sm_86", 99}, {"cuda:sm_89", 99}, {"cuda:sm_90", 227}, {"cuda:sm_100", 227}, {"cuda:sm_120", 99}};
+    static const int classes[] = {20000, 32768, 50000};
+    for (size_t i = 0; i < 3 * (sizeof targets / sizeof *targets); i++) {
+        LvArena *arena = lv_arena_create();
+        int v = classes[i % 3], room = targets[i / 3].room << 10;
+        OpCase *c = case_parse(lv_arena_printf(arena, "linear_cross_entropy_grad bf16[3, 5] bf16[%d, 5] i32[3]:0:9 f32[3]", v), arena);
+        Graph *graph = case_graph(c);
+        LvText text = {0};
+        LvError error = {0};
+        CudaKernel made = {0};
+        Target target;
+        assert_true(target_parse(targets[i / 3].device, &target, &error));
+        assert_true(cuda_template_print(graph->last, &target, "loss", &text, &made));
+        int shared = made.launches.data[0].shared;
+        bool keeps = shared >= 4 * v;
+        if (shared > room || keeps != (4 * v + 1024 <= room)) fail_msg("%s, %d classes: %d bytes of shared memory", targets[i / 3].device, v, shared);
+        cuda_kernel_free(&made);
+        graph_destroy(graph);
+        lv_text_free(&text);
+        lv_arena_destroy(arena);
+    }
+}
+
 static int begin(void **state) {
     static int there = 1;
     if (cuda_device_open(&device)) *state = &there;
@@ -395,6 +424,7 @@ int main(int count, char **arguments) {
     patterns = (const char *const *)arguments + 1, pattern_count = count - 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_cases), cmocka_unit_test(more), cmocka_unit_test(near_ties), cmocka_unit_test(far_codes), cmocka_unit_test(vocabulary_loss),
+        cmocka_unit_test(shared_memory),
     };
     return cmocka_run_group_tests(tests, begin, NULL);
 }

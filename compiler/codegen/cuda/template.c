@@ -77,8 +77,8 @@ void cuda_print_load(LvDType dtype, int count, const char *to, const char *from,
 const char *cuda_index_type(int64_t most) { return most < INT32_MAX ? "unsigned" : "unsigned long long"; }
 
 int64_t cuda_shared_room(const Target *target) {
-    if (target->sm >= 90 && target->sm < 120) return 227 << 10;
-    return target->sm == 86 || target->sm == 89 || target->sm >= 120 ? 99 << 10 : 163 << 10;
+    if (target->any || target->sm == 86 || target->sm == 89 || target->sm >= 120) return 99 << 10;
+    return target->sm >= 90 ? 227 << 10 : 163 << 10;
 }
 
 void cuda_push_launch(CudaKernel *made, int64_t x, int64_t y, int64_t z, int block, int64_t shared) {
