@@ -328,7 +328,7 @@ static void tell_memory(Run *run) {
     print_bytes(&line, "", run->bytes);
     print_bytes(&line, ": weights", p->arena_bytes[LV_ARENA_PARAMS] + p->arena_bytes[LV_ARENA_STATE]);
     print_bytes(&line, ", moments", p->arena_bytes[LV_ARENA_MOMENTS]);
-    print_bytes(&line, ", gradients", p->arena_bytes[LV_ARENA_GRADIENTS]);
+    if (p->arena_bytes[LV_ARENA_GRADIENTS]) print_bytes(&line, ", gradients", p->arena_bytes[LV_ARENA_GRADIENTS]);
     print_bytes(&line, ", activations", p->arena_bytes[LV_ARENA_ACTIVATIONS]);
     print_bytes(&line, ", workspace", run->workspace);
     if (workspace.unmeasured) {
