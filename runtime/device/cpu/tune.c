@@ -14,8 +14,9 @@
 // that is clearly slower is out. 0.05 s in all bounds a model of 100 distinct convolutions to seconds.
 static const double favour = 1.1, clear = 1.4, budget = 0.05;
 // Scratch memory has its price: a form may take 5 MB more for each percent that it is faster. The largest of a plan's steps adds to
-// its peak, and one unlucky measurement of many is enough for that: the library's Winograd takes up to 0.2 GB to be as fast as ours.
-static const double scratch_price = 2e-9;
+// its peak, and one unlucky measurement of many is enough for that: the library's Winograd takes up to 0.2 GB to be as fast as ours. So what
+// takes more than any of ours does must be faster by what no unlucky measurement gives.
+static const double scratch_price = 2e-9, much_scratch = 32e6, much_price = 0.5;
 enum { LEAST_TURNS = 3, MOST_TURNS = 8 };
 
 static const char *const words[CONV_FORM_COUNT] = {"direct", "library winograd", "winograd"};
@@ -25,7 +26,7 @@ static void print_key(const LvCpu *cpu, const char *step_key, char key[33]) {
     int version[3];
     cpu_library_version(version);
     lv_text_printf(&text, "oneDNN %d.%d.%d threads %d", version[0], version[1], version[2], cpu->threads);
-    const char *parts[] = {"convolution 7", cpu->processor, lv_text_get(&text), step_key};
+    const char *parts[] = {"convolution 8", cpu->processor, lv_text_get(&text), step_key};
     lv_cache_key(key, parts, 4);
     lv_text_free(&text);
 }
@@ -66,7 +67,8 @@ static ConvForm fastest(LvCpu *cpu, LvCall *const *forms, double *best, char *co
     ConvForm first = CONV_DIRECT;
     for (int f = 0; f < CONV_FORM_COUNT; f++) {
         runs[f] = forms[f] != NULL;
-        price[f] = runs[f] ? 1 + scratch_price * (double)(call_scratch(forms[f]) + forms[f]->wide_bytes) : 1;
+        double scratch = runs[f] ? (double)(call_scratch(forms[f]) + forms[f]->wide_bytes) : 0;
+        price[f] = 1 + scratch_price * scratch + (scratch > much_scratch ? much_price : 0);
         if (runs[f] && f == CONV_DIRECT && forms[f]->step->operands[1].dtype == LV_F32) price[f] *= favour;
     }
     for (int turn = 1;; turn++) {
