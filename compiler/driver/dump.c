@@ -69,7 +69,8 @@ static void dump_step(const LvPlan *plan, int index, LvText *out) {
         const LvConvStep *conv = &step->conv;
         lv_text_printf(out, " stride %lld,%lld pad %lld,%lld,%lld,%lld", (long long)conv->stride[0], (long long)conv->stride[1],
                        (long long)conv->pad[0], (long long)conv->pad[1], (long long)conv->pad[2], (long long)conv->pad[3]);
-        lv_text_printf(out, "%s%s", conv->has_bias ? " bias" : "", conv->has_residual ? " residual" : "");
+        lv_text_printf(out, "%s%s%s", conv->has_bias ? " bias" : "", conv->has_residual ? " residual" : "",
+                       conv->has_moments ? " moments" : "");
         if (conv->activation) lv_text_printf(out, " activation %d", conv->activation);
     } else if (step->kind == LV_STEP_MATMUL) {
         const LvMatmulStep *matmul = &step->matmul;

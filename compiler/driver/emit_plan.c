@@ -87,22 +87,23 @@ static const int64_t *list_of(const Node *node, AttrName name, int count) {
 static void fill_conv(Emitter *e, const Unit *unit, LvStep *step) {
     const Node *node = unit->node;
     LvConvStep *conv = &step->conv;
-    conv->direction = node->op == OP_conv2d             ? LV_CONV_FORWARD
-                      : node->op == OP_conv2d_data_grad ? LV_CONV_DATA_GRADIENT
-                                                        : LV_CONV_WEIGHT_GRADIENT;
+    conv->direction = node->op == OP_conv2d_data_grad     ? LV_CONV_DATA_GRADIENT
+                      : node->op == OP_conv2d_weight_grad ? LV_CONV_WEIGHT_GRADIENT
+                                                          : LV_CONV_FORWARD;
     memcpy(conv->stride, list_of(node, ATTR_stride, 2), sizeof conv->stride);
     memcpy(conv->pad, list_of(node, ATTR_pad, 4), sizeof conv->pad);
     conv->has_bias = node_bool(node, ATTR_bias, false);
     conv->has_residual = node_bool(node, ATTR_residual, false);
+    conv->has_moments = node->op == OP_conv2d_moments;
     conv->activation = (LvActivation)node_int(node, ATTR_activation, LV_ACTIVATION_NONE);
     conv->algorithm = e->options->conv;
     static const char *const names[] = {"conv2d", "conv2d data gradient", "conv2d weight gradient"};
     LvShape weight = conv->direction == LV_CONV_WEIGHT_GRADIENT ? step->operands[0].shape : step->operands[2].shape;
     LvShape picture = conv->direction == LV_CONV_DATA_GRADIENT ? step->operands[0].shape : step->operands[1].shape;
-    step->label = lv_arena_printf(e->plan->arena, "%s %lldx%lld %lld->%lld, %lldx%lld%s", names[conv->direction],
+    step->label = lv_arena_printf(e->plan->arena, "%s %lldx%lld %lld->%lld, %lldx%lld%s%s", names[conv->direction],
                                   (long long)weight.dim[2], (long long)weight.dim[3], (long long)weight.dim[1],
                                   (long long)weight.dim[0], (long long)picture.dim[2], (long long)picture.dim[3],
-                                  conv->stride[0] > 1 ? " strided" : "");
+                                  conv->stride[0] > 1 ? " strided" : "", conv->has_moments ? ", moments" : "");
 }
 
 static void fill_matmul(Emitter *e, const Unit *unit, LvStep *step) {

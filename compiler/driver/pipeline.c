@@ -88,6 +88,7 @@ static const Step PIPELINE[] = {
     {"dce", ALWAYS, NULL},
     {"views", ON_GPU, NULL},
     {"remat", ALWAYS, NULL},
+    {"moments", ON_GPU, NULL},
     {"order", OPTIMIZING, NULL},
     {"parts", IN_PARTS, NULL},
 };

@@ -70,7 +70,7 @@ static int64_t product_flops(const Node *node) {
         int64_t each = node->op == OP_attention ? a.dim[3] + v.dim[3] : 3 * a.dim[3] + 2 * v.dim[3];
         return 2 * a.dim[0] * a.dim[1] * pairs * each;
     }
-    if (node->op == OP_conv2d) {
+    if (node->op == OP_conv2d || node->op == OP_conv2d_moments) {
         const LvShape w = node->inputs[1]->shape;
         return 2 * lv_shape_elements(y) * w.dim[1] * w.dim[2] * w.dim[3];
     }
@@ -276,8 +276,10 @@ void unit_add_call(Building *b, Node *node) {
     set_nodes(b, &unit, &node, 1);
     unit.flops = product_flops(node);
     unit.operands = lv_arena_array(b->plan->arena, (size_t)(node->input_count + node->result_count), sizeof *unit.operands);
-    for (int i = 0; i < node->result_count; i++) set_operand(&unit, &node->results[i], true);
+    int first = node->op == OP_conv2d_moments ? 1 : node->result_count;  // the others come last
+    for (int i = 0; i < first; i++) set_operand(&unit, &node->results[i], true);
     for (int i = 0; i < node->input_count; i++) set_operand(&unit, node->inputs[i], false);
+    for (int i = first; i < node->result_count; i++) set_operand(&unit, &node->results[i], true);
     if (node->op == OP_all_reduce) unit.operands[0].in_place = 1;
     print_template(b, &unit, node);  // where it, or a part of it, may be a kernel of ours
     set_bytes(&unit);

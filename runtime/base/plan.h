@@ -95,14 +95,15 @@ typedef enum { LV_CONV_AUTO, LV_CONV_DIRECT, LV_CONV_WINOGRAD } LvConvAlgorithm;
 // Operands of LV_STEP_CONV, by direction:
 //   FORWARD          0 destination y [B,O,OH,OW], 1 x [B,C,H,W], 2 weight [O,C,KH,KW], then bias [O] if has_bias,
 //                    then residual (shape and layout of y, may be the same place as y) if has_residual:
-//                    y = activation(conv(x, w) + bias) + residual
+//                    y = activation(conv(x, w) + bias) + residual; then destinations means [B,S,O] and squares [B,S,O] of f32 if
+//                    has_moments: of each of the S runs that y's pixels are cut into, its mean and the sum of squared distances from it
 //   DATA_GRADIENT    0 destination dx [B,C,H,W], 1 dy [B,O,OH,OW], 2 weight
 //   WEIGHT_GRADIENT  0 destination dw [O,C,KH,KW], 1 x, 2 dy, then destination db [O] if has_bias
 typedef struct {
     LvConvDirection direction;
     int64_t stride[2];  // rows, columns
     int64_t pad[4];     // left, right, top, bottom
-    bool has_bias, has_residual;
+    bool has_bias, has_residual, has_moments;
     LvActivation activation;
     LvConvAlgorithm algorithm;
 } LvConvStep;

@@ -126,6 +126,16 @@ static int64_t window(int64_t extent, int64_t low, int64_t high, int64_t kernel,
     return padded < kernel ? -1 : (padded - kernel) / stride + 1;
 }
 
+static bool check_moments(const Check *check, const LvOperand *moments, const int64_t *y) {
+    for (int i = 0; i < 2; i++) {
+        LvShape shape = moments[i].shape;
+        int64_t strips = shape.rank == 3 ? shape.dim[1] : 0;
+        if (moments[i].dtype != LV_F32 || strips < 1 || !same(shape, 3, (int64_t[]){y[0], moments[0].shape.dim[1], y[1]}) || y[2] * y[3] % strips)
+            return fail(check, "the moments do not fit");
+    }
+    return true;
+}
+
 static bool check_conv(const Check *check, const LvStep *step) {
     const LvConvStep *c = &step->conv;
     if ((unsigned)c->direction > LV_CONV_WEIGHT_GRADIENT || (unsigned)c->activation > LV_ACTIVATION_GELU ||
@@ -133,10 +143,10 @@ static bool check_conv(const Check *check, const LvStep *step) {
         return fail(check, "unknown kind of convolution");
     }
     bool forward = c->direction == LV_CONV_FORWARD, weights = c->direction == LV_CONV_WEIGHT_GRADIENT;
-    if (!forward && (c->has_residual || c->activation != LV_ACTIVATION_NONE || (c->has_bias && !weights))) {
+    if (!forward && (c->has_residual || c->has_moments || c->activation != LV_ACTIVATION_NONE || (c->has_bias && !weights))) {
         return fail(check, "a gradient has no epilogue");
     }
-    if (step->operand_count != 3 + c->has_bias + c->has_residual) return fail(check, "wrong number of operands");
+    if (step->operand_count != 3 + c->has_bias + c->has_residual + 2 * c->has_moments) return fail(check, "wrong number of operands");
     for (int i = 0; i < 2; i++) {
         if (c->stride[i] < 1 || c->stride[i] > 1 << 20) return fail(check, "stride out of range");
     }
@@ -155,6 +165,7 @@ static bool check_conv(const Check *check, const LvStep *step) {
     }
     if (c->has_bias && !same(step->operands[3].shape, 1, &w[0])) return fail(check, "the bias does not fit");
     if (c->has_residual && !same(step->operands[3 + c->has_bias].shape, 4, y)) return fail(check, "the residual does not fit");
+    if (c->has_moments) return check_moments(check, &step->operands[3 + c->has_bias + c->has_residual], y);
     return true;
 }
 

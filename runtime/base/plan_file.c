@@ -153,6 +153,7 @@ static void code_conv(Codec *c, LvConvStep *conv) {
     for (int i = 0; i < 4; i++) code_integer(c, &conv->pad[i], "pad");
     code_bool(c, &conv->has_bias, "has_bias");
     code_bool(c, &conv->has_residual, "has_residual");
+    code_bool(c, &conv->has_moments, "has_moments");
     CODE_CHOICE(c, conv->activation, LV_ACTIVATION_GELU + 1, "activation");
     CODE_CHOICE(c, conv->algorithm, LV_CONV_WINOGRAD + 1, "algorithm");
 }

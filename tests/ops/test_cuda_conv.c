@@ -63,6 +63,21 @@ static const char *const tile_shapes[] = {
     "conv2d {stride = [2, 2], pad = [0, 1, 0, 1], activation = 2, dtype = R} T[1, 3, 33, 26] T[129, 3, 3, 3]",
 };
 
+// Moments of the result, by S strips where the tile is given. Columns that a tile does not fill, of every width of an access.
+static const char *const moment_shapes[] = {
+    "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, strips = 2} T[2, 32, 16, 8] T[40, 32, 3, 3] T[40]",
+    "conv2d_moments {stride = [1, 1], pad = [0, 0, 0, 0], bias = true, residual = true, strips = 1} T[3, 16, 8, 8] T[24, 16, 1, 1] T[24] T[3, 24, 8, 8]",
+    "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, dtype = R, strips = 4} T[1, 8, 32, 16] T[130, 8, 3, 3] f32[130]:100:200",
+    "conv2d_moments {stride = [2, 2], pad = [0, 1, 0, 1], bias = true, activation = 2, strips = 1} T[2, 3, 16, 16] T[7, 3, 3, 3] T[7]",
+    "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], residual = true, strips = 1} T[2, 256, 8, 8] T[72, 256, 3, 3] T[2, 72, 8, 8]",
+    "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, strips = 2} T[1, 5, 8, 16] T[64, 5, 3, 3] f32[64]:9:10",
+};
+enum { MOMENT_PIXELS = 512 };
+static const char *const moment_tile_shapes[] = {
+    "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, residual = true, dtype = R, strips = S} T[2, 8, 16, 32] T[136, 8, 3, 3] T[136] R[2, 136, 16, 32]",
+    "conv2d_moments {stride = [2, 2], pad = [0, 1, 0, 1], bias = true, strips = S} T[1, 12, 32, 64] T[40, 12, 3, 3] f32[40]:100:200",
+};
+
 static CudaDevice device;
 static bool found;
 static const char *const *patterns;
@@ -158,32 +173,61 @@ static void add_job(Jobs *jobs, LvText *text, const char *line, bool tf32, int t
     lv_vec_push(jobs, job);
 }
 
-// The result's bytes. `in_place`: it is where the residual was.
+static size_t result_bytes(const Node *node, int count) {
+    size_t bytes = 0;
+    for (int i = 0; i < count; i++) bytes += bytes_of(&node->results[i]);
+    return bytes;
+}
+
+// The results' bytes, one behind the other. `in_place`: the first is where the residual was.
 static char *run_job(const Job *job, CuModule module, int fill, bool in_place) {
     const Node *node = job->graph->last;
-    const Value *y = &node->results[0];
-    CuPointer memory[8];
-    unsigned long long parameters[8];
-    int count = 1 + node->input_count;
-    memory[0] = cuda_device_memory(bytes_of(y), fill);
-    for (int i = 0; i < node->input_count; i++) {
-        memory[1 + i] = cuda_device_memory(bytes_of(node->inputs[i]), fill);
-        put(memory[1 + i], node->inputs[i], job->inputs.at[i].tensor);
+    CuPointer memory[12];
+    unsigned long long parameters[12];
+    int count = 0, inputs = node->input_count;
+    memory[count++] = cuda_device_memory(bytes_of(&node->results[0]), fill);
+    for (int i = 0; i < inputs; i++) {
+        memory[count++] = cuda_device_memory(bytes_of(node->inputs[i]), fill);
+        put(memory[count - 1], node->inputs[i], job->inputs.at[i].tensor);
     }
+    for (int i = 1; i < node->result_count; i++) memory[count++] = cuda_device_memory(bytes_of(&node->results[i]), fill);
     memory[count] = cuda_device_memory((size_t)job->made.scratch + LV_SCRATCH_HEAD, fill);
     char head[LV_SCRATCH_HEAD] = {0};
     cuda_device_put(memory[count], head, sizeof head);
     for (int i = 0; i <= count; i++) parameters[i] = memory[i];
     parameters[count] += LV_SCRATCH_HEAD;
-    if (in_place) parameters[0] = memory[count - 1];
+    if (in_place) parameters[0] = memory[inputs];
     cuda_device_launch(module, job->name, job->made.launches.data, job->made.launches.count, parameters, count + 1, job->c->text);
-    char *out = calloc(bytes_of(y) + 8, 1);
-    cuda_device_get(out, parameters[0], bytes_of(y));
+    char *out = calloc(result_bytes(node, node->result_count) + 8, 1);
+    for (int i = 0; i < node->result_count; i++)
+        cuda_device_get(out + result_bytes(node, i), parameters[i ? inputs + i : 0], bytes_of(&node->results[i]));
     cuda_device_get(head, memory[count], sizeof head);
     for (size_t i = 0; i < sizeof head; i++)
         if (head[i]) fail_msg("%s: its counters are not zero when it ends", job->c->text);
     for (int i = 0; i <= count; i++) cuda_device_free(memory[i]);
     return out;
+}
+
+// Of what is stored, so exactly that f32 is all there is to be off by, in whatever type it is.
+static void check_moments(const Node *node, const Tensor *y, const char *got, const char *text, LvArena *arena) {
+    LvShape shape = node->results[1].shape;
+    int64_t strips = shape.dim[1], channels = shape.dim[2], pixels = y->shape.dim[2] * y->shape.dim[3] / strips;
+    const char *const what[] = {"", "means", "squares"};
+    Tensor *have[3], *want[3];
+    for (int i = 1; i < 3; i++) {
+        have[i] = from_bytes(&node->results[i], got + result_bytes(node, i), arena);
+        want[i] = tensor_new(arena, LV_F32, shape);
+    }
+    for (int64_t at = 0, n = lv_shape_elements(shape); at < n; at++) {
+        int64_t b = at / channels / strips, s = at / channels % strips, c = at % channels;
+        const double *from = y->f + ((b * channels + c) * strips + s) * pixels;
+        for (int64_t i = 0; i < pixels; i++) want[1]->f[at] += from[i] / (double)pixels;
+        for (int64_t i = 0; i < pixels; i++) want[2]->f[at] += (from[i] - want[1]->f[at]) * (from[i] - want[1]->f[at]);
+    }
+    for (int i = 1; i < 3; i++) {
+        double apart = tensor_distance(have[i], want[i]);
+        if (!(apart <= 1e-6)) fail_msg("%s: its %s are off by %g", text, what[i], apart);
+    }
 }
 
 // Sums of f32, and the result rounded once more.
@@ -197,26 +241,31 @@ static void check_job(const Job *job, CuModule module, LvArena *arena) {
     TensorSet want;
     evaluate_set(job->graph, false, &job->reference, &want, arena);
     char *got = run_job(job, module, 0xEE, false);
-    double apart = tensor_distance(from_bytes(y, got, arena), want.at[0].tensor);
+    const Tensor *stored = from_bytes(y, got, arena);
+    size_t bytes = result_bytes(node, node->result_count);
+    double apart = tensor_distance(stored, want.at[0].tensor);
     if (!(apart <= allowed(y->dtype))) fail_msg("%s: off by %g", text, apart);
+    if (node->result_count > 1) check_moments(node, stored, got, text, arena);
     if (job->tile < 0) {
         char *again = run_job(job, module, 0xFF, false);
-        if (memcmp(got, again, bytes_of(y))) fail_msg("%s: not the same bits twice", text);
+        if (memcmp(got, again, bytes)) fail_msg("%s: not the same bits twice", text);
         free(again);
     }
     if (node_bool(node, ATTR_residual, false)) {
         char *same = run_job(job, module, 0xEE, true);
-        if (memcmp(got, same, bytes_of(y))) fail_msg("%s: in the residual's place it is another result", text);
+        if (memcmp(got, same, bytes)) fail_msg("%s: in the residual's place it is another result", text);
         free(same);
     }
     free(got);
 }
 
-static const char *with_types(const char *line, const char *type, const char *result, LvArena *arena) {
+// S: strips of a map of MOMENT_PIXELS that are as long as the tile's rows.
+static const char *with_types(const char *line, const char *type, const char *result, int rows, LvArena *arena) {
     LvText text = {0};
     for (const char *at = line; *at; at++) {
-        bool alone = (at[0] == 'T' || at[0] == 'R') && (at[1] == '[' || at[1] == '}');
-        if (alone) lv_text_puts(&text, *at == 'T' ? type : result);
+        bool alone = (at[0] == 'T' || at[0] == 'R') && (at[1] == '[' || at[1] == '}' || at[1] == ',');
+        if (at[0] == 'S' && at[1] == '}') lv_text_printf(&text, "%d", MOMENT_PIXELS / rows);
+        else if (alone) lv_text_puts(&text, *at == 'T' ? type : result);
         else lv_text_putc(&text, *at);
     }
     const char *made = lv_arena_strdup(arena, lv_text_get(&text));
@@ -228,13 +277,15 @@ enum { TOGETHER = 16 };  // kernels of a program
 
 // Every `step`-th line.
 static void run_cases(const char *const *lines, int count, int step, const char *type, bool tf32, int tile) {
+    Conv conv = {.unit = strcmp(type, "f32") ? CONV_HALF : tf32 ? CONV_TF32 : CONV_F32, .c = 8, .o = 8, .m = 1, .n = 8, .k = 8};
+    int rows = tile < 0 ? MOMENT_PIXELS : conv_tile(&conv, tile, 1).m;
     LvArena *arena = lv_arena_create();
     for (int first = 0; first < count;) {
         Jobs jobs = {0};
         LvText text = {0};
         cuda_put_prelude(&text);
         for (; first < count && jobs.count < TOGETHER; first += step) {
-            const char *line = with_types(lines[first], type, "f32", arena);
+            const char *line = with_types(lines[first], type, "f32", rows, arena);
             if (wanted(line) && (!as_parameters || strstr(line, "weight_grad"))) add_job(&jobs, &text, line, tf32, tile, arena);
         }
         CuModule module = jobs.count ? cuda_device_compile(&device, lv_text_get(&text)) : NULL;
@@ -251,9 +302,12 @@ static void run_cases(const char *const *lines, int count, int step, const char 
     lv_arena_destroy(arena);
 }
 
+enum { MOMENT_SHAPES = sizeof moment_shapes / sizeof *moment_shapes, MOMENT_TILE_SHAPES = sizeof moment_tile_shapes / sizeof *moment_tile_shapes };
+
 static void run_shapes(int step, const char *type, bool tf32) {
     if (!found) skip();
     run_cases(shapes, (int)(sizeof shapes / sizeof *shapes), step, type, tf32, -1);
+    run_cases(moment_shapes, MOMENT_SHAPES, 1, type, tf32, -1);
 }
 
 static void in_f32(void **state) { (void)state, run_shapes(1, "f32", false); }
@@ -264,7 +318,10 @@ static void in_f16(void **state) { (void)state, run_shapes(3, "f16", false); }  
 // The first `count` shapes with every tile.
 static void run_tiles(int count, const char *type, ConvUnit unit) {
     if (!found) skip();
-    for (int i = 0; i < conv_tile_count(&(Conv){.unit = unit}); i++) run_cases(tile_shapes, count, 1, type, unit == CONV_TF32, i);
+    for (int i = 0; i < conv_tile_count(&(Conv){.unit = unit}); i++) {
+        run_cases(tile_shapes, count, 1, type, unit == CONV_TF32, i);
+        run_cases(moment_tile_shapes, MOMENT_TILE_SHAPES, 1, type, unit == CONV_TF32, i);
+    }
 }
 
 static void tiles_in_f32(void **state) { (void)state, run_tiles(3, "f32", CONV_F32); }

@@ -1,6 +1,7 @@
-// A convolution's kernel whose blocks meet (template_conv_join.c), and the same text made wrong,
-// which must fail: a fence or a counter less gives wrong results, counters that are not zero when
-// it ends, or a race that the stand-ins name (LV_CUDA_SIM_CHECK=2). Each form runs in a process of
+// A convolution's kernel whose blocks meet (template_conv_join.c), and whose threads and warps join
+// moments of what they store (template_conv_moments.c), and the same text made wrong, which must
+// fail: a fence or a counter less gives wrong results, counters that are not zero when it ends, or
+// a race that the stand-ins name (LV_CUDA_SIM_CHECK=2). Each form runs in a process of
 // its own, `test_cuda_joins --form N`. Skipped where the stand-ins are not on the path.
 #include <math.h>
 #include <setjmp.h>
@@ -40,19 +41,33 @@ static const Form forms[] = {
      "race in shared memory", ""},
     {"does not wait for a copy", "LV_COPY_WAIT(0);\n      #pragma", "      #pragma", "", ""},
     {"no sums of the odd one", "if (other >= 5)", "if (other >= 4)", NULL, ""},
+    {"warps join before the last has left its own", "  __syncthreads();\n  conv_moments(",
+     "  conv_moments(", "race in shared memory", ""},
+    {"lanes do not join", "d < 32; d *= 2, rows", "d < 16; d *= 2, rows", NULL, ""},
+    {"as if each had half the rows", "0.5f * rows", "0.25f * rows", NULL, ""},
+    {"warps do not join", "d < 2; d *= 2", "d < 1; d *= 2", NULL, ""},
+    {"begins anew with each row", "i == 0 && g == 0", "g == 0", NULL, ""},
+    {"no difference of the means", "fmaf(d * d,", "fmaf(0.0f,", NULL, ""},
+    {"of what is not rounded", "v[i] = lv_from_bf16(lv_to_bf16(v[i]));", "", NULL, ""},
+    {"all strips in one place", "squares[(int)strip", "squares[(int)0", NULL, ""},
 };
 enum {
     FORMS = sizeof forms / sizeof *forms,
     RIGHT = 0,
     WRONG = 1,
+    OF_MOMENTS = 12,  // forms from this one on, and the right one: with moments
     NO_PLACE = 7,
     TILE = 5,
     SPLITS = 5
 };
 
-static const char line[] =
+// Without moments the last rows of a tile are no pixels.
+static const char *const lines[] = {
     "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true} bf16[1, 96, 9, 9] bf16[72, 96, 3, "
-    "3] bf16[72]";
+    "3] bf16[72]",
+    "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, strips = 1} "
+    "bf16[2, 96, 8, 8] bf16[72, 96, 3, 3] f32[72]:9:12",
+};
 
 static const char *replaced(const char *text, const char *from, const char *to, LvArena *arena) {
     const char *at = strstr(text, from);
@@ -89,17 +104,48 @@ static bool is_right(const char *bytes, const Value *y, const Tensor *want) {
     return apart <= most / 128;
 }
 
-static int run_form(const Form *form) {
-    CudaDevice device;
-    if (!cuda_device_open(&device)) return NO_PLACE;
-    LvArena *arena = lv_arena_create();
-    OpCase *c = case_parse(line, arena);
-    Graph *graph = case_graph(c);
-    Node *node = graph->last;
+static double get(const char *bytes, const Value *v, int64_t b, int64_t c, int64_t i, int64_t j) {
+    int64_t at = lv_layout_offset(v->layout, v->shape, (int64_t[]){b, c, i, j});
+    return lv_element_get(bytes, v->dtype, at);
+}
+
+// Of what is stored, a strip a picture, as exact as f32 is.
+static bool are_moments(const char *bytes, const Value *y, const float *means,
+                        const float *squares) {
+    const int64_t *d = y->shape.dim, n = d[2] * d[3];
+    for (int64_t at = 0; at < d[0] * d[1]; at++) {
+        double mean = 0, square = 0;
+        for (int64_t i = 0; i < n; i++)
+            mean += get(bytes, y, at / d[1], at % d[1], i / d[3], i % d[3]) / (double)n;
+        for (int64_t i = 0; i < n; i++)
+            square += pow(get(bytes, y, at / d[1], at % d[1], i / d[3], i % d[3]) - mean, 2);
+        if (!(fabs(means[at] - mean) <= 1e-6 * fabs(mean))) return false;
+        if (!(fabs(squares[at] - square) <= 4e-6 * square)) return false;
+    }
+    return true;
+}
+
+static Node *make_node(OpCase *c, Graph **graph) {
+    *graph = case_graph(c);
+    Node *node = (*graph)->last;
     for (int i = 0; i < 2; i++)
         node->inputs[i]->layout = lv_layout_nhwc();
     node->results[0].layout = lv_layout_nhwc();
+    return node;
+}
+
+static size_t bytes_of(const Value *v) {
+    return (size_t)lv_shape_elements(v->shape) * lv_dtype_size(v->dtype);
+}
+
+static int run_form(const Form *form, bool moments) {
+    CudaDevice device;
+    Graph *graph;
     Conv conv;
+    if (!cuda_device_open(&device)) return NO_PLACE;
+    LvArena *arena = lv_arena_create();
+    OpCase *c = case_parse(lines[moments], arena);
+    Node *node = make_node(c, &graph);
     if (!conv_read(node, &(Target){.cuda = true, .sm = device.sm}, &conv)) return NO_PLACE;
     ConvTile tile = conv_tile(&conv, TILE, SPLITS);
     LvText text = {0};
@@ -110,28 +156,36 @@ static int run_form(const Form *form) {
         replaced(replaced(lv_text_get(&text), form->from, form->to, arena), form->cut, "", arena);
     CuModule module = cuda_device_compile(&device, wrong);
 
-    enum { BYTES = 9 * 9 * 72 * 2 };
-    unsigned long long parameters[5];
+    enum { BYTES = 2 * 9 * 9 * 72 * 2, INPUTS = 3 };
+    static float found[2][2 * 72];
+    unsigned long long parameters[7];
+    int count = 0;
     TensorSet inputs = {0}, want;
-    parameters[0] = cuda_device_memory(BYTES, 0xFF);
-    for (int i = 0; i < 3; i++) {
+    const Value *y = &node->results[0];
+    parameters[count++] = cuda_device_memory(BYTES, 0xFF);
+    for (int i = 0; i < INPUTS; i++) {
         Tensor *input = case_input(c, i);
         set_add(&inputs, lv_arena_printf(arena, "x%d", i), input);
-        parameters[1 + i] = cuda_device_memory((size_t)lv_shape_elements(input->shape) * 2, 0xFF);
-        put(parameters[1 + i], node->inputs[i], input);
+        parameters[count] = cuda_device_memory(bytes_of(node->inputs[i]), 0xFF);
+        put(parameters[count++], node->inputs[i], input);
     }
+    for (int i = 1; i < node->result_count; i++)
+        parameters[count++] = cuda_device_memory(sizeof found[0], 0xFF);
     evaluate_set(graph, false, &inputs, &want, arena);
     char head[LV_SCRATCH_HEAD] = {0}, bytes[BYTES];
     CuPointer scratch = cuda_device_memory((size_t)made.scratch + LV_SCRATCH_HEAD, 0xFF);
     cuda_device_put(scratch, head, sizeof head);
-    parameters[4] = scratch + LV_SCRATCH_HEAD;
-    cuda_device_launch(module, "conv", made.launches.data, made.launches.count, parameters, 5,
+    parameters[count++] = scratch + LV_SCRATCH_HEAD;
+    cuda_device_launch(module, "conv", made.launches.data, made.launches.count, parameters, count,
                        form->what);
-    cuda_device_get(bytes, parameters[0], sizeof bytes);
+    cuda_device_get(bytes, parameters[0], bytes_of(y));
+    for (int i = 1; i < node->result_count; i++)
+        cuda_device_get(found[i - 1], parameters[INPUTS + i], sizeof found[0]);
     cuda_device_get(head, scratch, sizeof head);
     for (size_t i = 0; i < sizeof head; i++)
         if (head[i]) return WRONG;
-    return is_right(bytes, &node->results[0], want.at[0].tensor) ? RIGHT : WRONG;
+    if (moments && !are_moments(bytes, y, found[0], found[1])) return WRONG;
+    return is_right(bytes, y, want.at[0].tensor) ? RIGHT : WRONG;
 }
 
 // ---- the processes
@@ -165,19 +219,24 @@ static void wrong_forms_fail(void **state) {
     (void)state;
     const char *path = getenv("LD_LIBRARY_PATH");
     if (!path || !strstr(path, "cuda_sim")) skip();
-    for (int i = 0; i < FORMS; i++) {
+    for (int i = 0; i <= FORMS; i++) {  // the last is the right one again, with moments
         char said[4096];
+        const Form *form = &forms[i % FORMS];
+        bool right = i % FORMS == 0;
         int status = run_process(i, said, sizeof said);
-        if (status == NO_PLACE) fail_msg("%s: the text has no such place", forms[i].what);
-        if (i == 0 ? status != RIGHT : status == RIGHT)
-            fail_msg("%s: %s\n%s", forms[i].what, i ? "nothing was noticed" : "wrong", said);
-        if (i && forms[i].said && !strstr(said, forms[i].said))
-            fail_msg("%s: not noticed as a race\n%s", forms[i].what, said);
+        if (status == NO_PLACE) fail_msg("%s: the text has no such place", form->what);
+        if (right ? status != RIGHT : status == RIGHT)
+            fail_msg("%s: %s\n%s", form->what, right ? "wrong" : "nothing was noticed", said);
+        if (!right && form->said && !strstr(said, form->said))
+            fail_msg("%s: not noticed as a race\n%s", form->what, said);
     }
 }
 
 int main(int argc, char **argv) {
-    if (argc == 3 && !strcmp(argv[1], "--form")) return run_form(&forms[atoi(argv[2]) % FORMS]);
+    if (argc == 3 && !strcmp(argv[1], "--form")) {
+        int number = atoi(argv[2]) % (FORMS + 1);
+        return run_form(&forms[number % FORMS], number >= OF_MOMENTS);
+    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(wrong_forms_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,52 @@ static void test_lies(void **state) {
     }
 }
 
+// The small plan's convolution with moments of its result, whose four pixels are two strips.
+static LvOperand *with_moments(LvPlan *p) {
+    LvStep *conv = &p->steps[0];
+    LvOperand *operands = LV_NEW_ARRAY(p->arena, LvOperand, 6);
+    memcpy(operands, conv->operands, 4 * sizeof *operands);
+    for (int i = 4; i < 6; i++) operands[i] = small_operand(LV_ARENA_ACTIVATIONS, i == 4 ? 128 : 192, 3, (int64_t[]){2, 2, 3});
+    conv->operands = operands, conv->operand_count = 6, conv->conv.has_moments = true;
+    return operands + 4;
+}
+
+static void test_moments(void **state) {
+    (void)state;
+    for (int lie = 0; lie < 9; lie++) {
+        LvPlan *p = small_plan();
+        LvConvStep *conv = &p->steps[0].conv;
+        LvOperand *moments = with_moments(p);
+        switch (lie) {
+            case 1: conv->has_moments = false; break;
+            case 2: p->steps[0].operand_count = 5; break;
+            case 3: moments[0].shape.dim[1] = 3, moments[1].shape.dim[1] = 3, p->arena_bytes[LV_ARENA_ACTIVATIONS] = 512; break;
+            case 4: moments[1].shape.dim[1] = 1; break;
+            case 5: moments[0].dtype = LV_I32; break;
+            case 6: moments[1].shape.rank = 2; break;
+            case 7: moments[0].shape.dim[2] = 2; break;
+            case 8: moments[1].shape.dim[0] = 1; break;
+            default: break;
+        }
+        LvText text;
+        encode(p, &text);
+        if (lie) {
+            char why[32];
+            snprintf(why, sizeof why, "moments, lie %d", lie);
+            expect_refused(text.data, text.length, why);
+        } else {
+            LvError error = {0};
+            LvPlan *again = NULL;
+            assert_true(lv_plan_decode(text.data, text.length, &again, &error));
+            assert_true(again->steps[0].conv.has_moments);
+            assert_int_equal(again->steps[0].operand_count, 6);
+            lv_plan_destroy(again);
+        }
+        lv_text_free(&text);
+        lv_plan_destroy(p);
+    }
+}
+
 // An infinite scale is no one's intention.
 static void test_not_finite(void **state) {
     (void)state;
@@ -130,6 +176,6 @@ static void test_not_finite(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage), cmocka_unit_test(test_lies),
-                                       cmocka_unit_test(test_not_finite)};
+                                       cmocka_unit_test(test_moments), cmocka_unit_test(test_not_finite)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,10 +21,13 @@ void cuda_kernel_free(CudaKernel *kernel);
 void cuda_print_kernel(const Kernel *kernel, const char *name, LvText *out, CudaKernel *made);
 
 // Ops with a template of their own (template.c lists them). Operands of a kernel: the node's inputs, then its results. Of a
-// convolution, which is a library call with a kernel to fall back on: its results, then its inputs, as in LV_STEP_CONV.
+// convolution, which is a library call with a kernel to fall back on: its result, its inputs, then moments, as in LV_STEP_CONV.
 bool cuda_template_takes(const Node *node, const Target *target);
 // Appends text and launches. False, and nothing is appended, where cuda_template_takes is false.
 bool cuda_template_print(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made);
+
+// Strips by which conv2d_moments would make moments of this convolution's result at less cost than a kernel that reads it; 0: by none.
+int64_t cuda_conv_strips(const Node *node, const Target *target);
 
 void cuda_put_prelude(LvText *out);  // types, functions and the wrappers of instructions that the kernels use
 

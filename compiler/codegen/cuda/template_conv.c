@@ -14,11 +14,11 @@
 // same bits every time.
 //
 // A block: `stages` slices of k are on their way into shared memory (cp.async), one is multiplied (template_conv_product.c); a
-// barrier a slice. At the end bias, activation, residual, and rounding (template_conv_store.c). Blocks that share rows of a are
+// barrier a slice. At the end bias, activation, residual, and rounding (template_conv_store.c), and where it is asked for the moments
+// of what is stored (template_conv_moments.c). Blocks that share rows of a are
 // neighbours, so that a is read from memory once and b, small, stays in the L2 cache.
 //
-// Left out so far: wgmma and bulk copies of sm_90; an upsampled or padded x folded into the addresses; normalization in the load
-// and statistics in the store.
+// Left out so far: wgmma and bulk copies of sm_90; an upsampled or padded x folded into the addresses; normalization in the load.
 #include "codegen/cuda/template_conv.h"
 
 #include "ops/op.h"
@@ -73,6 +73,7 @@ static void read_epilogue(const Node *node, Conv *conv) {
     conv->has_residual = node_bool(node, ATTR_residual, false);
     if (conv->has_residual) conv->residual = node->inputs[next]->dtype;
     conv->activation = (LvActivation)node_int(node, ATTR_activation, LV_ACTIVATION_NONE);
+    conv->strips = node->op == OP_conv2d_moments ? node_int(node, ATTR_strips, 0) : 0;
 }
 
 static void read_product(Conv *conv) {
@@ -92,7 +93,7 @@ static void read_product(Conv *conv) {
 }
 
 static bool read_node(const Node *node, const Target *target, Conv *conv) {
-    bool forward = node->op == OP_conv2d, weight = node->op == OP_conv2d_weight_grad;
+    bool forward = node->op == OP_conv2d || node->op == OP_conv2d_moments, weight = node->op == OP_conv2d_weight_grad;
     const Value *x = node->op == OP_conv2d_data_grad ? &node->results[0] : node->inputs[0];
     const Value *w = weight ? &node->results[0] : node->inputs[1];
     const Value *y = forward ? &node->results[0] : weight ? node->inputs[1] : node->inputs[0];
@@ -168,6 +169,7 @@ static const char main_text[] =
     "  __syncthreads();\n"
     "$join"
     "  $name_end($arguments, part, sum, (float *)shared + warp * $endpitch, m0 + row, n0 + column, lane);\n"
+    "$moments"
     "}\n";
 
 static void words_of_parameters(const Conv *conv, ConvWords *words) {
@@ -182,6 +184,10 @@ static void words_of_parameters(const Conv *conv, ConvWords *words) {
     if (conv->has_residual) {  // may be the memory of `to`
         lv_text_printf(&parameters, ", const %s *residual", cuda_type(conv->residual));
         lv_text_puts(&arguments, ", residual");
+    }
+    if (conv->strips) {
+        lv_text_puts(&parameters, ", float *means, float *squares");
+        lv_text_puts(&arguments, ", means, squares");
     }
     conv_text(words, "parameters", "%s", lv_text_get(&parameters));
     conv_text(words, "arguments", "%s", lv_text_get(&arguments));
@@ -200,7 +206,7 @@ static void words_of_shape(const Conv *conv, const ConvTile *tile, ConvWords *wo
         {"b", conv->b}, {"c", conv->c}, {"h", conv->h}, {"w", conv->w}, {"o", conv->o}, {"kh", conv->kh}, {"kw", conv->kw},
         {"oh", conv->oh}, {"ow", conv->ow}, {"sh", conv->stride[0]}, {"sw", conv->stride[1]}, {"top", conv->top}, {"left", conv->left},
         {"m", conv->m}, {"n", conv->n}, {"k", conv->k},
-        {"bm", tile->m}, {"bn", tile->n}, {"bk", tile->k}, {"warpsn", tile->warps_n}, {"wm", tile->m / tile->warps_m},
+        {"bm", tile->m}, {"bn", tile->n}, {"bk", tile->k}, {"warpsn", tile->warps_n}, {"warpsm", tile->warps_m}, {"wm", tile->m / tile->warps_m},
         {"wn", tile->n / tile->warps_n}, {"threads", conv_threads(tile)}, {"stages", tile->stages}, {"wait", tile->stages - 2},
         {"splits", tile->splits}, {"ntiles", conv_up(conv->n, tile->n)},
         {"offset", conv_elements(conv, tile, CONV_A)}, {"stage", conv_elements(conv, tile, CONV_A) + conv_elements(conv, tile, CONV_B)},
@@ -231,6 +237,7 @@ static void print_kernel(const Conv *conv, const ConvTile *tile, const char *nam
     words_of_parameters(conv, &words);
     conv_print_copies(conv, tile, &words, out);
     conv_print_store(conv, &words, out);
+    conv_print_moments(conv, tile, &words, out);
     conv_print_product(conv, tile, &words, out);
     words_of_main(conv, tile, &words);
     conv_print_join(conv, tile, &words, out);
@@ -247,9 +254,13 @@ void conv_print(const Conv *conv, const ConvTile *tile, const char *name, LvText
 
 bool cuda_print_conv(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made) {
     Conv conv;
-    if (!conv_read(node, target, &conv)) return false;
-    if (!out) return true;
-    ConvTile tile = conv_choose_tile(&conv);
-    conv_print(&conv, &tile, name, out, made);
+    ConvTile tile;
+    if (!conv_read(node, target, &conv) || !conv_choose_tile(&conv, &tile)) return false;
+    if (out) conv_print(&conv, &tile, name, out, made);
     return true;
+}
+
+int64_t cuda_conv_strips(const Node *node, const Target *target) {
+    Conv conv;
+    return node->op == OP_conv2d && conv_read(node, target, &conv) ? conv_strips(&conv) : 0;
 }

@@ -18,6 +18,7 @@ typedef struct {
     int64_t b, c, h, w, o, kh, kw, oh, ow, stride[2], left, top;
     LvDType type, result, bias, residual;
     bool has_bias, has_residual;
+    int64_t strips;        // of a picture, whose moments are results too (conv2d_moments); 0: none are
     bool parameter_order;  // the weight gradient lies O,C,KH,KW
     LvActivation activation;
     int64_t parts;    // products of their own: a strided data gradient has one for each remainder of row and column
@@ -69,7 +70,8 @@ void conv_print(const Conv *conv, const ConvTile *tile, const char *name, LvText
 // template_conv_tile.c
 int conv_tile_count(const Conv *conv);
 ConvTile conv_tile(const Conv *conv, int number, int splits);  // any of them computes the same
-ConvTile conv_choose_tile(const Conv *conv);
+bool conv_choose_tile(const Conv *conv, ConvTile *tile);  // false: none makes the strips that are asked for
+int64_t conv_strips(const Conv *conv);                    // by which moments cost less than reading the result does; 0: by none
 bool conv_along_k(const Conv *conv, ConvOperand operand);
 int64_t conv_elements(const Conv *conv, const ConvTile *tile, ConvOperand operand);  // of its part of a stage
 ConvCopy conv_copy(const Conv *conv, const ConvTile *tile, ConvOperand operand);
@@ -94,5 +96,10 @@ void conv_print_join(const Conv *conv, const ConvTile *tile, ConvWords *words, L
 // template_conv_store.c: NAME_finish, which makes results of sums and stores them; NAME_put, which does so where the tile belongs.
 void conv_print_store(const Conv *conv, ConvWords *words, LvText *out);
 void conv_print_read_row(const Conv *conv, ConvWords *words, LvText *out);  // NAME_read_row
+int conv_store_width(const Conv *conv);  // results of one thread that are stored together
+
+// template_conv_moments.c: $count and $leave, by which NAME_end sums up what it stores, and $moments, by which the block then does.
+void conv_print_moments(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
+bool conv_can_sum_up(const Conv *conv, const ConvTile *tile);  // every row that a thread stores is of the same columns
 
 #endif

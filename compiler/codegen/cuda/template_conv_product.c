@@ -78,6 +78,7 @@ static const char float_loop_text[] =
 
 static const char tensor_end_text[] =
     "LV_D void $name_end($parameters, $name_part part, float (*sum)[$tn][4], float *shared, int m0, int n0, int lane) {\n"
+    "$begin"
     "  #pragma unroll\n"
     "  for (int i = 0; i < $tm; i++) {\n"
     "    #pragma unroll\n"
@@ -93,9 +94,11 @@ static const char tensor_end_text[] =
     "      float v[$width];\n"
     "      $name_read_row(shared + r * $pitch + c, v);\n"
     "      $name_put($arguments, part, m0 + i * 16 + r, n0 + c, v);\n"
+    "$count"
     "    }\n"
     "    __syncwarp();\n"
     "  }\n"
+    "$leave"
     "}\n";
 
 // A lane has rows 4 (lane / 8) + 16 g and columns 4 (lane % 8) + 32 g, four of each.
@@ -130,6 +133,7 @@ static const char float_text[] =
     "    for (int j = 0; j < $tn; j += $width)\n"
     "      $name_put($arguments, part, m0 + i / 4 * 16 + lane / 8 * 4 + i % 4, n0 + j / 4 * 32 + lane % 8 * 4 + j % 4, &sum[i][j]);\n"
     "  }\n"
+    "$leave"
     "}\n";
 
 // ---- fragments: of a, rows row + 16 i ... + 15 and a step of k; of b, columns column + 8 j ... + 15 likewise

@@ -12,6 +12,7 @@ static const char finish_text[] =
     "    v[i] = $activated;\n"
     "  }\n"
     "$addresidual"
+    "$round"
     "  $name_write(to + at, v);\n"
     "}\n";
 
@@ -30,6 +31,11 @@ static const char residual_text[] =
     "    #pragma unroll\n"
     "    for (int i = 0; i < $width; i++) v[i] += added[i];\n"
     "  }\n";
+
+// Moments are of what is stored.
+static const char round_text[] =
+    "  #pragma unroll\n"
+    "  for (int i = 0; i < $width; i++) v[i] = $from($to(v[i]));\n";
 
 static const char put_text[] =
     "LV_D void $name_put($parameters, $name_part part, int m, int n, float *v) {\n"
@@ -105,7 +111,7 @@ static void print_write(const ConvWords *words, const char *what, LvDType dtype,
 
 // Results of one thread that are stored together: as many as an access holds, at least of the type that is stored. In the parameter's
 // order neighbouring channels lie a window apart: then a warp's threads are the closest to each other one by one.
-static int store_width(const Conv *conv) {
+int conv_store_width(const Conv *conv) {
     if (conv->parameter_order) return 1;
     return conv_width(conv->n, conv->unit == CONV_F32 ? 4 : (int)lv_dtype_size(conv->result));
 }
@@ -118,6 +124,9 @@ static void print_finish(const Conv *conv, int width, ConvWords *words, LvText *
     conv_text(words, "activated", "%s", template_activation(conv->activation));
     conv_words(words, "addbias", conv->has_bias ? bias_text : "");
     conv_words(words, "addresidual", conv->has_residual ? residual_text : "");
+    conv_text(words, "from", "%s", cuda_from(conv->result));
+    conv_text(words, "to", "%s", cuda_to(conv->result));
+    conv_words(words, "round", conv->strips && conv->result != LV_F32 ? round_text : "");
     conv_fill(words, finish_text, out);
 }
 
@@ -129,9 +138,9 @@ void conv_print_store(const Conv *conv, ConvWords *words, LvText *out) {
     conv_words(words, "pixel", pixel);
     if (gradient) conv_text(words, "rowcount", "%lld * part.nh * part.nw", (long long)conv->b);
     else conv_number(words, "rowcount", conv->m);
-    print_finish(conv, store_width(conv), words, out);
+    print_finish(conv, conv_store_width(conv), words, out);
     conv_words(words, "place", conv->parameter_order ? "($index)m * $n + n % $c * ($kh * $kw) + n / $c" : "($index)$pixel * $n + n");
     conv_fill(words, put_text, out);
 }
 
-void conv_print_read_row(const Conv *conv, ConvWords *words, LvText *out) { print_read(words, "row", LV_F32, store_width(conv), out); }
+void conv_print_read_row(const Conv *conv, ConvWords *words, LvText *out) { print_read(words, "row", LV_F32, conv_store_width(conv), out); }

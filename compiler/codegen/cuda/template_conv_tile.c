@@ -82,20 +82,43 @@ ConvTile conv_tile(const Conv *conv, int number, int splits) {
     return tile;
 }
 
-ConvTile conv_choose_tile(const Conv *conv) {
+// Moments are of a tile's rows, which are a strip of one picture.
+static bool makes_strips(const Conv *conv, const ConvTile *tile, int64_t strips) {
+    return conv_can_sum_up(conv, tile) && tile->m * strips == conv->oh * conv->ow;
+}
+
+// The tile of least price; `whole`: of those that are strips of some length. Returns the price, negative if there is none.
+static double choose(const Conv *conv, bool whole, ConvTile *tile) {
     int best = 0, best_splits = 0;
-    double least = 0;
+    double least = -1;
     for (int i = 0; i < conv_tile_count(conv); i++) {
-        ConvTile tile = conv_tile(conv, i, 1);
+        ConvTile one = conv_tile(conv, i, 1);
+        if (conv->strips && !makes_strips(conv, &one, conv->strips)) continue;
+        if (whole && !makes_strips(conv, &one, conv->oh * conv->ow / one.m)) continue;
         for (int splits = 1; splits <= MAX_SPLITS; splits++) {
-            if (splits > 1 && conv_slices(conv, &tile) < (int64_t)splits * SPLIT_SLICES) break;
-            if (!conv_can_join(conv, &tile, splits)) break;
-            double cost = price(conv, &tile, splits);
+            if (splits > 1 && conv_slices(conv, &one) < (int64_t)splits * SPLIT_SLICES) break;
+            if (!conv_can_join(conv, &one, splits)) break;
+            double cost = price(conv, &one, splits);
             if (best_splits && cost >= (splits > 1 ? worth * least : least)) continue;
             best = i, best_splits = splits, least = cost;
         }
     }
-    return conv_tile(conv, best, best_splits);
+    if (best_splits) *tile = conv_tile(conv, best, best_splits);
+    return least;
+}
+
+bool conv_choose_tile(const Conv *conv, ConvTile *tile) { return choose(conv, false, tile) >= 0; }
+
+// What it costs to read the result once more, for its moments.
+static double price_of_reading(const Conv *conv) {
+    double bytes = (double)conv->m * (double)conv->n * (double)lv_dtype_size(conv->result);
+    return bytes / MULTIPROCESSORS / MEMORY_BYTES * products_per_cycle(conv);
+}
+
+int64_t conv_strips(const Conv *conv) {
+    ConvTile any, whole;
+    double least = choose(conv, false, &any), with = choose(conv, true, &whole);
+    return with < 0 || with >= least + price_of_reading(conv) ? 0 : conv->oh * conv->ow / whole.m;
 }
 
 // ---- how tiles are copied
@@ -145,6 +168,6 @@ bool conv_has_table(const Conv *conv, const ConvTile *tile) {
 int64_t conv_shared_bytes(const Conv *conv, const ConvTile *tile) {
     int64_t stage = conv_elements(conv, tile, CONV_A) + conv_elements(conv, tile, CONV_B);
     int64_t loop = tile->stages * stage * conv_size(conv) + (conv_has_table(conv, tile) ? 16 * tile->m : 0);
-    int64_t end = conv->unit == CONV_F32 ? 0 : 4LL * tile->warps_m * tile->warps_n * 16 * conv_end_pitch(tile);
+    int64_t end = conv->unit == CONV_F32 && !conv->strips ? 0 : 4LL * tile->warps_m * tile->warps_n * 16 * conv_end_pitch(tile);
     return loop > end ? loop : end;
 }

@@ -286,6 +286,8 @@ bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall *
     LvLibrary *library = cpu->library;
     LvText key = {0};
     if (step->kind == LV_STEP_LINEAR_LOSS) return prepare_linear_loss(cpu, module, step, out, error);
+    if (step->kind == LV_STEP_CONV && step->conv.has_moments)
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "moments of a convolution's result: the plan was made for a GPU");
     omp_set_num_threads(cpu->threads);  // primitives are made for as many
     call_print_key(step, &key);
     bool known = lv_map_get(&library->calls, key.data) != NULL;
