@@ -230,3 +230,11 @@ Value *graph_find_input(const Graph *graph, const char *name) {
         if (!strcmp(graph->inputs.data[i].name, name)) return graph->inputs.data[i].value;
     return NULL;
 }
+
+int64_t value_bytes(const Value *value) {
+    size_t bytes;
+    if (!lv_shape_bytes(value->shape, value->dtype, &bytes) || bytes > INT64_MAX / 2) {
+        lv_internal_error("graph: value %%%d is too large", value->id);
+    }
+    return (int64_t)bytes;
+}

@@ -152,6 +152,7 @@ int graph_add_variable(Graph *graph, const Variable *variable);
 Value *graph_add_input(Graph *graph, const char *name, LvDType dtype, LvShape shape);
 void graph_add_result(Graph *graph, const char *name, Value *value);
 Value *graph_find_input(const Graph *graph, const char *name);           // NULL if none
+int64_t value_bytes(const Value *value);                                 // of its elements, wherever they lie
 
 // Text form (.lvg), and back. graph_print(graph_parse(x)) is x. graph_parse returns NULL and reports what is wrong.
 void graph_print(const Graph *graph, LvText *out);

@@ -4,14 +4,6 @@
 #include "memory/memory.h"
 #include "ops/op.h"
 
-int64_t value_bytes(const Value *value) {
-    size_t bytes;
-    if (!lv_shape_bytes(value->shape, value->dtype, &bytes) || bytes > INT64_MAX / 2) {
-        lv_internal_error("memory: value %%%d is too large", value->id);
-    }
-    return (int64_t)bytes;
-}
-
 int64_t value_span(const Value *value) {
     return value->layout.pitch ? lv_layout_span(value->layout, value->shape) * (int64_t)lv_dtype_size(value->dtype) : value_bytes(value);
 }

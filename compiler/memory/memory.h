@@ -42,7 +42,6 @@ typedef struct {
 
 // Storages of all values that the units touch, their writers and readers. Results and state writes are the caller's.
 Liveness *liveness_find(const Schedule *schedule, LvArena *arena);
-int64_t value_bytes(const Value *value);
 int64_t value_span(const Value *value);  // from its first to behind its last: more than its bytes where it lies in another with a pitch
 
 // ---- place.c: intervals into one arena

@@ -14,10 +14,6 @@ typedef struct {
     double *last_use;
 } Order;
 
-static int64_t bytes_of(const Value *value) {
-    return lv_shape_elements(value->shape) * (int64_t)lv_dtype_size(value->dtype);
-}
-
 static bool is_fixed(const Node *node) {
     OpKind kind = op_info(node->op)->kind;
     if (kind == OP_KIND_EFFECT || kind == OP_KIND_EFFECT_VALUE) return true;
@@ -40,14 +36,14 @@ static Node *find_first_user(const Order *o, const Node *node, double *rank) {
 // Bytes that live longer if the node stands at `rank`, against those that are made later.
 static bool is_smaller_later(const Order *o, const Node *node, double rank) {
     int64_t made = 0, held = 0;
-    for (int i = 0; i < node->result_count; i++) made += bytes_of(&node->results[i]);
+    for (int i = 0; i < node->result_count; i++) made += value_bytes(&node->results[i]);
     for (int i = 0; i < node->input_count; i++) {
         const Value *input = node->inputs[i];
         Op op = input->node->op;
         bool given = op == OP_input || op == OP_state_read || op == OP_literal || op == OP_constant;
         bool twice = false;
         for (int k = 0; k < i; k++) twice |= node->inputs[k] == input;
-        if (!given && !twice && o->last_use[input->id] < rank) held += bytes_of(input);
+        if (!given && !twice && o->last_use[input->id] < rank) held += value_bytes(input);
     }
     return made > held;
 }

@@ -55,10 +55,6 @@ typedef struct {
     bool fits;
 } Remat;
 
-static int64_t bytes_of(const Value *value) {
-    return lv_shape_elements(value->shape) * (int64_t)lv_dtype_size(value->dtype);
-}
-
 // Made again inside any kernel: elementwise work, movements, and leaves that are computed.
 static bool is_cheap(const Node *node) {
     OpKind kind = op_info(node->op)->kind;
@@ -124,7 +120,7 @@ static void find_last_uses(Remat *r) {
 // Read by reductions or arithmetic of the backward pass itself: it will be in memory, so nothing need be kept to make it of.
 static bool waits(const Remat *r, const Value *value, int late) {
     int uses = r->use_count[value->id];
-    return uses && use_position(r, value, uses - 1) >= late && bytes_of(value) >= LEAST_BYTES;
+    return uses && use_position(r, value, uses - 1) >= late && value_bytes(value) >= LEAST_BYTES;
 }
 
 // Is all that `value` is made of still there at `late`? Collects the nodes to write out again.
@@ -136,7 +132,7 @@ static void walk_cone(Remat *r, Value *value, int64_t bytes, int late) {
         Op op = value->node->op;
         bool given = op == OP_input || op == OP_state_read || op == OP_literal;
         bool there = r->last_use[value->id] >= late && !r->remade[value->id];
-        if (!given && bytes_of(value) * 4 > bytes && !there) r->fits = false;
+        if (!given && value_bytes(value) * 4 > bytes && !there) r->fits = false;
         return;
     }
     if (r->cone_count == MAX_CONE) {
@@ -153,7 +149,7 @@ static bool find_cone(Remat *r, Value *value, int late) {
     r->cone_count = 0;
     r->top = value;
     r->fits = true;
-    walk_cone(r, value, bytes_of(value), late);
+    walk_cone(r, value, value_bytes(value), late);
     return r->fits;
 }
 
@@ -172,10 +168,10 @@ static int find_late_use(const Remat *r, const Value *value) {
 
 static void consider(Remat *r, Value *value) {
     const Node *node = value->node;
-    if (!is_cheap(node) || node->input_count == 0 || bytes_of(value) < LEAST_BYTES || !is_stored(r, value)) return;
+    if (!is_cheap(node) || node->input_count == 0 || value_bytes(value) < LEAST_BYTES || !is_stored(r, value)) return;
     int at = find_late_use(r, value);
     if (!at || !find_cone(r, value, use_position(r, value, at))) return;
-    Candidate candidate = {value, bytes_of(value), 0, at};
+    Candidate candidate = {value, value_bytes(value), 0, at};
     lv_vec_push(&r->found, candidate);
 }
 
@@ -253,7 +249,7 @@ static bool find_made(Remat *r, Value *value, int late) {
             const Node *user = r->uses[r->made[i]->id][k].user;
             if (user->result_count != 1 || !is_cheap(user) || use_position(r, r->made[i], k) >= late) continue;
             if (is_stored(r, &user->results[0]) || is_made(r, &user->results[0])) continue;
-            if (4 * bytes_of(&user->results[0]) <= bytes_of(value)) continue;  // small enough to keep, and made in time
+            if (4 * value_bytes(&user->results[0]) <= value_bytes(value)) continue;  // small enough to keep, and made in time
             if (r->made_count == MAX_MADE) return false;
             r->made[r->made_count++] = &user->results[0];
         }
@@ -283,10 +279,10 @@ static int find_late_position(Remat *r, Value *value) {
 }
 
 static void consider_contraction(Remat *r, Value *value) {
-    if (!is_forward_contraction(value->node) || bytes_of(value) < LEAST_BYTES) return;
+    if (!is_forward_contraction(value->node) || value_bytes(value) < LEAST_BYTES) return;
     int late = find_late_position(r, value);
     if (!late || !find_cone(r, value, late)) return;
-    Candidate candidate = {value, bytes_of(value), operations(value->node) / (double)lv_dtype_size(value->dtype), late};
+    Candidate candidate = {value, value_bytes(value), operations(value->node) / (double)lv_dtype_size(value->dtype), late};
     lv_vec_push(&r->found, candidate);
 }
 

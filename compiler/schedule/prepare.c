@@ -7,8 +7,6 @@
 
 #include "schedule/internal.h"
 
-static int64_t bytes_of(const Value *value) { return lv_shape_elements(value->shape) * (int64_t)lv_dtype_size(value->dtype); }
-
 // By variable; NULL: the plan trains.
 static bool *find_written(const Graph *graph, LvArena *arena) {
     bool *written = LV_NEW_ARRAY(arena, bool, graph->variables.count + 1);
@@ -26,7 +24,7 @@ static bool is_steady_leaf(const Graph *graph, const Node *node, const bool *wri
     if (node->op == OP_constant || node->op == OP_literal || node->op == OP_iota) return true;
     if (node->op != OP_state_read) return false;
     int64_t variable = node_int(node, ATTR_variable, 0);
-    *source = bytes_of(&node->results[0]);
+    *source = value_bytes(&node->results[0]);
     return !written[variable] && graph->variables.data[variable].kind != LV_VARIABLE_CACHE;
 }
 
@@ -56,7 +54,7 @@ void plan_prepare(Plan *plan) {
         }
         for (int i = 0; i < node->result_count; i++) {
             Value *owner = plan_owner(plan, &node->results[i]);
-            bytes += bytes_of(&node->results[i]);
+            bytes += value_bytes(&node->results[i]);
             outside |= claimed[node->results[i].id] || claimed[owner->id];
         }
         bool stored = plan->place[node->results[0].id] == PLACE_STORED;

@@ -6,8 +6,6 @@
 #include "codegen/codegen.h"
 #include "schedule/build.h"
 
-static int64_t value_bytes(const Value *value) { return lv_shape_elements(value->shape) * (int64_t)lv_dtype_size(value->dtype); }
-
 static void set_nodes(Building *b, Unit *unit, Node *const *nodes, size_t count) {
     unit->node_count = (int)count;
     unit->nodes = LV_NEW_ARRAY(b->plan->arena, Node *, count + 1);

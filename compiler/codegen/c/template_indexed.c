@@ -11,8 +11,6 @@ static bool all_row_major(const Node *node) {
     return true;
 }
 
-static int64_t bytes_of(const Value *value) { return lv_shape_elements(value->shape) * (int64_t)lv_dtype_size(value->dtype); }
-
 // ---- gather: table [K, ...], index [I...] -> [I..., ...]
 
 static const char gather_text[] =
@@ -32,7 +30,7 @@ bool print_gather(const Node *node, const char *name, LvText *out) {
     if (!all_row_major(node)) return false;
     if (!out) return true;
     int64_t rows = node->inputs[0]->shape.dim[0], count = lv_shape_elements(node->inputs[1]->shape);
-    int64_t bytes = rows ? bytes_of(node->inputs[0]) / rows : 0;
+    int64_t bytes = rows ? value_bytes(node->inputs[0]) / rows : 0;
     TEMPLATE_FILL(out, gather_text, {"name", name, 0}, {"parallel", template_parallel(count * bytes), 0}, {"count", NULL, count},
                   {"rows", NULL, rows}, {"bytes", NULL, bytes});
     return true;
@@ -151,7 +149,7 @@ bool print_dynamic_update(const Node *node, const char *name, LvText *out) {
                   "  char *y = buffers[3];\n"
                   "  (void)scalars, (void)starts, (void)update;\n"
                   "  if (y != x) __builtin_memcpy(y, x, $bytes);\n",
-                  {"name", name, 0}, {"bytes", NULL, bytes_of(node->inputs[0])});
+                  {"name", name, 0}, {"bytes", NULL, value_bytes(node->inputs[0])});
     LvShape window = node->inputs[1]->shape, whole = node->inputs[0]->shape;
     if (lv_shape_elements(window)) print_window(out, window, whole, lv_dtype_size(node->results[0].dtype), false);
     lv_text_puts(out, "}\n");
