@@ -6,9 +6,10 @@
 // rounded to its type.
 #include "ops/composite.h"
 
-// ---- conv2d_moments: x, weight, bias, residual as of conv2d -> y [B,O,OH,OW], means [B,S,O],
-// squares [B,S,O]; S strips means[b,s,o] = sum of y[b,o,i] over the pixels i of strip s / P;
-// squares[b,s,o] = sum of (y[b,o,i] - means[b,s,o])^2; P pixels a strip
+// ---- conv2d_moments: x, weight, bias, residual as of conv2d -> y [B,O,OH,OW], means, squares
+// [B,S,O]; S strips of P pixels.
+// means[b,s,o] = sum of y[b,o,i] / P over the pixels i of strip s
+// squares[b,s,o] = sum of (y[b,o,i] - means[b,s,o])^2
 
 const char *shape_conv2d_moments(Graph *graph, Node *node) {
     const char *wrong = shape_conv2d(graph, node);

@@ -1,8 +1,7 @@
 // requires     layouts chosen: by them a backend says what its convolutions can
-// establishes  sums over the pixels of a convolution's result, of the result itself or from a
-// number for each channel, and of its
-//              squares, are made from moments that the convolution leaves as it stores its result
-//              (conv2d_moments): no kernel reads the result for them alone
+// establishes  sums over the pixels of a convolution's result, maybe less a number for each channel,
+//              and of its squares, are made from moments that the convolution leaves as it stores
+//              its result (conv2d_moments): no kernel reads the result for them alone
 // breaks       nothing
 //
 // Normalizations ask for such sums (ops/normalization.c), but nothing here depends on who asks.
@@ -57,8 +56,7 @@ static bool is_asked(Node *node, Asked *asked) {
     return is_of_difference(asked->squared ? of->node->inputs[0] : of, asked);
 }
 
-// The convolution with moments; it takes the place of `conv`, of which by[conv's result] remembers
-// it.
+// The convolution with moments, which takes the place of `conv`.
 static Node *with_moments(Graph *graph, Node *conv, int64_t strips, Replacements *with) {
     Attrs attrs = conv->attrs;
     attrs_int(&attrs, ATTR_strips, strips);
@@ -88,18 +86,17 @@ static Value *join(Graph *graph, const Asked *asked, const Node *moments) {
 }
 
 bool pass_moments(Graph *graph, PassContext *context) {
-    Node **of =
-        LV_NEW_ARRAY(context->arena, Node *, graph->next_value + 1);  // by the convolution's result
+    // by id of a convolution's result: that with moments which took its place
+    Node **of = LV_NEW_ARRAY(context->arena, Node *, graph->next_value + 1);
     Replacements with = {0};
-    for
-        GRAPH_EACH(graph, node) {
-            Asked asked;
-            if (!is_asked(node, &asked)) continue;
-            int id = asked.conv->results[0].id;
-            int64_t strips = of[id] ? 0 : codegen_moment_strips(asked.conv, context->target);
-            if (strips) of[id] = with_moments(graph, asked.conv, strips, &with);
-            if (of[id]) replacements_set(&with, node->results[0].id, join(graph, &asked, of[id]));
-        }
+    for GRAPH_EACH(graph, node) {
+        Asked asked;
+        if (!is_asked(node, &asked)) continue;
+        int id = asked.conv->results[0].id;
+        int64_t strips = of[id] ? 0 : codegen_moment_strips(asked.conv, context->target);
+        if (strips) of[id] = with_moments(graph, asked.conv, strips, &with);
+        if (of[id]) replacements_set(&with, node->results[0].id, join(graph, &asked, of[id]));
+    }
     rewrite_end(graph);
     replacements_apply(graph, &with);
     return pass_dce(graph, context);
