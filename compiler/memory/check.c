@@ -106,8 +106,8 @@ static const char *check_unit(Shadow *shadow, int at) {
         const Value *value = unit->operands[i].value;
         LvPlace place = memory_place(shadow->plan, value);
         if (!unit->operands[i].written && !holds_value(shadow, place, value)) {
-            return lv_arena_printf(shadow->arena, "unit %d: operand %d (%%%d) was overwritten or never written", at, i,
-                                   value->id);
+            return lv_arena_printf(shadow->arena, "unit %d: operand %d (%%%d = %s, %s) was overwritten or never written", at, i, value->id,
+                                   op_name(value->node->op), value->node->scope);
         }
         if (place.offset + value_span(value) > shadow->plan->arena_bytes[place.arena]) {
             return lv_arena_printf(shadow->arena, "unit %d: operand %d (%%%d) leaves its arena", at, i, value->id);

@@ -23,7 +23,7 @@ static void mark_packs(Plan *plan, Value **pack_of, int64_t *pack_offset) {
             fits = fits && own->node->op != OP_pack && lv_layout_is_row_major(own->layout, own->shape.rank);
             if (fits && !pack_of[own->id]) {
                 pack_of[own->id] = &node->results[0], pack_offset[own->id] = at;
-                plan->packed[member->id] = true;
+                plan->packed[member->id] = node;
             }
             at += lv_shape_elements(member->shape);
         }
@@ -375,7 +375,7 @@ Schedule *schedule_build(Graph *graph, const Target *target, bool no_fuse, LvAre
     plan.level = LV_NEW_ARRAY(arena, int, count);
     plan.unit_of = LV_NEW_ARRAY(arena, int, count);
     plan.reaches = LV_NEW_ARRAY(arena, bool, count);
-    plan.packed = LV_NEW_ARRAY(arena, bool, count);
+    plan.packed = LV_NEW_ARRAY(arena, const Node *, count);
     plan.prepared = LV_NEW_ARRAY(arena, bool, count);
     plan.alias_of = LV_NEW_ARRAY(arena, Value *, count);
     plan.alias_offset = LV_NEW_ARRAY(arena, int64_t, count);

@@ -35,7 +35,7 @@ typedef struct {
     int *level;            // by value id: reductions and calls on the longest path to it
     int *unit_of;          // by value id: group that stores it, -1
     bool *reaches;         // by value id: this slice is of its stored input's expression, not of its memory
-    bool *packed;          // by value id: this member of a pack is written right into it
+    const Node **packed;   // by value id: the pack into which this member is written right away, NULL if none
     bool *prepared;        // by value id: stored, and computed once
     Value **alias_of;      // by value id, resolved: never an alias itself
     int64_t *alias_offset; // elements

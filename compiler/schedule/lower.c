@@ -225,9 +225,9 @@ void lower_pack(const Plan *plan, const Node *node, Kernel *kernel) {
         if (i == node->input_count) break;
         Value *member = node->inputs[i];
         int64_t elements = lv_shape_elements(member->shape);
-        bool again = false;  // a gradient that two parameters have in common: only one place is written directly
-        for (int k = 0; k < i && plan->packed[member->id]; k++) again |= node->inputs[k] == member;
-        if (elements > 0 && (again || !plan->packed[member->id])) lower_copy(plan, kernel, member, into, -1, 0, start);
+        bool there = plan->packed[member->id] == node;  // a gradient that two parameters have in common: only one place is written directly
+        for (int k = 0; k < i && there; k++) there = node->inputs[k] != member;
+        if (elements > 0 && !there) lower_copy(plan, kernel, member, into, -1, 0, start);
         at = start + elements;
     }
 }
