@@ -16,6 +16,19 @@ Value *build_constant(Graph *g, double value, LvDType dtype, LvShape shape) {
     return graph_add_typed(g, OP_constant, 0, NULL, &attrs, dtype, shape);
 }
 
+Value *build_state_read(Graph *g, int64_t variable) {
+    const Variable *v = &g->variables.data[variable];
+    Attrs attrs = {0};
+    attrs_int(&attrs, ATTR_variable, variable);
+    return graph_add_typed(g, OP_state_read, 0, NULL, &attrs, v->dtype, v->shape);
+}
+
+void build_state_write(Graph *g, int64_t variable, Value *value) {
+    Attrs attrs = {0};
+    attrs_int(&attrs, ATTR_variable, variable);
+    build_node(g, OP_state_write, 1, &value, &attrs);
+}
+
 Value *build_like(Graph *g, double value, const Value *like) { return build_constant(g, value, like->dtype, like->shape); }
 Value *build_unary(Graph *g, Op op, Value *a) { return build_node(g, op, 1, &a, NULL); }
 

@@ -53,6 +53,7 @@ const OpInfo *op_info(Op op);
 const char *op_name(Op op);
 bool op_parse(const char *name, Op *op);
 bool op_takes_attr(Op op, AttrName name);
+int64_t op_product_flops(const Node *node);  // of contractions, attention, losses with a projection, nearest_code; 0 of others
 
 // Reference evaluation of a whole graph: inputs and variables by callback, results and written variables out.
 typedef struct {
@@ -79,6 +80,8 @@ Value *build_slice(Graph *g, Value *a, const int64_t *starts, LvShape shape, con
 Value *build_pad(Graph *g, Value *a, const int64_t *low, const int64_t *high, double value);
 Value *build_concat(Graph *g, int count, Value *const *parts, int axis);
 Value *build_matmul(Graph *g, Value *a, Value *b, bool transpose_a, bool transpose_b);
+Value *build_state_read(Graph *g, int64_t variable);
+void build_state_write(Graph *g, int64_t variable, Value *value);
 Value *build_node(Graph *g, Op op, int input_count, Value *const *inputs, const Attrs *attrs);
 
 #endif

@@ -136,11 +136,8 @@ static Value *view_of_pack(Graph *graph, Node *concat) {
         if (!follows(graph, concat->inputs[i - 1], concat->inputs[i])) return NULL;
     }
     if (!first) return NULL;
-    const Variable *pack = &graph->variables.data[first->pack];
     int64_t start = first->pack_offset, elements = lv_shape_elements(concat->results[0].shape);
-    Attrs attrs = {0};
-    attrs_int(&attrs, ATTR_variable, first->pack);
-    Value *flat = graph_add_typed(graph, OP_state_read, 0, NULL, &attrs, pack->dtype, pack->shape);
+    Value *flat = build_state_read(graph, first->pack);
     return build_reshape(graph, build_slice(graph, flat, &start, lv_shape(1, &elements), NULL), concat->results[0].shape);
 }
 

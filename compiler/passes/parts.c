@@ -89,36 +89,40 @@ static bool can_be_cut(Parts *p) {
 
 // ---- the update of one range
 
-static Value *read_part(Parts *p, const Node *read, int64_t begin, int64_t length, int number) {
-    int variable = (int)node_int(read, ATTR_variable, 0);
+typedef struct {
+    int64_t begin, length;
+    int number;
+} Part;
+
+// The range of a flat variable, as a variable of its own.
+static int part_of(Parts *p, const Part *part, const Node *node) {
+    int variable = (int)node_int(node, ATTR_variable, 0);
     if (p->part_of[variable] < 0) {
-        Variable part = p->graph->variables.data[variable];
-        part.name = lv_arena_printf(p->graph->arena, "%s[%d]", part.name, number);
-        part.shape = lv_shape(1, &length);
-        part.is_pack = false, part.is_part = true;
-        part.pack = variable, part.pack_offset = begin;
-        p->part_of[variable] = graph_add_variable(p->graph, &part);
+        Variable v = p->graph->variables.data[variable];
+        v.name = lv_arena_printf(p->graph->arena, "%s[%d]", v.name, part->number);
+        v.shape = lv_shape(1, &part->length);
+        v.is_pack = false, v.is_part = true;
+        v.pack = variable, v.pack_offset = part->begin;
+        p->part_of[variable] = graph_add_variable(p->graph, &v);
     }
-    Attrs attrs = {0};
-    attrs_int(&attrs, ATTR_variable, p->part_of[variable]);
-    return graph_add_typed(p->graph, OP_state_read, 0, NULL, &attrs, read->results[0].dtype, lv_shape(1, &length));
+    return p->part_of[variable];
 }
 
-static Value *range_of(Parts *p, Value *value, int64_t begin, int64_t length, int number) {
+static Value *range_of(Parts *p, const Part *part, Value *value) {
     if (p->ranged[value->id]) return p->ranged[value->id];
     Graph *g = p->graph;
     Node *node = value->node;
-    LvShape shape = lv_shape(1, &length);
+    LvShape shape = lv_shape(1, &part->length);
     Value *inputs[4], *made;
     g->span = node->span, g->scope = node->scope;
-    if (node->op == OP_state_read) made = read_part(p, node, begin, length, number);
+    if (node->op == OP_state_read) made = build_state_read(g, part_of(p, part, node));
     else if (node->op == OP_constant) made = build_constant(g, value_number(value), value->dtype, shape);
     else if (node->op == OP_expand) made = build_expand(g, node->inputs[0], shape, NULL);
     else if (node->op == OP_iota) {
         Value *from_zero = graph_add_typed(g, OP_iota, 0, NULL, &node->attrs, value->dtype, shape);
-        made = build_binary(g, OP_add, from_zero, build_constant(g, (double)begin, value->dtype, shape));
+        made = build_binary(g, OP_add, from_zero, build_constant(g, (double)part->begin, value->dtype, shape));
     } else {
-        for (int i = 0; i < node->input_count; i++) inputs[i] = range_of(p, node->inputs[i], begin, length, number);
+        for (int i = 0; i < node->input_count; i++) inputs[i] = range_of(p, part, node->inputs[i]);
         made = &node_add_like(g, node, inputs)->results[0];
     }
     return p->ranged[value->id] = made;
@@ -128,24 +132,18 @@ static bool is_whole_write(const Parts *p, const Node *node) {
     return node->op == OP_state_write && node->inputs[0]->id < p->values && p->updates[node->inputs[0]->id];
 }
 
-// The state_writes of the whole update, each of the range [begin, begin + length).
-static void write_range(Parts *p, int64_t begin, int64_t length, int number) {
+// The state_writes of the whole update, each of the part.
+static void write_part(Parts *p, const Part *part) {
     for GRAPH_EACH(p->graph, node) {
         if (!is_whole_write(p, node)) continue;
-        int variable = (int)node_int(node, ATTR_variable, 0);
-        Value *value = range_of(p, node->inputs[0], begin, length, number);
+        Value *value = range_of(p, part, node->inputs[0]);
         p->graph->span = node->span, p->graph->scope = node->scope;
-        if (p->part_of[variable] < 0) {  // written, never read
-            Node read = {.op = OP_state_read, .attrs = node->attrs, .results = node->inputs[0]};
-            read_part(p, &read, begin, length, number);
-        }
-        Attrs attrs = {0};
-        attrs_int(&attrs, ATTR_variable, p->part_of[variable]);
-        build_node(p->graph, OP_state_write, 1, &value, &attrs);
+        build_state_write(p->graph, part_of(p, part, node), value);
     }
 }
 
-static void update_part(Parts *p, int first, int end, int64_t begin, int64_t length, int number) {
+// Of members `first` to before `end` of the pack.
+static void update_part(Parts *p, const Part *part, int first, int end) {
     Node *last = p->pack->inputs[first]->node;
     for (int i = first + 1; i < end; i++) {
         if (*(int *)p->pack->inputs[i]->node->note > *(int *)last->note) last = p->pack->inputs[i]->node;
@@ -156,7 +154,7 @@ static void update_part(Parts *p, int first, int end, int64_t begin, int64_t len
     g->insert_before = last->next;
     g->span = p->pack->span, g->scope = p->pack->scope;
     p->ranged[p->pack->results[0].id] = build_node(g, OP_pack, end - first, p->pack->inputs + first, NULL);
-    write_range(p, begin, length, number);
+    write_part(p, part);
 }
 
 // ---- all of them
@@ -164,17 +162,18 @@ static void update_part(Parts *p, int first, int end, int64_t begin, int64_t len
 // What the update needs besides flat vectors (the rate, corrections by the step's number) goes to the front, that no part waits for it.
 static bool bring_forward(Parts *p) {
     bool *needed = LV_NEW_ARRAY(p->arena, bool, p->graph->next_value);
-    Node *front = p->graph->first;
     for (Node *node = p->graph->last; node; node = node->prev) {
         bool reads = is_whole_write(p, node);
         for (int i = 0; i < node->result_count; i++) reads |= needed[node->results[i].id];
         for (int i = 0; i < node->input_count && reads; i++) needed[node->inputs[i]->id] |= node != p->pack;
         if (reads && node->result_count == 1 && p->extent[node->results[0].id] == OTHER) return false;
     }
-    while (front && front->result_count == 1 && needed[front->results[0].id] && p->extent[front->results[0].id] == STEADY) front = front->next;
+    Node *front = p->graph->first;
     for (Node *node = front, *next; node; node = next) {
         next = node->next;
-        if (node->result_count == 1 && needed[node->results[0].id] && p->extent[node->results[0].id] == STEADY) graph_move(p->graph, node, front);
+        if (node->result_count != 1 || !needed[node->results[0].id] || p->extent[node->results[0].id] != STEADY) continue;
+        if (node == front) front = next;
+        else graph_move(p->graph, node, front);
     }
     return true;
 }
@@ -205,7 +204,7 @@ bool pass_parts(Graph *graph, PassContext *context) {
         bool last = i + 1 == pack->input_count;
         if (!last && (end - begin < least || total - end < least)) continue;
         if (last) end = total;
-        update_part(&p, first, i + 1, begin, end - begin, number++);
+        update_part(&p, &(Part){begin, end - begin, number++}, first, i + 1);
         first = i + 1, begin = end;
     }
     drop_whole(&p);

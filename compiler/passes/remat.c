@@ -226,13 +226,6 @@ static void make_again(Remat *r, const Candidate *candidate) {
 
 static bool is_forward_contraction(const Node *node) { return node->op == OP_conv2d || node->op == OP_matmul; }
 
-// Of one element of a contraction's result.
-static double operations(const Node *node) {
-    const LvShape a = node->inputs[0]->shape, w = node->inputs[1]->shape;
-    if (node->op == OP_conv2d) return 2.0 * (double)(w.dim[1] * w.dim[2] * w.dim[3]);
-    return 2.0 * (double)a.dim[a.rank - (node_bool(node, ATTR_transpose_a, false) ? 2 : 1)];
-}
-
 static bool is_made(const Remat *r, const Value *value) {
     for (int i = 0; i < r->made_count; i++) {
         if (r->made[i] == value) return true;
@@ -282,7 +275,7 @@ static void consider_contraction(Remat *r, Value *value) {
     if (!is_forward_contraction(value->node) || value_bytes(value) < LEAST_BYTES) return;
     int late = find_late_position(r, value);
     if (!late || !find_cone(r, value, late)) return;
-    Candidate candidate = {value, value_bytes(value), operations(value->node) / (double)lv_dtype_size(value->dtype), late};
+    Candidate candidate = {value, value_bytes(value), (double)op_product_flops(value->node) / (double)value_bytes(value), late};
     lv_vec_push(&r->found, candidate);
 }
 

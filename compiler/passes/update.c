@@ -38,19 +38,6 @@ static int add_variable(Graph *g, const char *name, LvDType dtype, LvShape shape
     return graph_add_variable(g, &v);
 }
 
-static Value *read_variable(Graph *g, int variable) {
-    Attrs attrs = {0};
-    attrs_int(&attrs, ATTR_variable, variable);
-    Variable v = g->variables.data[variable];
-    return graph_add_typed(g, OP_state_read, 0, NULL, &attrs, v.dtype, v.shape);
-}
-
-static void write_variable(Graph *g, int variable, Value *value) {
-    Attrs attrs = {0};
-    attrs_int(&attrs, ATTR_variable, variable);
-    build_node(g, OP_state_write, 1, &value, &attrs);
-}
-
 static Value *stretched(Graph *g, Value *a, LvShape shape) {
     return shape.rank == 0 ? a : build_expand(g, a, shape, NULL);
 }
@@ -74,7 +61,7 @@ static Value *sum_all(Graph *g, Value *vector) {
 
 static Value *add_sum(Graph *g, Value *gradient, Value *part, int64_t runs, int *variable) {
     *variable = add_variable(g, LV_VARIABLE_ACCUMULATED, LV_F32, gradient->shape);
-    Value *first = build_binary(g, OP_eq, part, scalar(g, 0, LV_I32)), *old = read_variable(g, *variable);
+    Value *first = build_binary(g, OP_eq, part, scalar(g, 0, LV_I32)), *old = build_state_read(g, *variable);
     Value *before = chosen(g, first, build_like(g, 0, old), old);
     return build_binary(g, OP_add, before, build_binary(g, OP_mul, gradient, build_like(g, 1.0 / (double)runs, gradient)));
 }
@@ -124,10 +111,10 @@ static void scale_loss(Graph *g, Node *pack, Scaling *s) {
     s->variable = add_variable(g, LV_VARIABLE_LOSS_SCALE, LV_F32, lv_shape(0, NULL));
     s->good_variable = add_variable(g, LV_VARIABLE_GOOD_STEPS, LV_I32, lv_shape(0, NULL));
     s->skipped_variable = add_variable(g, LV_VARIABLE_SKIPPED_STEPS, LV_I32, lv_shape(0, NULL));
-    Value *kept = read_variable(g, s->variable), *none = build_binary(g, OP_le, kept, scalar(g, 0, LV_F32));
+    Value *kept = build_state_read(g, s->variable), *none = build_binary(g, OP_le, kept, scalar(g, 0, LV_F32));
     s->scale = build_select(g, none, scalar(g, LV_LOSS_SCALE_FIRST, LV_F32), kept);
-    s->good = read_variable(g, s->good_variable);
-    s->skipped = read_variable(g, s->skipped_variable);
+    s->good = build_state_read(g, s->good_variable);
+    s->skipped = build_state_read(g, s->skipped_variable);
     Value *scaled = build_binary(g, OP_mul, loss, s->scale);
     for (int i = 0; i < pack->input_count; i++) {
         Node *gradient = pack->inputs[i]->node;
@@ -153,10 +140,10 @@ static void write_scale(Graph *g, const Scaling *s, Value *last) {
     Value *scale = build_select(g, s->finite, build_select(g, grows, grown, s->scale), halved);
     Value *good = build_select(g, both(g, s->finite, build_unary(g, OP_not, grows)), counted, none);
     Value *skipped = build_select(g, s->finite, s->skipped, build_binary(g, OP_add, s->skipped, scalar(g, 1, LV_I32)));
-    write_variable(g, s->variable, chosen(g, last, scale, s->scale));
-    write_variable(g, s->good_variable, chosen(g, last, good, s->good));
+    build_state_write(g, s->variable, chosen(g, last, scale, s->scale));
+    build_state_write(g, s->good_variable, chosen(g, last, good, s->good));
     skipped = chosen(g, last, skipped, s->skipped);
-    write_variable(g, s->skipped_variable, skipped);
+    build_state_write(g, s->skipped_variable, skipped);
     graph_add_result(g, LV_VARIABLE_LOSS_SCALE, s->scale);  // of this step, for whoever reads results as they come
     graph_add_result(g, LV_VARIABLE_SKIPPED_STEPS, skipped);
 }
@@ -198,7 +185,7 @@ static void hold_writes(Graph *g, Value *condition) {
     for (Node *node = g->first; condition && node; node = node->next) {
         if (!writes_update(g, node)) continue;
         g->insert_before = node;
-        node->inputs[0] = chosen(g, condition, node->inputs[0], read_variable(g, (int)node_int(node, ATTR_variable, -1)));
+        node->inputs[0] = chosen(g, condition, node->inputs[0], build_state_read(g, node_int(node, ATTR_variable, -1)));
     }
 }
 
@@ -237,7 +224,7 @@ void update_extend(Graph *g, const UpdateOptions *options) {
     if (sums) last = build_binary(g, OP_eq, part, scalar(g, (double)(options->accumulate - 1), LV_I32));
     hold_writes(g, both(g, last, scaling.finite));
     g->insert_before = NULL;
-    if (sums) write_variable(g, sum_variable, sum);
+    if (sums) build_state_write(g, sum_variable, sum);
     if (options->scale) write_scale(g, &scaling, last);
     g->span = LV_NO_SPAN;
     g->scope = "";

@@ -51,38 +51,6 @@ static int64_t kernel_bytes(const Kernel *kernel) {
     return bytes;
 }
 
-static int64_t product_flops(const Node *node) {
-    // Every product of a contraction is counted through its largest operands: 2 * results * (elements of the summed dimensions).
-    const LvShape a = node->inputs[0]->shape, y = node->results[0].shape;
-    if (node->op == OP_matmul)
-        return 2 * lv_shape_elements(y) * (node_bool(node, ATTR_transpose_a, false) ? a.dim[a.rank - 2] : a.dim[a.rank - 1]);
-    if (node->op == OP_linear_cross_entropy || node->op == OP_linear_cross_entropy_grad) {  // if every row counts
-        int products = node->op == OP_linear_cross_entropy ? 1 : 3;
-        return 2 * products * lv_shape_elements(a) * node->inputs[1]->shape.dim[0];
-    }
-    if (node->op == OP_nearest_code) return 2 * lv_shape_elements(a) * node->inputs[1]->shape.dim[0];
-    if (node->op == OP_attention || node->op == OP_attention_grad) {  // over all S keys where a length says how many there are
-        const LvShape v = node->inputs[2]->shape;
-        int64_t queries = a.dim[2], keys = v.dim[2], pairs = queries * keys;
-        if (node_bool(node, ATTR_causal, false) && keys >= queries) pairs -= queries * (queries - 1) / 2;
-        int64_t each = node->op == OP_attention ? a.dim[3] + v.dim[3] : 3 * a.dim[3] + 2 * v.dim[3];
-        return 2 * a.dim[0] * a.dim[1] * pairs * each;
-    }
-    if (node->op == OP_conv2d || node->op == OP_conv2d_moments) {
-        const LvShape w = node->inputs[1]->shape;
-        return 2 * lv_shape_elements(y) * w.dim[1] * w.dim[2] * w.dim[3];
-    }
-    if (node->op == OP_conv2d_data_grad) {
-        const LvShape w = node->inputs[1]->shape;
-        return 2 * lv_shape_elements(a) * w.dim[1] * w.dim[2] * w.dim[3];
-    }
-    if (node->op == OP_conv2d_weight_grad) {
-        const LvShape dy = node->inputs[1]->shape;
-        return 2 * lv_shape_elements(dy) * y.dim[1] * y.dim[2] * y.dim[3];
-    }
-    return 0;
-}
-
 // ---- kernels' texts
 
 static const char PLACEHOLDER[] = "KERNEL_NAME";
@@ -272,7 +240,7 @@ static void set_operand(Unit *unit, Value *value, bool written) {
 void unit_add_call(Building *b, Node *node) {
     Unit unit = {.kind = UNIT_CALL, .node = node};
     set_nodes(b, &unit, &node, 1);
-    unit.flops = product_flops(node);
+    unit.flops = op_product_flops(node);
     unit.operands = lv_arena_array(b->plan->arena, (size_t)(node->input_count + node->result_count), sizeof *unit.operands);
     int first = node->op == OP_conv2d_moments ? 1 : node->result_count;  // the others come last
     for (int i = 0; i < first; i++) set_operand(&unit, &node->results[i], true);
@@ -288,7 +256,7 @@ void unit_add_template(Building *b, Node *node) {
     Unit unit = {.kind = UNIT_KERNEL};
     if (!print_template(b, &unit, node)) schedule_internal_error("template", node, "no template prints this op");
     set_nodes(b, &unit, &node, 1);
-    int64_t products = product_flops(node);
+    int64_t products = op_product_flops(node);
     if (products) unit.flops = products;
     unit.operands = lv_arena_array(b->plan->arena, (size_t)(node->input_count + node->result_count), sizeof *unit.operands);
     for (int i = 0; i < node->input_count; i++) set_operand(&unit, node->inputs[i], false);

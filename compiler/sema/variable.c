@@ -21,17 +21,12 @@ int declare_variable(Elaborator *e, const char *path, LvVariableKind kind, LvDTy
     return index;
 }
 
-static Value *state_read(Elaborator *e, int variable) {
-    const Variable *v = &e->graph->variables.data[variable];
-    Attrs attrs = {0};
-    attrs_int(&attrs, ATTR_variable, variable);
-    e->graph->span = v->span;
-    return graph_add_typed(e->graph, OP_state_read, 0, NULL, &attrs, v->dtype, v->shape);
-}
-
 Value *variable_read(Elaborator *e, int variable) {
     VariableState *state = &e->variables.data[variable];
-    if (!state->current) state->current = state_read(e, variable);
+    if (!state->current) {
+        e->graph->span = e->graph->variables.data[variable].span;
+        state->current = build_state_read(e->graph, variable);
+    }
     return state->current;
 }
 
@@ -57,10 +52,8 @@ void finish_writes(Elaborator *e) {
     for (size_t i = 0; i < e->variables.count; i++) {
         const VariableState *state = &e->variables.data[i];
         if (!state->written) continue;
-        Attrs attrs = {0};
-        attrs_int(&attrs, ATTR_variable, (int64_t)i);
         e->graph->span = e->graph->variables.data[i].span;
-        build_node(e->graph, OP_state_write, 1, &state->current, &attrs);
+        build_state_write(e->graph, (int64_t)i, state->current);
     }
 }
 
