@@ -30,9 +30,6 @@ static void mark_packs(Plan *plan, Value **pack_of, int64_t *pack_offset) {
     }
 }
 
-// The parts of a concatenation that passes/views.c laid into it: who makes them writes them there, and nothing is left to copy.
-static bool is_made_in_place(const Node *node) { return node->op == OP_concat && node->inputs[0]->layout.pitch > 0; }
-
 static void mark_parts(Plan *plan, Value **pack_of, int64_t *pack_offset) {
     for GRAPH_EACH(plan->graph, node) {
         int64_t at = 0, axis = node->op == OP_concat ? node_int(node, ATTR_axis, 0) : 0;

@@ -1,9 +1,7 @@
-// Domains that are one but for where their dimensions are cut: [B, T, C] walked for a value of [B
-// T, C].
+// Domains that are one but for where their dimensions are cut: [B, T, C] walked for a value of [B T, C].
 //
-// A model reshapes its activations around every product, so that one pass over memory is written in
-// several shapes. Where all dimensions of one shape are runs of the other's, the finer one is the
-// domain of both.
+// A model reshapes its activations around every product, so that one pass over memory is written in several shapes. Where all dimensions
+// of one shape are runs of the other's, the finer one is the domain of both.
 #include "schedule/internal.h"
 
 bool domain_nests(LvShape fine, LvShape coarse, int of[LV_MAX_RANK]) {

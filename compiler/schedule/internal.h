@@ -52,6 +52,8 @@ typedef enum {
     ROLE_EFFECT,     // all_reduce, state_write
 } Role;
 Role node_role(const Node *node);
+// A concatenation into which passes/views.c laid its parts: who makes them writes them there, and nothing is left to copy.
+bool is_made_in_place(const Node *node);
 
 void plan_mark(Plan *plan);
 void plan_prepare(Plan *plan);

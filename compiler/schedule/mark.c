@@ -67,6 +67,8 @@ static bool same_order(const Value *a, const Value *b) {
 
 static bool has_pitch(const Value *value) { return value->layout.pitch > 0; }
 
+bool is_made_in_place(const Node *node) { return node->op == OP_concat && has_pitch(node->inputs[0]); }
+
 static bool row_major(const Value *value) { return lv_layout_is_row_major(value->layout, value->shape.rank); }
 
 static bool keeps_order(const Node *node) {  // transpose that moves only extents of 1
@@ -277,8 +279,7 @@ static bool worth_it(const Marker *marker, const Value *value) {
 
 static void mark_forced(Marker *marker, const Node *node) {
     Role role = node_role(node);
-    bool in_place = node->op == OP_concat && has_pitch(node->inputs[0]);  // whose parts are where it is
-    if (role == ROLE_CALL || role == ROLE_TEMPLATE || role == ROLE_PACK || role == ROLE_EFFECT || in_place) {
+    if (role == ROLE_CALL || role == ROLE_TEMPLATE || role == ROLE_PACK || role == ROLE_EFFECT || is_made_in_place(node)) {
         for (int i = 0; i < node->input_count; i++) marker->forced[node->inputs[i]->id] = true;
     }
 }
@@ -341,12 +342,12 @@ static void mark_point(Marker *marker, Node *node) {
     Plan *plan = marker->plan;
     Value *out = &node->results[0];
     int64_t offset;
-    bool view = is_view(plan, node, &offset);
+    bool view = is_view(plan, node, &offset), cut = outlives_source(marker, node);
     Value *in = node->input_count ? node->inputs[0] : NULL;
     if (view) {
         Role from = node_role(in->node);
         bool whole = offset == 0 && lv_shape_elements(in->shape) == lv_shape_elements(out->shape);
-        if ((from != ROLE_POINT || plan->no_fuse) && !outlives_source(marker, node)) {
+        if ((from != ROLE_POINT || plan->no_fuse) && !cut) {
             plan->place[out->id] = PLACE_ALIAS;
             plan->alias_of[out->id] = in, plan->alias_offset[out->id] = offset;
             if (from == ROLE_POINT) marker->forced[in->id] = true;
@@ -359,8 +360,8 @@ static void mark_point(Marker *marker, Node *node) {
             return;
         }
     }
-    bool store = outlives_source(marker, node) || plan->no_fuse || marker->forced[out->id];
-    store |= node->op == OP_concat && (node->input_count > 4 || has_pitch(in));
+    bool store = cut || plan->no_fuse || marker->forced[out->id] || is_made_in_place(node);
+    store |= node->op == OP_concat && node->input_count > 4;
     if (!store && !is_free_leaf(node)) store = worth_it(marker, out);
     plan->place[out->id] = store ? PLACE_STORED : PLACE_NONE;
 }

@@ -210,7 +210,7 @@ static const char keys_text[] =
     "    for (int h = 0; h < 2; h++) {\n"
     "      const int key = own + 16 * m + 8 * h + g;\n"
     "      if (key >= $s) continue;\n"
-        "      #pragma unroll\n"
+    "      #pragma unroll\n"
     "      for (int n = 0; n < $wided / 8; n++) $name_keys_pair(dk + $dkat + (long long)key * $dkrow, slice + 8 * n + c, $d, dk_vector, dks[m][n][2 * h], dks[m][n][2 * h + 1]);\n"
     "      #pragma unroll\n"
     "      for (int n = 0; n < $widee / 8; n++) $name_keys_pair(dv + $dvat + (long long)key * $dvrow, slice + 8 * n + c, $e, dv_vector, dvs[m][n][2 * h], dvs[m][n][2 * h + 1]);\n"

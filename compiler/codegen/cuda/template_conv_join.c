@@ -88,6 +88,5 @@ void conv_print_join(const Conv *conv, const ConvTile *tile, ConvWords *words, L
         conv_text(words, names[i], tensor ? "sum[i][j][%d]" : "sum[i][j + %d]", i);
     conv_fill(words, join_text, out);
     conv_words(words, "join",
-               "  __shared__ int last;\n  if (!$name_join(sum, scratch, (float4 *)shared, &last)) "
-               "return;\n");
+               "  __shared__ int last;\n  if (!$name_join(sum, scratch, (float4 *)shared, &last)) return;\n");
 }

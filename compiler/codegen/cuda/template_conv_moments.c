@@ -10,8 +10,7 @@
 #include "codegen/cuda/template_conv.h"
 
 static const char join_text[] =
-    "LV_D void $name_join_moments(float *mean, float *square, float mean2, float square2, float "
-    "rows) {\n"
+    "LV_D void $name_join_moments(float *mean, float *square, float mean2, float square2, float rows) {\n"
     "  const float d = mean2 - *mean;\n"
     "  *mean = 0.5f * (*mean + mean2);\n"
     "  *square = fmaf(d * d, 0.5f * rows, *square + square2);\n"
@@ -21,28 +20,24 @@ static const char join_text[] =
     "LV_D void $name_join_lanes(float *mean, float *square, int apart, float rows) {\n"
     "  #pragma unroll\n"
     "  for (int d = apart; d < 32; d *= 2, rows *= 2) {\n"
-    "    const float mean2 = __shfl_xor_sync(~0u, *mean, d), square2 = __shfl_xor_sync(~0u, "
-    "*square, d);\n"
+    "    const float mean2 = __shfl_xor_sync(~0u, *mean, d), square2 = __shfl_xor_sync(~0u, *square, d);\n"
     "    $name_join_moments(mean, square, mean2, square2, rows);\n"
     "  }\n"
     "}\n";
 
 // $moments: what the warps left in shared memory, $endpitch apart, becomes the tile's.
 static const char tile_text[] =
-    "LV_D void $name_moments(float *means, float *squares, const float *shared, int strip, int n0, "
-    "int tid) {\n"
+    "LV_D void $name_moments(float *means, float *squares, const float *shared, int strip, int n0, int tid) {\n"
     "  for (int c = tid; c < $bn && n0 + c < $n; c += $threads) {\n"
     "    const float *at = shared + c / $wn * $endpitch + c % $wn;\n"
     "    float mean[$warpsm], square[$warpsm];\n"
     "    #pragma unroll\n"
-    "    for (int w = 0; w < $warpsm; w++) mean[w] = at[w * $warpsn * $endpitch], square[w] = at[w "
-    "* $warpsn * $endpitch + $wn];\n"
+    "    for (int w = 0; w < $warpsm; w++) mean[w] = at[w * $warpsn * $endpitch], square[w] = at[w * $warpsn * $endpitch + $wn];\n"
     "    #pragma unroll\n"
     "    for (int d = 1; d < $warpsm; d *= 2) {\n"
     "      #pragma unroll\n"
     "      for (int w = 0; w < $warpsm; w += 2 * d)\n"
-    "        $name_join_moments(&mean[w], &square[w], mean[w + d], square[w + d], (float)($wm * "
-    "d));\n"
+    "        $name_join_moments(&mean[w], &square[w], mean[w + d], square[w + d], (float)($wm * d));\n"
     "    }\n"
     "    means[($index)strip * $n + n0 + c] = mean[0];\n"
     "    squares[($index)strip * $n + n0 + c] = square[0];\n"
@@ -70,11 +65,9 @@ static const char lane_text[] =
     "  #pragma unroll\n"
     "  for (int i = 0; i < $width; i++) {\n"
     "    const float off = run->sum[i] * (1.0f / $lanerows);\n"
-    "    float mean = run->first[i] + off, square = fmaxf(fmaf(-off, run->sum[i], run->square[i]), "
-    "0.0f);\n"
+    "    float mean = run->first[i] + off, square = fmaxf(fmaf(-off, run->sum[i], run->square[i]), 0.0f);\n"
     "    $name_join_lanes(&mean, &square, $wn / $width, $lanerows);\n"
-    "    if (lane < $wn / $width) shared[lane * $width + i] = mean, shared[$wn + lane * $width + "
-    "i] = square;\n"
+    "    if (lane < $wn / $width) shared[lane * $width + i] = mean, shared[$wn + lane * $width + i] = square;\n"
     "  }\n"
     "}\n";
 
