@@ -187,8 +187,9 @@ static bool print_roofline(Command *command, const LvCompileOptions *options, Lv
     keeping.gradients = true;
     keeping.memory_limit = 0;
     keeping.explain = NULL;
-    if (!lv_model_compile(command->model, &keeping, &command->diagnostics, &whole, error)) return false;
-    roofline_print(command->plan, whole, command->gpu, options_flag(&command->options, "explain", false), &text);
+    bool trains = command->plan->writes_variables;  // any other plan is the same with all gradients
+    if (trains && !lv_model_compile(command->model, &keeping, &command->diagnostics, &whole, error)) return false;
+    roofline_print(command->plan, trains ? whole : command->plan, command->gpu, options_flag(&command->options, "explain", false), &text);
     fputs(lv_text_get(&text), stdout);
     lv_text_free(&text);
     lv_plan_destroy(whole);

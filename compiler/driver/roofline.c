@@ -94,12 +94,9 @@ static RooflineUnit step_unit(const LvPlan *plan, const LvStep *step) {
 // The logits of a block of rows at a time, as the backend's runtime cuts them: written by a product, read by the kernel, which leaves
 // their gradient in the operands' type for two more products, of which one adds to dweight.
 static void add_logits(const LvStep *step, RooflineCost *cost) {
-    enum { BLOCK_BYTES = 512 << 20, LEAST_ROWS = 256, PADDED_TO = 8 };
     bool gradient = step->linear_loss.gradient;
     const LvOperand *x = &step->operands[gradient ? 3 : 1], *weight = x + 1;
-    int64_t n = x->shape.dim[0], classes = weight->shape.dim[0], stride = (classes + PADDED_TO - 1) / PADDED_TO * PADDED_TO;
-    int64_t rows = BLOCK_BYTES / (4 * stride) / LEAST_ROWS * LEAST_ROWS;
-    if (rows < LEAST_ROWS) rows = LEAST_ROWS;
+    int64_t n = x->shape.dim[0], stride, rows = lv_linear_loss_rows(weight->shape.dim[0], &stride);
     int64_t blocks = (n + rows - 1) / rows;
     cost->launches = (int)blocks * (gradient ? 4 : 2);
     cost->bytes += 2 * 4 * (double)n * (double)stride;

@@ -37,16 +37,8 @@ static Range range_of(const LvOperand *operand) {
 
 static bool overlap(Range range, const Held *held) { return range.begin < held->end && held->begin < range.end; }
 
-// Results come first in what is no kernel, a convolution's further ones last; of kernels the plan says.
 static bool writes(const LvStep *step, int operand) {
-    switch (step->kind) {
-        case LV_STEP_KERNEL: return step->writes && step->writes[operand];
-        case LV_STEP_LINEAR_LOSS: return operand < (step->linear_loss.gradient ? 3 : 1);
-        case LV_STEP_CONV:
-            if (step->conv.has_moments && operand >= step->operand_count - 2) return true;
-            return operand == 0 || (operand == 3 && step->conv.direction == LV_CONV_WEIGHT_GRADIENT);
-        default: return operand == 0;
-    }
+    return step->kind == LV_STEP_KERNEL ? step->writes && step->writes[operand] : lv_step_writes(step, operand);
 }
 
 static bool is_product(const LvStep *step) {

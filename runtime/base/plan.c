@@ -24,6 +24,24 @@ int64_t lv_plan_bytes(const LvPlan *plan) {
     return bytes;
 }
 
+int64_t lv_linear_loss_rows(int64_t classes, int64_t *stride) {
+    enum { BLOCK_BYTES = 512 << 20, LEAST_ROWS = 256, PADDED_TO = 8 };
+    *stride = (classes + PADDED_TO - 1) / PADDED_TO * PADDED_TO;
+    int64_t rows = BLOCK_BYTES / (4 * *stride) / LEAST_ROWS * LEAST_ROWS;
+    return rows < LEAST_ROWS ? LEAST_ROWS : rows;
+}
+
+// Results come first, a convolution's further ones last.
+bool lv_step_writes(const LvStep *step, int operand) {
+    switch (step->kind) {
+        case LV_STEP_LINEAR_LOSS: return operand < (step->linear_loss.gradient ? 3 : 1);
+        case LV_STEP_CONV:
+            if (step->conv.has_moments && operand >= step->operand_count - 2) return true;
+            return operand == 0 || (operand == 3 && step->conv.direction == LV_CONV_WEIGHT_GRADIENT);
+        default: return operand == 0;
+    }
+}
+
 int64_t lv_ports_span(const LvPort *ports, int count, int64_t *begin) {
     int64_t end = 0;
     *begin = 0;

@@ -214,6 +214,11 @@ typedef struct LvPlan {
 
 LvPlan *lv_plan_create(void);
 void lv_plan_destroy(LvPlan *plan);
+// The logits of LV_STEP_LINEAR_LOSS on a GPU: so many rows at a time, `stride` elements from one to the next. Tall enough that reading and
+// writing dweight once more for each block costs little beside its products.
+int64_t lv_linear_loss_rows(int64_t classes, int64_t *stride);
+// Whether a step that is no kernel writes that operand.
+bool lv_step_writes(const LvStep *step, int operand);
 int64_t lv_plan_bytes(const LvPlan *plan);  // all arenas together
 // Bytes from the first of these ports to the end of the last, and where in their arena they begin; 0: there are none.
 int64_t lv_ports_span(const LvPort *ports, int count, int64_t *begin);

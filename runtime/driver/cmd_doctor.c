@@ -10,12 +10,12 @@
 #include <dnnl.h>
 
 #include "base/folder.h"
-#include "base/processor.h"
 #include "command.h"
 #include "device/cuda/report.h"
 #include "exec/program.h"
 #include "io/cache.h"
 #include "options.h"
+#include "options_compile.h"
 #include "peak.h"
 
 static const OptionSpec specs[] = {{"threads", OPTION_VALUE, "N", "threads of the CPU (default: all)"},
@@ -153,9 +153,7 @@ int cmd_doctor(int argc, char **argv) {
     LvProgramInfo info = {0};
     int64_t threads = 0;
     bool good = options_parse(&options, specs, false, argc, argv, &error) &&
-                options_integer(&options, "threads", 1, 4096, &threads, &error);
-    const char *cpu = good ? options_get(&options, "cpu", getenv("LV_CPU")) : NULL;
-    good = good && (!cpu || !*cpu || lv_processor_limit(cpu, &error));
+                options_integer(&options, "threads", 1, 4096, &threads, &error) && options_processor(&options, &error);
     if (good && options_flag(&options, "help", false)) {
         printf("lvrun doctor\nTries what running a model needs and prints what it finds.\n");
         options_free(&options);

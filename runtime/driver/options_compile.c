@@ -6,10 +6,14 @@
 
 #include "base/processor.h"
 
+bool options_processor(const Options *options, LvError *error) {
+    const char *level = options_get(options, "cpu", getenv("LV_CPU"));
+    return !level || !*level || lv_processor_limit(level, error);
+}
+
 bool options_compile(const Options *options, LvCompileOptions *out, LvError *error) {
     const char *precision = options_get(options, "precision", "f32"), *conv = options_get(options, "conv", NULL);
-    const char *cpu = options_get(options, "cpu", getenv("LV_CPU"));
-    if (cpu && *cpu && !lv_processor_limit(cpu, error)) return false;
+    if (!options_processor(options, error)) return false;
     out->device = "cpu";
     if (!strcmp(precision, "f32") || !strcmp(precision, "32")) out->precision = LV_PRECISION_F32;
     else if (!strcmp(precision, "bf16") || !strcmp(precision, "16")) out->precision = LV_PRECISION_BF16;

@@ -39,23 +39,17 @@ static void narrow(uint16_t *to, const float *from, int64_t count) {
     for (int64_t i = 0; i < count; i++) to[i] = lv_bf16_from_f32(from[i]);
 }
 
-// Operand 0 is written; so is the bias of a weight's gradient. A residual in the destination's place is read from there.
-static bool is_written(const LvStep *step, int i) {
-    bool bias = step->kind == LV_STEP_CONV && step->conv.direction == LV_CONV_WEIGHT_GRADIENT && step->conv.has_bias && i == 3;
-    return i == 0 || bias;
-}
-
 bool widen_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error) {
     char *wide[CALL_MAX_OPERANDS] = {0};
     int count = call->step->operand_count;
     for (int i = 0; i < count; i++) {
         const WideOperand *w = &call->wide[i];
         wide[i] = w->elements ? cpu->library->wide.data + w->offset : buffers[i];
-        if (w->elements && !is_written(call->step, i)) widen((float *)wide[i], (const uint16_t *)buffers[i], w->elements);
+        if (w->elements && !lv_step_writes(call->step, i)) widen((float *)wide[i], (const uint16_t *)buffers[i], w->elements);
     }
     if (!call_run_form(cpu, call, wide, error)) return false;
     for (int i = 0; i < count; i++) {
-        if (call->wide[i].elements && is_written(call->step, i)) narrow((uint16_t *)buffers[i], (const float *)wide[i], call->wide[i].elements);
+        if (call->wide[i].elements && lv_step_writes(call->step, i)) narrow((uint16_t *)buffers[i], (const float *)wide[i], call->wide[i].elements);
     }
     return true;
 }

@@ -12,8 +12,7 @@
 #include "base/arena.h"
 #include "device/cuda/calls.h"
 
-// Tall enough that reading and writing dweight once more for each block costs little beside its products.
-enum { BLOCK_BYTES = 512 << 20, LEAST_ROWS = 256, PADDED_TO = 8, ALIGNMENT = 64 };
+enum { ALIGNMENT = 64 };
 
 typedef enum { PRODUCT_LOGITS, PRODUCT_DX, PRODUCT_FIRST_DWEIGHT, PRODUCT_DWEIGHT, PRODUCTS } Product;
 
@@ -44,9 +43,7 @@ static Shape shape_of(const LvStep *step) {
                .n = x->shape.dim[0],
                .width = x->shape.dim[1],
                .classes = weight->shape.dim[0]};
-    s.stride = (s.classes + PADDED_TO - 1) / PADDED_TO * PADDED_TO;
-    s.rows = BLOCK_BYTES / (4 * s.stride) / LEAST_ROWS * LEAST_ROWS;
-    if (s.rows < LEAST_ROWS) s.rows = LEAST_ROWS;
+    s.rows = lv_linear_loss_rows(s.classes, &s.stride);
     if (s.rows > s.n) s.rows = s.n;
     s.logits_at = CUDA_BLAS_WORKSPACE;
     s.narrow_at = s.logits_at + cuda_align((size_t)(s.rows * s.stride) * 4);
