@@ -58,9 +58,15 @@ static inline int touch_four(uint32_t *stamps, LvSimAccess kind, uint32_t stamp)
     return 1;
 }
 
-static inline __attribute__((always_inline)) int in_region(const LvSimRegion *r, uintptr_t address, LvSimAccess kind, uint32_t stamp) {
+// Of 4, 8 or 16 bytes. What is noted of the first of them is no harm where the others are to be looked at: it is the same that is noted then.
+static inline __attribute__((always_inline)) int in_region(const LvSimRegion *r, uintptr_t address, uint32_t bytes, LvSimAccess kind, uint32_t stamp) {
     const uintptr_t at = address - r->from;
-    return at < r->bytes && r->bytes - at >= 4 && touch_four(r->stamps + (address - r->origin) / 4 * SIM_WORD_STAMPS, kind, stamp);
+    if (at >= r->bytes || r->bytes - at < bytes) return 0;
+    uint32_t *stamps = r->stamps + (address - r->origin) / 4 * SIM_WORD_STAMPS;
+    for (uint32_t i = 0; i < bytes / 4; i++) {
+        if (!touch_four(stamps + i * SIM_WORD_STAMPS, kind, stamp)) return 0;
+    }
+    return 1;
 }
 
 static inline __attribute__((always_inline)) void check(const void *pointer, uint32_t bytes, LvSimAccess kind, const void *where) {
@@ -69,7 +75,7 @@ static inline __attribute__((always_inline)) void check(const void *pointer, uin
     if (!(address & (bytes - 1))) {
         if (address - s->stack < s->stack_bytes) return;  // most of all: variables that the compiler keeps in memory
         if (offset < s->device_span && !s->watch_device && (offset & (SIM_GRANULE - 1)) + bytes <= s->valid[offset / SIM_GRANULE]) return;
-        if (bytes == 4 && (in_region(&s->dynamic, address, kind, s->stamp) || in_region(&s->fixed, address, kind, s->stamp))) return;
+        if (bytes >= 4 && (in_region(&s->dynamic, address, bytes, kind, s->stamp) || in_region(&s->fixed, address, bytes, kind, s->stamp))) return;
     }
     s->hooks->access(address, bytes, kind, where);
 }

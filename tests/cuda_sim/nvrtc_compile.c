@@ -22,7 +22,7 @@ extern char **environ;
 typedef struct {
     const SimSource *source;
     char folder[512], base[640];  // of the cache; of this work's files in it, without an ending
-    char library[512], self[512]; // libcuda_sim_module.a, and the file of this stand-in
+    char library[512];            // libcuda_sim_module.a
     char *log;
 } Work;
 
@@ -198,33 +198,28 @@ static bool find_folders(Work *work) {
     else snprintf(work->folder, sizeof work->folder, "%s/lv-cuda-sim-%u", temporary && *temporary ? temporary : "/tmp", (unsigned)getuid());
     mkdir(work->folder, 0700);
     if (!dladdr((void *)(uintptr_t)sim_compile, &info) || !info.dli_fname) return false;
-    snprintf(work->self, sizeof work->self, "%s", info.dli_fname);
     const char *slash = strrchr(info.dli_fname, '/');
     snprintf(work->library, sizeof work->library, "%.*s/libcuda_sim_module.a", slash ? (int)(slash - info.dli_fname) : 1,
              slash ? info.dli_fname : ".");
     return true;
 }
 
-// Of all that the outcome depends on.
-static bool key_of(const Work *work, char *key, size_t room) {
-    const SimSource *s = work->source;
-    const char *const files[] = {LV_CUDA_SIM_SOURCE "/text.h", work->library, work->self};
+// Of all that the outcome depends on; not of this build's flags, so that a sanitized one finds what another has compiled.
+static bool key_of(const SimSource *s, char *key, size_t room) {
     uint64_t h[2] = {1, 2};
     char settings[256];
-    snprintf(settings, sizeof settings, "%s %d %d", compiler(), s->architecture, !!sim_setting("LV_CUDA_SIM_CHECK", 1));
+    size_t bytes;
+    char *head = read_file(LV_CUDA_SIM_SOURCE "/text.h", &bytes);
+    if (!head) return false;
+    snprintf(settings, sizeof settings, "%s %d %d %x", compiler(), s->architecture, !!sim_setting("LV_CUDA_SIM_CHECK", 1), LV_CUDA_SIM_FORM);
     for (int i = 0; i < 2; i++) {
         h[i] = sim_hash(settings, strlen(settings), h[i]);
         h[i] = sim_hash(s->name, strlen(s->name), h[i]);
         h[i] = sim_hash(s->text, strlen(s->text), h[i]);
         for (int d = 0; d < s->define_count; d++) h[i] = sim_hash(s->defines[d], strlen(s->defines[d]), h[i]);
-        for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
-            size_t bytes;
-            char *data = read_file(files[f], &bytes);
-            if (!data) return false;
-            h[i] = sim_hash(data, bytes, h[i]);
-            free(data);
-        }
+        h[i] = sim_hash(head, bytes, h[i]);
     }
+    free(head);
     snprintf(key, room, "%016llx%016llx", (unsigned long long)h[0], (unsigned long long)h[1]);
     return true;
 }
@@ -234,8 +229,8 @@ bool sim_compile(const SimSource *source, char **object, size_t *bytes, char **l
     Work work = {.source = source};
     char key[40], kept[640];
     *object = *log = NULL;
-    if (!find_folders(&work) || !key_of(&work, key, sizeof key)) {
-        if (asprintf(log, "cuda_sim: %s or text.h cannot be read\n", work.library) < 0) *log = NULL;
+    if (!find_folders(&work) || !key_of(source, key, sizeof key)) {
+        if (asprintf(log, "cuda_sim: " LV_CUDA_SIM_SOURCE "/text.h cannot be read\n") < 0) *log = NULL;
         return false;
     }
     snprintf(kept, sizeof kept, "%s/%s.so", work.folder, key);
