@@ -15,7 +15,7 @@ static void *tensor_bytes(const Tensor *t, size_t *bytes) {
     return data;
 }
 
-static LvPlan *make_plan(Graph *graph, const char *target, bool no_fuse, LvError *error) {
+LvPlan *backend_plan(Graph *graph, const char *target, bool no_fuse, LvError *error) {
     LvDiagnostics diagnostics;
     LvSources sources = {0};
     LvPlan *plan = NULL;
@@ -82,7 +82,7 @@ bool backend_run(LvDevice *device, const char *target, Graph *graph, bool no_fus
                  LvError *error) {
     LvStore *store = NULL;
     LvProgram *program = NULL;
-    LvPlan *plan = make_plan(graph, target, no_fuse, error);
+    LvPlan *plan = backend_plan(graph, target, no_fuse, error);
     bool good = plan && lv_store_create(device, plan, &store, error) && lv_program_create(device, plan, store, &program, error) &&
                 run_program(program, plan, parts, count, arena, error);
     if (program) lv_program_destroy(program);

@@ -13,6 +13,7 @@ typedef struct {
 } BackendPart;
 
 // Plans are for `target`, "cpu" or "cuda:sm_80", which the device runs. The graph is used up but not freed. `no_fuse`: a kernel a node.
+LvPlan *backend_plan(Graph *graph, const char *target, bool no_fuse, LvError *error);  // NULL: there is none
 bool backend_run(LvDevice *device, const char *target, Graph *graph, bool no_fuse, const BackendPart *parts, int count, LvArena *arena,
                  LvError *error);
 
