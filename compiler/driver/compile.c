@@ -94,7 +94,7 @@ static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDi
 
 // Whether a stage shows what is recomputed. Its share is found first, by plans, so that what is shown is what runs.
 static bool follows_remat(const char *stage) {
-    static const char *const LATE[] = {"remat", "order", "parts", "fused", "loop", "c", "cuda"};
+    static const char *const LATE[] = {"remat", "order", "parts", "fused", "loop", "c", "cuda", "memory"};
     for (size_t i = 0; stage && i < sizeof LATE / sizeof *LATE; i++) {
         if (strcmp(stage, LATE[i]) == 0) return true;
     }

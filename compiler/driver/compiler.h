@@ -72,7 +72,7 @@ typedef struct {
     bool uncontracted;       // kernels round each product: the same numbers with and without fused multiply-add
     bool no_fuse;            // one kernel a node: for finding faults in the fuser
     bool no_optimize;        // only what is needed to run at all
-    const char *emit;        // NULL, or the stage whose text form is wanted: ast graph joint fused loop c plan, or a pass's name
+    const char *emit;        // NULL, or the stage whose text form is wanted: ast graph joint fused loop c memory plan, or a pass's name
     LvText *emitted;         // where it goes
     LvText *explain;         // if not NULL: a line per kernel and library call, with sources, bytes, FLOP
 } LvCompileOptions;

@@ -3,7 +3,7 @@
 
 #include "driver/pipeline.h"
 
-static const char *const STAGES[] = {"ast", "graph", "joint", "fused", "loop", "c", "cuda", "plan"};
+static const char *const STAGES[] = {"ast", "graph", "joint", "fused", "loop", "c", "cuda", "memory", "plan"};
 
 bool dump_is_stage(const char *stage) {
     for (size_t i = 0; i < sizeof STAGES / sizeof *STAGES; i++) {
@@ -15,7 +15,7 @@ bool dump_is_stage(const char *stage) {
 bool dump_hint_stages(const char *wrong, LvError *error) {
     const char *near = lv_nearest_name(wrong, STAGES, sizeof STAGES / sizeof *STAGES);
     if (near) return lv_error_hint(error, "did you mean '%s'?", near);
-    return lv_error_hint(error, "stages: ast graph joint fused loop c plan; or a pass: fold algebra cse dce autodiff precision "
+    return lv_error_hint(error, "stages: ast graph joint fused loop c memory plan; or a pass: fold algebra cse dce autodiff precision "
                                 "decompose epilogue layout views remat order parts");
 }
 

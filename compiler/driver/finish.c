@@ -32,7 +32,8 @@ void pipeline_finish(Graph *graph, const LvCompileOptions *options, LvDiagnostic
         MemoryPlan *memory = memory_plan(schedule, arena);
         const char *wrong = LV_VERIFY ? memory_check(memory, schedule, arena) : NULL;
         if (wrong) lv_internal_error("memory: %s", wrong);
-        *plan = emit_plan(schedule, memory, options, diagnostics->sources);
+        if (options->emit && options->emitted && strcmp(options->emit, "memory") == 0) memory_print(memory, schedule, options->emitted);
+        else *plan = emit_plan(schedule, memory, options, diagnostics->sources);
         memory_plan_free(memory);
     }
     lv_arena_destroy(arena);

@@ -27,7 +27,7 @@ static const OptionSpec specs[] = {
     {"tf32", OPTION_FLAG, NULL, "products of f32 may be made in TF32, on a GPU"},
     {"bytes", OPTION_FLAG, NULL, "pictures among the inputs come as bytes, as lvrun gives them (default); --no-bytes: as f32, as call does"},
     {"memory-limit", OPTION_VALUE, "BYTES", "recompute rather than store more than this; k, M, G after the number"},
-    {"emit", OPTION_VALUE, "STAGE", "print ast, graph, joint, fused, loop, c (cuda) or plan, or the graph after a pass, and write nothing"},
+    {"emit", OPTION_VALUE, "STAGE", "print ast, graph, joint, fused, loop, c (cuda), memory or plan, or the graph after a pass, and write nothing"},
     {"explain", OPTION_FLAG, NULL, "a line a kernel and library call: FLOP, bytes, source lines"},
     {"gpu", OPTION_VALUE, "GPU", "what its roofline allows: a100, h100, h200, b200 or rtx4090; with --explain a line a step"},
     {"format", OPTION_FLAG, NULL, "print the file in the canonical style, and nothing else"},

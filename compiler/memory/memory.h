@@ -85,6 +85,8 @@ MemoryPlan *memory_plan(const Schedule *schedule, LvArena *arena);
 void memory_plan_free(MemoryPlan *plan);  // what is not in the arena
 LvPlace memory_place(const MemoryPlan *plan, const Value *value);
 
+void memory_print(const MemoryPlan *plan, const Schedule *schedule, LvText *out);  // print.c: what there is at the fullest moment
+
 // check.c: an independent check that no two live values overlap; NULL, or what is wrong
 const char *memory_check(const MemoryPlan *plan, const Schedule *schedule, LvArena *arena);
 

@@ -68,6 +68,9 @@ lvc() { "$bin/lvc" "$models/biart.lv" --config small --batch 8 "$@"; }
 lvc --emit c >kernels.c && lvc --emit plan >plan
 names() { grep -oE '\bk_[0-9a-f]{8,}' "$1" | sort -u; }
 holds emit_is_the_plan test "$(names plan | wc -l)" -gt 20 -a -z "$(comm -13 <(names kernels.c) <(names plan))"
+lvc --emit memory >memory
+is memory_is_the_plans "$(sed -nE 's/^activations: an arena of ([0-9]+) bytes.*/\1/p' memory)" "$(sed -n 's/^arena activations //p' plan)"
+holds memory_held awk 'NR == 1 { most = $(NF - 1) } NR > 1 { held += $1 } END { exit !(most > 0 && held >= most) }' memory
 is nothing_written_twice "$(awk '
     /^void / { kernel = $2 }
     /for \(|}/ { delete at }
