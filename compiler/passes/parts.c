@@ -5,6 +5,8 @@
 // The optimizer walks the flat vectors end to end, and so every gradient would have to wait for the last. Where each element of what
 // it writes depends on the same element of what it reads alone, a range can be updated by itself, and its gradients' memory is
 // free for the next: few of all gradients are ever there at once. (LOMO, Lv et al. 2023, goes down to single tensors.)
+// Members of the pack come in the order of the parameters, their gradients in that of the backward pass: where neighbours' are made far
+// from each other the first would wait long for the second, and there the pack is cut.
 // Left whole: updates that look at all gradients first (a bound of their norm, a search for infinities), and short vectors.
 //
 //     %g = pack %a, %b, %c, %d                      %g0 = pack %a, %b
@@ -13,11 +15,13 @@
 //     state_write %m' {m}                           state_write %m0' {m[0]}     and the same of %c, %d and m[1]
 //
 // The schedule keeps each update behind the last reader of the parameters that it overwrites.
+#include <limits.h>
+
 #include "ops/op.h"
 #include "passes/pass.h"
 
-// Elements; parts of one vector (each is a launch, dear on a GPU); where members of a pack begin.
-enum { LEAST_PART = 1 << 18, MOST_PARTS = 64, MOST_ON_GPU = 8, ALIGNED = 16 };
+// Elements of a part, and parts of one vector (each is a launch, dear on a GPU), were all alike; where members of a pack begin.
+enum { LEAST_PART = 1 << 18, MOST_PARTS = 64, MOST_ON_GPU = 6, ALIGNED = 16 };
 
 // How a value may be made for a range alone.
 typedef enum {
@@ -186,27 +190,60 @@ static void drop_whole(Parts *p) {
     }
 }
 
+// Where the pack is cut: starts[j] is the first member of the part that ends before member j, in the division of the first j members
+// that costs least. A part costs its elements times the nodes from the first of its gradients to the last, and besides as much as
+// makes it `most` equal parts where gradients come evenly and in the pack's order; where they jump about there are more.
+static int *choose_parts(const Parts *p, int64_t most) {
+    int count = p->pack->input_count;
+    int *starts = LV_NEW_ARRAY(p->arena, int, count + 1);
+    double *least = LV_NEW_ARRAY(p->arena, double, count + 1);  // by j: what that division costs
+    double each = (double)p->shape.dim[0] * p->graph->node_count / (2.0 * (double)(most * most));
+    for (int end = 1; end <= count; end++) {
+        int64_t elements = 0;
+        int early = INT_MAX, late = 0;
+        for (int first = end - 1; first >= 0; first--) {
+            int at = *(int *)p->pack->inputs[first]->node->note;
+            elements += lv_shape_elements(p->pack->inputs[first]->shape);
+            if (at < early) early = at;
+            if (at > late) late = at;
+            double cost = least[first] + (double)elements * (late - early) + each;
+            if (first + 1 == end || cost < least[end]) least[end] = cost, starts[end] = first;
+        }
+    }
+    return starts;
+}
+
+// From the last part to the first.
+static void cut(Parts *p, const int *starts) {
+    int count = p->pack->input_count;
+    int64_t *begins = LV_NEW_ARRAY(p->arena, int64_t, count + 1);
+    for (int i = 0; i < count; i++) {
+        begins[i + 1] = (begins[i] + lv_shape_elements(p->pack->inputs[i]->shape) + ALIGNED - 1) / ALIGNED * ALIGNED;
+    }
+    begins[count] = p->shape.dim[0];
+    int number = 0;
+    for (int end = count; end > 0; end = starts[end]) number++;
+    for (int end = count; end > 0; end = starts[end]) {
+        int first = starts[end];
+        update_part(p, &(Part){begins[first], begins[end] - begins[first], --number}, first, end);
+    }
+}
+
 bool pass_parts(Graph *graph, PassContext *context) {
     Node *pack = find_pack(graph);
     if (!pack) return true;
     int values = graph->next_value, variables = (int)graph->variables.count;
-    int64_t total = pack->results[0].shape.dim[0], least = total / (context->target->cuda ? MOST_ON_GPU : MOST_PARTS);
-    if (least < LEAST_PART) least = LEAST_PART;
+    int64_t most = pack->results[0].shape.dim[0] / LEAST_PART, limit = context->target->cuda ? MOST_ON_GPU : MOST_PARTS;
+    if (most > limit) most = limit;
     Parts p = {.graph = graph, .arena = context->arena, .pack = pack, .shape = pack->results[0].shape, .values = values, .variables = variables,
                .extent = LV_NEW_ARRAY(context->arena, char, values), .updates = LV_NEW_ARRAY(context->arena, bool, values),
                .ranged = LV_NEW_ARRAY(context->arena, Value *, values), .part_of = LV_NEW_ARRAY(context->arena, int, variables)};
-    if (total < 2 * least || !can_be_cut(&p) || !bring_forward(&p)) return true;
+    if (most < 2 || !can_be_cut(&p)) return true;
     int *positions = LV_NEW_ARRAY(context->arena, int, graph->node_count + 1), at = 0;
     for GRAPH_EACH(graph, node) positions[at] = at, node->note = &positions[at++];
-    int64_t begin = 0, end = 0;
-    for (int i = 0, first = 0, number = 0; i < pack->input_count; i++) {
-        end = (end + lv_shape_elements(pack->inputs[i]->shape) + ALIGNED - 1) / ALIGNED * ALIGNED;
-        bool last = i + 1 == pack->input_count;
-        if (!last && (end - begin < least || total - end < least)) continue;
-        if (last) end = total;
-        update_part(&p, &(Part){begin, end - begin, number++}, first, i + 1);
-        first = i + 1, begin = end;
-    }
+    const int *starts = choose_parts(&p, most);
+    if (starts[pack->input_count] == 0 || !bring_forward(&p)) return true;
+    cut(&p, starts);
     drop_whole(&p);
     rewrite_end(graph);
     return pass_dce(graph, context);
