@@ -17,7 +17,8 @@
 #include "ops/op.h"
 #include "passes/pass.h"
 
-// What waits for less than a sixteenth of the nodes is at hand anyway; where memory is short, much less.
+// On a GPU what waits for less than a sixteenth of the nodes is at hand anyway, unless memory is short. On the CPU a step is fullest
+// where the backward pass begins, and what waits there waits for the fewest nodes.
 enum { MAX_CONE = 48, MAX_MADE = 64, LEAST_BYTES = 1 << 14, FEW_SHARES = 16, MANY_SHARES = 150 };
 
 typedef struct {
@@ -354,7 +355,7 @@ static void remat_walk(Graph *graph, double share, int shares, bool contractions
 
 bool pass_remat(Graph *graph, PassContext *context) {
     if (context->remat <= 0) return true;
-    int shares = context->remat > 1 ? MANY_SHARES : FEW_SHARES;
+    int shares = context->target->cuda && context->remat <= 1 ? FEW_SHARES : MANY_SHARES;
     remat_walk(graph, context->remat, shares, false, context->arena);
     if (context->remat > 1 && !pass_dce(graph, context)) return false;
     remat_walk(graph, context->remat - 1, shares, true, context->arena);
