@@ -1,23 +1,26 @@
 // Which form a convolution takes under LV_CONV_AUTO: those there are are timed once, briefly, and the answer is kept in the cache
-// by library version, processor, thread count and shape. Bits then repeat from run to run on one machine.
+// by library version, processor, thread count and shape. Bits then repeat from run to run on one machine. An answer that was found
+// while others had the processors is kept apart: the next process measures anew, and takes it again if it has no better chance.
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "base/arena.h"
 #include "device/cpu/onednn.h"
+#include "device/cpu/race.h"
 #include "io/cache.h"
 
-// In f32 Winograd won by 1.3 to 3 on every processor seen, so on a busy machine a near draw goes to it. The forms take turns; one
-// that is clearly slower is out. 0.05 s in all bounds a model of 100 distinct convolutions to seconds.
-static const double favour = 1.1, clear = 1.4, budget = 0.05;
+// In f32 Winograd won by 1.3 to 3 on every processor seen, so on a busy machine a near draw goes to it.
+static const double favour = 1.1;
 // Scratch memory has its price: a form may take 5 MB more for each percent that it is faster. The largest of a plan's steps adds to
 // its peak, and one unlucky measurement of many is enough for that: the library's Winograd takes up to 0.2 GB to be as fast as ours. So what
 // takes more than any of ours does must be faster by what no unlucky measurement gives.
 static const double scratch_price = 2e-9, much_scratch = 32e6, much_price = 0.5;
-enum { LEAST_TURNS = 3, MOST_TURNS = 8 };
+// Direct is out after one turn, Winograd after three: a first run may have been interrupted.
+enum { DIRECT_PATIENCE = 1, PATIENCE = 3 };
 
 static const char *const words[CONV_FORM_COUNT] = {"direct", "library winograd", "winograd"};
 
@@ -60,38 +63,41 @@ static LvCall *make_form(LvCpu *cpu, const LvStep *step, ConvForm form, char *co
     return NULL;
 }
 
-// The form of the best time at its price, in turns: whatever else the machine does falls on all of them. `best`: of their first runs.
-static ConvForm fastest(LvCpu *cpu, LvCall *const *forms, double *best, char *const *buffers) {
-    double start = now(), price[CONV_FORM_COUNT];
-    bool runs[CONV_FORM_COUNT];
-    ConvForm first = CONV_DIRECT;
-    for (int f = 0; f < CONV_FORM_COUNT; f++) {
-        runs[f] = forms[f] != NULL;
-        double scratch = runs[f] ? (double)(call_scratch(forms[f]) + forms[f]->wide_bytes) : 0;
-        price[f] = 1 + scratch_price * scratch + (scratch > much_scratch ? much_price : 0);
-        if (runs[f] && f == CONV_DIRECT && forms[f]->step->operands[1].dtype == LV_F32) price[f] *= favour;
-    }
-    for (int turn = 1;; turn++) {
-        int left = 0;
-        first = CONV_DIRECT;
-        for (int f = 1; f < CONV_FORM_COUNT; f++) {
-            if (forms[f] && best[f] * price[f] < best[first] * price[first]) first = (ConvForm)f;
-        }
-        // direct is out after one turn, Winograd after three: a first run may have been interrupted
-        for (int f = 0; f < CONV_FORM_COUNT; f++) {
-            if (turn >= LEAST_TURNS || f == CONV_DIRECT) runs[f] = runs[f] && best[f] <= best[first] * clear;
-            left += runs[f];
-        }
-        if (left < 2 || turn == MOST_TURNS || (turn >= LEAST_TURNS && now() - start > budget)) return first;
-        for (int f = CONV_FORM_COUNT - 1; f >= 0; f--) {
-            double time = runs[f] ? time_run(cpu, forms[f], buffers) : 1e9;
-            if (time < best[f]) best[f] = time;
-        }
-    }
+// Times that a thread of this process had to leave a processor to somebody else.
+static long interruptions(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
-static ConvForm measure(LvCpu *cpu, const LvStep *step) {
-    char *buffers[8] = {0};
+typedef struct {
+    LvCpu *cpu;
+    LvCall *forms[CONV_FORM_COUNT];
+    char *buffers[8];
+} Tuning;
+
+static bool run_form(void *user, int form, double *seconds) {
+    Tuning *t = user;
+    long before = interruptions();
+    *seconds = time_run(t->cpu, t->forms[form], t->buffers);
+    return interruptions() == before;
+}
+
+// `first`: the times of the forms' first runs.
+static ConvForm fastest(Tuning *t, const double *first, bool *sure) {
+    Racer racers[CONV_FORM_COUNT];
+    for (int f = 0; f < CONV_FORM_COUNT; f++) {
+        const LvCall *call = t->forms[f];
+        double scratch = call ? (double)(call_scratch(call) + call->wide_bytes) : 0;
+        racers[f] = (Racer){.runs = call != NULL, .best = first[f], .patience = f == CONV_DIRECT ? DIRECT_PATIENCE : PATIENCE,
+                            .price = 1 + scratch_price * scratch + (scratch > much_scratch ? much_price : 0)};
+        if (call && f == CONV_DIRECT && call->step->operands[1].dtype == LV_F32) racers[f].price *= favour;
+    }
+    return (ConvForm)race_run(racers, CONV_FORM_COUNT, CONV_DIRECT, run_form, t, sure);
+}
+
+static ConvForm measure(LvCpu *cpu, const LvStep *step, bool *sure) {
+    Tuning t = {.cpu = cpu};
+    char **buffers = t.buffers;
     bool good = step->operand_count <= 8;
     for (int i = 0; good && i < step->operand_count; i++) {
         size_t bytes;
@@ -103,11 +109,10 @@ static ConvForm measure(LvCpu *cpu, const LvStep *step) {
     // what the form that loses needs stays with it
     CallBlock scratch = cpu->library->scratch, wide = cpu->library->wide;
     cpu->library->scratch = cpu->library->wide = (CallBlock){0};
-    LvCall *forms[CONV_FORM_COUNT];
-    double best[CONV_FORM_COUNT];
-    for (int f = 0; f < CONV_FORM_COUNT; f++) forms[f] = good ? make_form(cpu, step, (ConvForm)f, buffers, &best[f]) : NULL;
-    ConvForm answer = fastest(cpu, forms, best, buffers);
-    for (int f = 0; f < CONV_FORM_COUNT; f++) call_destroy(forms[f]);
+    double first[CONV_FORM_COUNT] = {1e9, 1e9, 1e9};
+    for (int f = 0; good && f < CONV_FORM_COUNT; f++) t.forms[f] = make_form(cpu, step, (ConvForm)f, buffers, &first[f]);
+    ConvForm answer = fastest(&t, first, sure);
+    for (int f = 0; f < CONV_FORM_COUNT; f++) call_destroy(t.forms[f]);
     for (int i = 0; i < 8; i++) free(buffers[i]);
     free(cpu->library->scratch.data);
     free(cpu->library->wide.data);
@@ -151,8 +156,8 @@ static bool read_choice(const char *path, ConvForm *form) {
 }
 
 // Where an answer is kept; an empty text if nowhere.
-static void choice_path(const LvCpu *cpu, const char *key, LvText *path) {
-    if (cpu->cache_dir) lv_text_printf(path, "%s/%s.choice", cpu->cache_dir, key);
+static void choice_path(const LvCpu *cpu, const char *key, bool sure, LvText *path) {
+    if (cpu->cache_dir) lv_text_printf(path, "%s/%s.%s", cpu->cache_dir, key, sure ? "choice" : "guess");
 }
 
 static bool look_up(LvCpu *cpu, const char *key, ConvForm *form) {
@@ -160,7 +165,7 @@ static bool look_up(LvCpu *cpu, const char *key, ConvForm *form) {
     if (known) *form = (ConvForm)((intptr_t)known - 1);
     if (known) return true;
     LvText path = {0};
-    choice_path(cpu, key, &path);
+    choice_path(cpu, key, true, &path);
     bool found = path.length && read_choice(path.data, form);
     lv_text_free(&path);
     return found;
@@ -190,9 +195,10 @@ ConvForm tune_choose(LvCpu *cpu, const LvStep *step, const char *step_key) {
     print_key(cpu, step_key, key);
     if (!look_up(cpu, key, &form)) {
         LvText path = {0};
-        choice_path(cpu, key, &path);
-        form = measure(cpu, step);
-        // of two processes that measure at the same time, both take what the faster one wrote
+        bool sure;
+        form = measure(cpu, step, &sure);
+        choice_path(cpu, key, sure, &path);
+        // of two processes that measure at the same time, both take what the faster one wrote; of guesses the first is kept
         if (path.length && !lv_cache_write_first(path.data, words[form], strlen(words[form]))) read_choice(path.data, &form);
         lv_text_free(&path);
     }
