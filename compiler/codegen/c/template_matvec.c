@@ -16,17 +16,19 @@
 // against 8.8, 3 rows 9.4 against 18, 8 rows 17 against 24); beyond, each weight feeds so many products that its blocking counts.
 // `together`: rows of the weight that are read together, so that what is loaded of `a` serves them all. At most 4, which is as
 // fast as reading gets; as many sums as 32 or 16 registers leave room for.
-enum { MAX_ROWS = 8, MAX_WIDE = 1 << 16, MOST_TOGETHER = 4, SUMS_OF_32 = 18, SUMS_OF_16 = 12 };
+enum { MAX_ROWS = 8, MAX_WIDE = 1 << 16, MOST_TOGETHER = 4, SUMS_OF_32 = 18, SUMS_OF_16 = 12, HALF_RUN = 8 };
 
 static int together(int64_t rows, int sums) { return sums / rows < MOST_TOGETHER ? (int)(sums / rows) : MOST_TOGETHER; }
 
-// The quarters of a vector are subscripts: through a union gcc keeps all sums in memory, from the first product on.
+// The quarters of a vector are subscripts: through a union gcc keeps all sums in memory, from the first product on. RUN blocks' sums
+// are finished together, by vectors.
 static const char types_text[] =
     "#if defined(__AVX512F__)\n"
     "enum { $name_LANES = 16, $name_TOGETHER = $of32 };\n"
     "#else\n"
     "enum { $name_LANES = 8, $name_TOGETHER = $of16 };\n"
     "#endif\n"
+    "enum { $name_RUN = $run };\n"
     "typedef float $name_v __attribute__((vector_size(4 * $name_LANES)));\n"
     "typedef float $name_u __attribute__((vector_size(4 * $name_LANES), aligned(4), may_alias));\n"
     "typedef float $name_four __attribute__((vector_size(16)));\n"
@@ -44,6 +46,16 @@ static const char types_text[] =
     "  (void)m, (void)n, (void)buffers;\n"
     "$finish"
     "  return x;\n"
+    "}\n"
+    "LV_F void $name_put(const float *x, long rows, long n, long apart, long count, char *const *buffers) {\n"
+    "  $ytype *y = ($ytype *)buffers[$y];\n"
+    "  for (long r = 0; r < rows; r++)\n"
+    "    for (long m = 0; m < $m; m++)\n"
+    "      for (long i = 0; i < count; i++) {\n"
+    "        const long at = n + r * apart + i;\n"
+    "        const float z = $name_finish(x[(r * $m + m) * $name_RUN + i], m, at, buffers);\n"
+    "        y[m * $nL + at] = $ystore;\n"
+    "      }\n"
     "}\n";
 
 // What the blocks read `a` as. $dot: whether bf16 meets bf16, in one instruction where there is one.
@@ -56,9 +68,9 @@ static const char input_text[] =
     "LV_F float $name_one($name_a x) { return x; }\n"
     "#endif\n";
 
-// $count rows of the weight, n, n + apart ….
+// $count rows of the weight, n, n + apart …: their sums with each row of `a`, x[$count][$m][RUN].
 static const char block_text[] =
-    "LV_F void $name$block(const $name_a *a, const $btype *b, long n, long apart, char *const *buffers) {\n"
+    "LV_F void $name$block(const $name_a *a, const $btype *b, long n, long apart, float *x) {\n"
     "  $name_v s[$count][$m];\n"
     "  for (int r = 0; r < $count; r++) for (int m = 0; m < $m; m++) s[r][m] = ($name_v){0};\n"
     "  long k = 0;\n";
@@ -66,19 +78,19 @@ static const char block_text[] =
 static const char float_text[] =
     "  for (; k + $name_LANES <= $k; k += $name_LANES)\n"
     "    for (int r = 0; r < $count; r++) {\n"
-    "      const $name_v x = *(const $name_u *)(b + (n + r * apart) * $kL + k);\n"
-    "      for (int m = 0; m < $m; m++) s[r][m] += x * *(const $name_u *)(a + m * $kL + k);\n"
+    "      const $name_v w = *(const $name_u *)(b + (n + r * apart) * $kL + k);\n"
+    "      for (int m = 0; m < $m; m++) s[r][m] += w * *(const $name_u *)(a + m * $kL + k);\n"
     "    }\n";
 
 static const char half_text[] =
     "  for (; k + 2 * $name_LANES <= $k; k += 2 * $name_LANES)\n"
     "    for (int r = 0; r < $count; r++) {\n"
-    "      const $name_h x = *(const $name_h *)(b + (n + r * apart) * $kL + k);\n"
+    "      const $name_h w = *(const $name_h *)(b + (n + r * apart) * $kL + k);\n"
     "#if $dot\n"
     "      for (int m = 0; m < $m; m++)\n"
-    "        __asm__(\"vdpbf16ps %2, %1, %0\" : \"+v\"(s[r][m]) : \"v\"(x), \"vm\"(*(const $name_h *)(a + m * $kL + k)));\n"
+    "        __asm__(\"vdpbf16ps %2, %1, %0\" : \"+v\"(s[r][m]) : \"v\"(w), \"vm\"(*(const $name_h *)(a + m * $kL + k)));\n"
     "#else\n"
-    "      const $name_v even = ($name_v)(x << 16), odd = ($name_v)(x & 0xFFFF0000u);\n"
+    "      const $name_v even = ($name_v)(w << 16), odd = ($name_v)(w & 0xFFFF0000u);\n"
     "      for (int m = 0; m < $m; m++) {\n"
     "        s[r][m] += even * *(const $name_u *)(a + m * $kL + k);\n"
     "        s[r][m] += odd * *(const $name_u *)(a + m * $kL + k + $name_LANES);\n"
@@ -86,14 +98,12 @@ static const char half_text[] =
     "#endif\n"
     "    }\n";
 
-static const char store_text[] =
+static const char sums_text[] =
     "  for (int r = 0; r < $count; r++)\n"
     "    for (int m = 0; m < $m; m++) {\n"
-    "      const long at = n + r * apart;\n"
-    "      float x = $name_sum(s[r][m]);\n"
-    "      for (long i = k; i < $k; i++) x += $bone(b[at * $kL + i]) * $name_one(a[m * $kL + i]);\n"
-    "      x = $name_finish(x, m, at, buffers);\n"
-    "      (($ytype *)buffers[$y])[m * $nL + at] = $ystore;\n"
+    "      float one = $name_sum(s[r][m]);\n"
+    "      for (long i = k; i < $k; i++) one += $bone(b[(n + r * apart) * $kL + i]) * $name_one(a[m * $kL + i]);\n"
+    "      x[(r * $m + m) * $name_RUN] = one;\n"
     "    }\n"
     "}\n";
 
@@ -128,8 +138,18 @@ static const char widen_text[] =
 static const char main_text[] =
     "  const long apart = $n / $name_TOGETHER;\n"
     "$parallel"
-    "  for (long n = 0; n < apart; n++) $name_block(a, b, n, apart, buffers);\n"
-    "  for (long n = apart * $name_TOGETHER; n < $n; n++) $name_row(a, b, n, 0, buffers);\n"
+    "  for (long n = 0; n < apart; n += $name_RUN) {\n"
+    "    float x[$name_TOGETHER * $m * $name_RUN];\n"
+    "    const long count = apart - n < $name_RUN ? apart - n : $name_RUN;\n"
+    "    for (long i = 0; i < count; i++) $name_block(a, b, n + i, apart, x + i);\n"
+    "    if (count == $name_RUN) $name_put(x, $name_TOGETHER, n, apart, $name_RUN, buffers);\n"
+    "    else $name_put(x, $name_TOGETHER, n, apart, count, buffers);\n"
+    "  }\n"
+    "  for (long n = apart * $name_TOGETHER; n < $n; n++) {\n"
+    "    float x[$m * $name_RUN];\n"
+    "    $name_row(a, b, n, 0, x);\n"
+    "    $name_put(x, 1, n, 0, 1, buffers);\n"
+    "  }\n"
     "}\n";
 
 static bool is_plain(const Value *v) {
@@ -156,7 +176,7 @@ static void print_add(const Node *node, int operand, const char *index, LvText *
 
 // The first two words are the function's name and how many rows of the weight it takes.
 static void print_block(const TemplateWord *words, int count, bool half, LvText *out) {
-    const char *const texts[] = {block_text, half ? half_text : float_text, store_text};
+    const char *const texts[] = {block_text, half ? half_text : float_text, sums_text};
     for (int i = 0; i < 3; i++) template_fill(out, texts[i], count, words);
 }
 
@@ -169,14 +189,15 @@ bool print_matvec(const Node *node, const char *name, LvText *out) {
     LvText finish = {0};
     template_put_epilogue(node, print_add, &finish);
     bool parallel = n * k * (int64_t)lv_dtype_size(node->inputs[1]->dtype) >= TEMPLATE_PARALLEL;
+    int64_t run = half_y && m > 1 ? HALF_RUN : 1;  // rounding to bf16 is dear one by one; what else there is to do, less so than waiting
     TemplateWord words[] = {{"block", "_row", 0}, {"count", NULL, 1}, {"name", name, 0}, {"m", NULL, m}, {"n", NULL, n},
                             {"nL", NULL, n}, {"k", NULL, k}, {"kL", NULL, k}, {"y", NULL, node->input_count},
-                            {"of32", NULL, together(m, SUMS_OF_32)}, {"of16", NULL, together(m, SUMS_OF_16)},
+                            {"run", NULL, run}, {"of32", NULL, together(m, SUMS_OF_32)}, {"of16", NULL, together(m, SUMS_OF_16)},
                             {"dot", half_a && half_b ? "defined(__AVX512BF16__)" : "0", 0},
                             {"atype", half_a ? "uint16_t" : "float", 0}, {"aload", half_a ? "lv_from_bf16" : "", 0},
                             {"btype", half_b ? "uint16_t" : "float", 0},
                             {"bone", half_b ? "lv_from_bf16" : "", 0},
-                            {"ytype", half_y ? "uint16_t" : "float", 0}, {"ystore", half_y ? "lv_to_bf16(x)" : "x", 0},
+                            {"ytype", half_y ? "uint16_t" : "float", 0}, {"ystore", half_y ? "lv_to_bf16(z)" : "z", 0},
                             {"finish", lv_text_get(&finish), 0},
                             {"parallel", parallel ? "#pragma omp parallel for schedule(static)\n" : "", 0}};
     int count = (int)(sizeof words / sizeof *words);
