@@ -76,12 +76,16 @@ static RooflineUnit unit_of_dtype(const LvPlan *plan, LvDType dtype) {
 
 // Products of the library are made on the unit of their operands' type; a kernel of a GPU says by the instructions in its text.
 static RooflineUnit step_unit(const LvPlan *plan, const LvStep *step) {
-    static const char *const instructions[] = {"lv_mma_bf16(", "lv_mma_f16(", "lv_mma_tf32("};
+    static const struct {
+        const char *call;
+        RooflineUnit unit;
+    } instructions[] = {{"lv_mma_bf16(", ROOFLINE_BF16}, {"lv_wgmma_bf16(", ROOFLINE_BF16}, {"lv_mma_f16(", ROOFLINE_F16},
+                        {"lv_wgmma_f16(", ROOFLINE_F16}, {"lv_mma_tf32(", ROOFLINE_TF32}};
     RooflineKind kind = roofline_kind(step);
     bool cuda = begins(plan->device, "cuda");
     if (cuda && step->kernel >= 0 && step->kind != LV_STEP_LINEAR_LOSS) {
-        for (int i = 0; i < 3; i++) {
-            if (strstr(plan->kernels[step->kernel].text, instructions[i])) return (RooflineUnit)i;
+        for (size_t i = 0; i < sizeof instructions / sizeof *instructions; i++) {
+            if (strstr(plan->kernels[step->kernel].text, instructions[i].call)) return instructions[i].unit;
         }
         return ROOFLINE_F32;
     }

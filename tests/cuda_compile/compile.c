@@ -53,7 +53,7 @@ bool check_add(Check *check, const LvPlan *plan, LvError *error) {
 
 static void make_key(const Check *check, Checked *kernel) {
     char about[96];
-    snprintf(about, sizeof about, "%d %d.%d sm_%d %s %d", FORM, check->version[0], check->version[1], check->sm,
+    snprintf(about, sizeof about, "%d %d.%d sm_%d%s %s %d", FORM, check->version[0], check->version[1], check->sm, nvrtc_suffix(check->sm),
              check->disassembler ? "sass" : "ptx", kernel->count);
     XXH64_hash_t hash = XXH3_64bits(about, strlen(about));
     hash = XXH3_64bits_withSeed(kernel->prelude, strlen(kernel->prelude), hash);
@@ -147,7 +147,7 @@ static void compile_batch(const Check *check, Checked **kernels, int count) {
     const Nvrtc *nvrtc = &check->nvrtc;
     LvText text = {0};
     char architecture[48];
-    snprintf(architecture, sizeof architecture, "--gpu-architecture=sm_%d", check->sm);
+    snprintf(architecture, sizeof architecture, "--gpu-architecture=sm_%d%s", check->sm, nvrtc_suffix(check->sm));
     const char *options[] = {architecture, "--fmad=true", "--std=c++17", "-default-device", "--disable-warnings", "--ptxas-options=-v"};  // as the runtime
     lv_text_puts(&text, kernels[0]->prelude);
     for (int i = 0; i < count; i++) lv_text_printf(&text, "\n%s", kernels[i]->text);

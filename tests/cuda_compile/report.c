@@ -70,7 +70,7 @@ static void check_instructions(Report *r, const Checked *kernel) {
     for (int i = 0; i < kernel->count; i++) {
         sum.products += kernel->usage[i].products, sum.copies += kernel->usage[i].copies, sum.wide += kernel->usage[i].wide;
     }
-    bool products = strstr(kernel->text, "lv_mma_") != NULL;
+    bool products = strstr(kernel->text, "lv_mma_") || strstr(kernel->text, "lv_wgmma_");
     bool wide = strstr(kernel->text, "lv_copy_async16(") || strstr(kernel->text, "float4") || strstr(kernel->text, "uint4");
     if (products && !sum.products) fault(r, kernel, -1, "no products by tensor cores");
     if (strstr(kernel->text, "lv_copy_async") && !sum.copies) fault(r, kernel, -1, "no asynchronous copies");

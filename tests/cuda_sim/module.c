@@ -187,6 +187,18 @@ void lv_sim_copy_commit(void) { lv_sim_state.hooks->copy_commit(); }
 HIDDEN void lv_sim_copy_wait(int groups);
 void lv_sim_copy_wait(int groups) { lv_sim_state.hooks->copy_wait(groups); }
 
+HIDDEN void lv_sim_wgmma(int kind, unsigned columns, unsigned across, float *sums, uint64_t left, uint64_t right);
+void lv_sim_wgmma(int kind, unsigned columns, unsigned across, float *sums, uint64_t left, uint64_t right) {
+    LvSimExchange exchange = {.operand = columns, .width = across, .sums = sums, .left = left, .right = right};
+    lv_sim_state.hooks->collective(kind, 0xFFFFFFFFu, &exchange, __builtin_return_address(0));
+}
+
+HIDDEN void lv_sim_proxy_fence(void);
+void lv_sim_proxy_fence(void) { lv_sim_state.hooks->proxy_fence(); }
+
+HIDDEN unsigned lv_sim_shared_address(const void *shared);
+unsigned lv_sim_shared_address(const void *shared) { return lv_sim_state.hooks->shared_address(shared, __builtin_return_address(0)); }
+
 HIDDEN uint64_t lv_sim_atomic_add(void *address, unsigned bytes, uint64_t more);
 uint64_t lv_sim_atomic_add(void *address, unsigned bytes, uint64_t more) {
     return lv_sim_state.hooks->atomic_add((uintptr_t)address, bytes, more, __builtin_return_address(0));

@@ -25,6 +25,11 @@ typedef enum {  // what the lanes of a warp do together
     SIM_LDMATRIX2_TRANS,
     SIM_LDMATRIX4,
     SIM_LDMATRIX4_TRANS,
+    SIM_WGMMA_BF16,
+    SIM_WGMMA_F16,
+    SIM_WGMMA_FENCE,
+    SIM_WGMMA_COMMIT,
+    SIM_WGMMA_WAIT,
 } LvSimCollective;
 
 // What a lane brings to a collective and takes from it.
@@ -35,6 +40,8 @@ typedef struct {
     float d[4];
     const void *row;     // of ldmatrix
     uint32_t r[4];
+    uint64_t left, right;  // descriptors of wgmma; operand: its columns, width: which of the two lie across k
+    float *sums;
 } LvSimExchange;
 
 typedef enum { SIM_READ, SIM_WRITE } LvSimAccess;
@@ -47,6 +54,8 @@ typedef struct {
     void (*copy)(void *shared, const void *global, int bytes, int size, const void *where);
     void (*copy_commit)(void);
     void (*copy_wait)(int groups);
+    void (*proxy_fence)(void);
+    uint32_t (*shared_address)(const void *shared, const void *where);
     uint64_t (*atomic_add)(uintptr_t address, uint32_t bytes, uint64_t more, const void *where);
     void (*fence)(void);
     void *(*dynamic_shared)(const void *where);

@@ -128,6 +128,8 @@ static NvrtcResult read_options(NvrtcProgram p, int count, const char *const *op
             char suffix = 0;
             out->is_real = !strncmp(value, "sm_", 3);
             const bool ok = sscanf(value, out->is_real ? "sm_%d%c" : "compute_%d%c", &out->architecture, &suffix) >= 1 && is_known(out->architecture);
+            if (ok && suffix == 'a' && out->architecture == 90 && out->define_count < 64)
+                out->defines[out->define_count++] = "-D__CUDA_ARCH_FEAT_SM90_ALL";
             if (ok) continue;
             say(p, "invalid value for --gpu-architecture", value);
             return NVRTC_INVALID_OPTION;

@@ -34,6 +34,7 @@ typedef struct {
     LvSimExchange *exchange;
     SimCopy *copies;         // under way, in the order of issue
     int copy_count, copy_room, groups;  // groups: committed so far
+    uint32_t proxy_fences;   // so far
 } SimThread;
 
 typedef struct {
@@ -101,6 +102,12 @@ void sim_collective(LvSimCollective kind, uint32_t mask, LvSimExchange *exchange
 const char *sim_collective_name(LvSimCollective kind);
 void sim_multiply(SimThread *lanes, LvSimCollective kind);     // mma of the 32 lanes
 void sim_load_matrices(SimThread *lanes, LvSimCollective kind);  // ldmatrix
+void sim_wgmma(SimThread *lanes, LvSimCollective kind);        // and its fence, commit and wait
+void sim_wgmma_begin(void);    // of a block
+void sim_wgmma_compare(void);  // at a barrier: the warps of a group have done the same
+uint32_t sim_shared_address(const void *shared, const void *where);
+void sim_proxy_fence(void);
+void sim_landed(const void *shared, int bytes);  // a copy of the current thread
 
 void *sim_dynamic_shared(const void *where);
 void sim_vector(uintptr_t address, uint32_t bytes, const void *where);

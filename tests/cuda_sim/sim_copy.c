@@ -57,6 +57,7 @@ static void land(const SimCopy *copy) {
     memcpy(copy->to, copy->from, (size_t)copy->bytes);
     if (!sim.check) return;
     set_stamps(copy, sim.state->stamp | STAMP_BYTES);
+    sim_landed(copy->to, copy->size);
 }
 
 void sim_copy_wait(int groups) {

@@ -19,6 +19,8 @@ const LvSimHooks sim_hooks = {
     .copy = sim_copy,
     .copy_commit = sim_copy_commit,
     .copy_wait = sim_copy_wait,
+    .proxy_fence = sim_proxy_fence,
+    .shared_address = sim_shared_address,
     .atomic_add = sim_atomic_add,
     .fence = sim_fence,
     .dynamic_shared = sim_dynamic_shared,
@@ -109,6 +111,7 @@ static void release_barrier(void) {
         sim.warps[w].at_barrier = 0;
     }
     sim.arrived = 0;
+    sim_wgmma_compare();
     sim_new_epoch();
     shuffle(sim.order, sim.warp_count);
 }
@@ -203,6 +206,7 @@ static void run_block_of_fibers(void) {
         const uint32_t lanes = threads - w * SIM_WARP;
         sim.warps[w] = (SimWarp){.ready = lanes >= SIM_WARP ? 0xFFFFFFFFu : (1u << lanes) - 1};
     }
+    sim_wgmma_begin();
     sim.current = NULL;
     enter(next_thread());
 }

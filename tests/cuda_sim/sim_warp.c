@@ -7,7 +7,8 @@
 const char *sim_collective_name(LvSimCollective kind) {
     static const char *const names[] = {"__syncwarp", "__shfl_sync", "__shfl_up_sync", "__shfl_down_sync", "__shfl_xor_sync",
                                         "__ballot_sync", "__any_sync", "__all_sync", "lv_mma_bf16", "lv_mma_f16", "lv_mma_tf32",
-                                        "lv_ldmatrix2", "lv_ldmatrix2_trans", "lv_ldmatrix4", "lv_ldmatrix4_trans"};
+                                        "lv_ldmatrix2", "lv_ldmatrix2_trans", "lv_ldmatrix4", "lv_ldmatrix4_trans",
+                                        "lv_wgmma_bf16", "lv_wgmma_f16", "lv_wgmma_fence", "lv_wgmma_commit", "LV_WGMMA_WAIT"};
     return names[kind];
 }
 
@@ -77,7 +78,11 @@ static void perform(SimThread *lanes, LvSimCollective kind, uint32_t mask) {
         case SIM_MMA_BF16:
         case SIM_MMA_F16:
         case SIM_MMA_TF32: sim_multiply(lanes, kind); break;
-        default: sim_load_matrices(lanes, kind);
+        case SIM_LDMATRIX2:
+        case SIM_LDMATRIX2_TRANS:
+        case SIM_LDMATRIX4:
+        case SIM_LDMATRIX4_TRANS: sim_load_matrices(lanes, kind); break;
+        default: sim_wgmma(lanes, kind);
     }
 }
 

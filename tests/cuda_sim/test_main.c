@@ -30,7 +30,7 @@ bool test_open(void) {
 }
 
 bool test_build(const char *text, const char *name, CuFunction *function) {
-    const char *const options[] = {"--gpu-architecture=sm_90", "--std=c++17"};
+    const char *const options[] = {"--gpu-architecture=sm_90a", "--std=c++17"};
     NvrtcProgram program;
     CuModule module;
     size_t bytes;

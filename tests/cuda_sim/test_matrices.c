@@ -177,7 +177,84 @@ static const TestMutation f16_wrong[] = {
     {NULL, NULL, NULL, NULL},
 };
 
+// ---- a warp group: 64 x 64, lines of the left along k, of the right across it
+
+enum { GROUP_K = 192 };
+
+static TestOutcome run_group(const char *text) {
+    CuFunction f;
+    static uint16_t a[64 * GROUP_K], b[GROUP_K * 64];
+    static float d[64 * 64];
+    for (int i = 0; i < 64 * GROUP_K; i++) a[i] = (uint16_t)half_to_bf16(test_number((uint64_t)i));
+    for (int i = 0; i < GROUP_K * 64; i++) b[i] = (uint16_t)half_to_bf16(test_number((uint64_t)i + 5555));
+    if (!test_build(text, "group_0", &f)) return TEST_FAULT;
+    CuPointer out = test_room(sizeof d), left = test_put(a, sizeof a), right = test_put(b, sizeof b);
+    void *parameters[] = {&out, &left, &right};
+    if (api.cuLaunchKernel(f, 1, 1, 1, 128, 1, 1, 2 * 64 * 64 * 2 + 1024, NULL, parameters, NULL)) return TEST_FAULT;
+    if (!test_get(d, out, sizeof d)) return TEST_FAULT;
+    for (int i = 0; i < 64 * 64; i++) {
+        double sum = 0;
+        for (int k = 0; k < GROUP_K; k++) sum += (double)half_from_bf16(a[i / 64 * GROUP_K + k]) * (double)half_from_bf16(b[k * 64 + i % 64]);
+        if (!(fabs(sum - (double)d[i]) <= 1e-4)) return TEST_WRONG;
+    }
+    return TEST_RIGHT;
+}
+
+static const char group[] =
+    "extern \"C\" __global__ void __launch_bounds__(128) group_0(float *out, const unsigned short *left, const unsigned short *right) {\n"
+    "  LV_SHARED(unsigned short, given);\n"
+    "  unsigned short *a = (unsigned short *)lv_align_shared(given), *b = a + 64 * 64;\n"
+    "  const int t = threadIdx.x, lane = t % 32, warp = t / 32;\n"
+    "  const unsigned long long froma = lv_wgmma_descriptor(a, 16, 1024), fromb = lv_wgmma_descriptor(b, 8192, 1024);\n"
+    "  float d[8][4] = {};\n"
+    "  for (int slice = 0; slice < 3; slice++) {\n"
+    "    for (int i = t; i < 512; i += 128) {\n"
+    "      const int line = i / 8, piece = i % 8, to = line * 64 + (piece ^ (line & 7)) * 8;\n"
+    "      lv_copy_async16(a + to, left + line * 192 + slice * 64 + piece * 8, 16);\n"
+    "      lv_copy_async16(b + to, right + (slice * 64 + line) * 64 + piece * 8, 16);\n"
+    "    }\n"
+    "    lv_copy_commit();\n"
+    "    LV_COPY_WAIT(0);\n"
+    "    lv_fence_proxy_async();\n"
+    "    __syncthreads(); // filled\n"
+    "    lv_wgmma_fence();\n"
+    "    for (int s = 0; s < 4; s++) lv_wgmma_bf16(64, 0, 1, d, froma + s * 2, fromb + s * 128);\n"
+    "    lv_wgmma_commit();\n"
+    "    LV_WGMMA_WAIT(0);\n"
+    "    __syncthreads(); // used\n"
+    "  }\n"
+    "  for (int j = 0; j < 8; j++) {\n"
+    "    float *at = out + (warp * 16 + lane / 4) * 64 + j * 8 + lane % 4 * 2;\n"
+    "    *(float2 *)at = make_float2(d[j][0], d[j][1]);\n"
+    "    *(float2 *)(at + 8 * 64) = make_float2(d[j][2], d[j][3]);\n"
+    "  }\n"
+    "}\n";
+
+static const TestMutation group_wrong[] = {
+    {"no wait for copies", "LV_COPY_WAIT(0);", "", "where a copy under way"},
+    {"copies not shown", "lv_fence_proxy_async();", "", "no fence.proxy.async shows"},
+    {"shown before they land", "LV_COPY_WAIT(0);\n    lv_fence_proxy_async();", "lv_fence_proxy_async();\n    LV_COPY_WAIT(0);", "no fence.proxy.async shows"},
+    {"no barrier after the wait", "__syncthreads(); // filled", "", "race in shared memory"},
+    {"sums not fenced", "lv_wgmma_fence();", "", "without wgmma.fence"},
+    {"no group", "lv_wgmma_commit();", "", NULL},
+    {"waits for all but one", "LV_WGMMA_WAIT(0);", "LV_WGMMA_WAIT(1);", NULL},
+    {"no barrier after the use", "__syncthreads(); // used", "", "race in shared memory"},
+    {"shared memory as it comes", "(unsigned short *)lv_align_shared(given)", "given", "no multiple of 1024"},
+    {"pieces in their order", "(piece ^ (line & 7))", "piece", NULL},
+    {"eight lines too near", "lv_wgmma_descriptor(a, 16, 1024)", "lv_wgmma_descriptor(a, 16, 512)", NULL},
+    {"steps along what lies across", "fromb + s * 128", "fromb + s * 2", NULL},
+    {"the right read along k", "(64, 0, 1, d,", "(64, 0, 0, d,", NULL},
+    {"half of the columns", "(64, 0, 1, d,", "(32, 0, 1, d,", NULL},
+    {"of another type", "lv_wgmma_bf16", "lv_wgmma_f16", NULL},
+    {"a warp left out", "s++) lv_wgmma_bf16", "s++) if (warp < 3 || s) lv_wgmma_bf16", "do not do alike"},
+    {"a lane left out", "s++) lv_wgmma_bf16", "s++) if (lane < 31) lv_wgmma_bf16", "lv_wgmma_bf16"},
+    {"beyond the memory", "fromb + s * 128", "fromb + s * 256", "not the block's"},
+    {"rows of sums swapped", "make_float2(d[j][0], d[j][1])", "make_float2(d[j][2], d[j][3])", NULL},
+    {NULL, NULL, NULL, NULL},
+};
+
 const TestKernel test_matrices[] = {
+    {"group", group, run_group, group_wrong},
     {"pipeline", pipeline, run_pipeline, pipeline_wrong},
     {"tf32", tf32, run_tf32, tf32_wrong},
     {"f16", f16, run_f16, f16_wrong},

@@ -40,6 +40,9 @@ lv_sim_words lv_sim_ldmatrix(int kind, const void *row);
 void lv_sim_copy(void *shared, const void *global, int bytes, int size);
 void lv_sim_copy_commit();
 void lv_sim_copy_wait(int groups);
+void lv_sim_wgmma(int kind, unsigned columns, unsigned across, float *sums, unsigned long long left, unsigned long long right);
+void lv_sim_proxy_fence();
+unsigned lv_sim_shared_address(const void *shared);
 unsigned long long lv_sim_atomic_add(void *address, unsigned bytes, unsigned long long more);
 void lv_sim_fence();
 void *lv_sim_dynamic_shared();
@@ -165,6 +168,23 @@ LV_SIM_F void lv_sim_load(int kind, int count, unsigned *r, const void *row) {
 LV_SIM_F void lv_sim_copy_of(int size, void *shared, const void *global, int bytes) {
     lv_sim_copy(shared, global, bytes, size);
 }
+// Products of warp groups: those of sm_90 alone.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define lv_wgmma_bf16(...) lv_sim_product_of_group(15, __VA_ARGS__)
+#define lv_wgmma_f16(...) lv_sim_product_of_group(16, __VA_ARGS__)
+#define lv_wgmma_fence() (void)lv_sim_collective(17, 0xFFFFFFFFu, 0, 0, 0)
+#define lv_wgmma_commit() (void)lv_sim_collective(18, 0xFFFFFFFFu, 0, 0, 0)
+#define LV_WGMMA_WAIT(n) (void)lv_sim_collective(19, 0xFFFFFFFFu, 0, n, 0)
+#define lv_wgmma_keep(d) (void)(d)
+#define lv_fence_proxy_async() lv_sim_proxy_fence()
+LV_SIM_F void lv_sim_product_of_group(int kind, int columns, int across_a, int across_b, float (*d)[4], unsigned long long a, unsigned long long b) {
+    lv_sim_wgmma(kind, (unsigned)columns, (unsigned)(across_a | across_b << 1), &d[0][0], a, b);
+}
+LV_SIM_F unsigned long long lv_wgmma_descriptor(const void *shared, int lead, int stride) {
+    return lv_sim_shared_address(shared) >> 4 | (unsigned long long)(lead >> 4) << 16 | (unsigned long long)(stride >> 4) << 32 | 1ull << 62;
+}
+LV_SIM_F void *lv_align_shared(void *shared) { return (char *)shared + (0u - lv_sim_shared_address(shared)) % 1024u; }
+#endif
 LV_D unsigned short lv_to_bf16(float x) { return (unsigned short)lv_sim_to_bf16(x); }
 LV_D unsigned lv_pack_bf16(float low, float high) { return lv_sim_to_bf16(low) | lv_sim_to_bf16(high) << 16; }
 LV_D unsigned short lv_to_f16(float x) { return (unsigned short)lv_sim_to_f16(x); }

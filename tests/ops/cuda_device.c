@@ -60,7 +60,7 @@ CuModule cuda_device_compile(const CudaDevice *device, const char *text) {
     CuModule module;
     char arch[32];
     size_t bytes = 0;
-    snprintf(arch, sizeof arch, "--gpu-architecture=sm_%d", device->sm);
+    snprintf(arch, sizeof arch, "--gpu-architecture=sm_%d%s", device->sm, nvrtc_suffix(device->sm));
     assert_int_equal(rtc.nvrtcCreateProgram(&program, text, "kernels.cu", 0, NULL, NULL), NVRTC_OK);
     if (rtc.nvrtcCompileProgram(program, 1, (const char *const[]){arch}) != NVRTC_OK) {
         rtc.nvrtcGetProgramLogSize(program, &bytes);

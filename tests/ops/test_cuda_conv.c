@@ -154,6 +154,13 @@ static bool print_job(Job *job, const Node *node, const Target *target, int tile
     return true;
 }
 
+static bool can_have(const Node *node, const Target *target, int tile) {
+    Conv conv;
+    if (tile < 0 || !conv_read(node, target, &conv)) return true;
+    ConvTile forced = conv_tile(&conv, tile, 1);
+    return conv_can_tile(&conv, &forced);
+}
+
 static void add_job(Jobs *jobs, LvText *text, const char *line, bool tf32, int tile, LvArena *arena) {
     Job job = {.c = case_parse(line, arena), .tf32 = tf32, .tile = tile};
     Target target = {.cuda = true, .sm = device.sm, .tf32 = tf32};
@@ -163,6 +170,10 @@ static void add_job(Jobs *jobs, LvText *text, const char *line, bool tf32, int t
         if (node->inputs[i]->shape.rank == 4) node->inputs[i]->layout = lv_layout_nhwc();
     node->results[0].layout = as_parameters ? lv_layout_row_major() : lv_layout_nhwc();
     snprintf(job.name, sizeof job.name, "case%zu", jobs->count);
+    if (!can_have(node, &target, tile)) {
+        graph_destroy(job.graph);
+        return;
+    }
     if (!print_job(&job, node, &target, tile, text)) fail_msg("%s: no kernel", line);
     for (int i = 0; i < job.c->input_count; i++) {
         Tensor *input = case_input(job.c, i);
@@ -273,11 +284,13 @@ static const char *with_types(const char *line, const char *type, const char *re
     return made;
 }
 
+static bool has_groups(void) { return device.sm == 90; }
+
 enum { TOGETHER = 16 };  // kernels of a program
 
 // Every `step`-th line.
 static void run_cases(const char *const *lines, int count, int step, const char *type, bool tf32, int tile) {
-    Conv conv = {.unit = strcmp(type, "f32") ? CONV_HALF : tf32 ? CONV_TF32 : CONV_F32, .c = 8, .o = 8, .m = 1, .n = 8, .k = 8};
+    Conv conv = {.unit = strcmp(type, "f32") ? CONV_HALF : tf32 ? CONV_TF32 : CONV_F32, .groups = has_groups(), .c = 8, .o = 8, .m = 1, .n = 8, .k = 8};
     int rows = tile < 0 ? MOMENT_PIXELS : conv_tile(&conv, tile, 1).m;
     LvArena *arena = lv_arena_create();
     for (int first = 0; first < count;) {
@@ -318,7 +331,7 @@ static void in_f16(void **state) { (void)state, run_shapes(3, "f16", false); }  
 // The first `count` shapes with every tile.
 static void run_tiles(int count, const char *type, ConvUnit unit) {
     if (!found) skip();
-    for (int i = 0; i < conv_tile_count(&(Conv){.unit = unit}); i++) {
+    for (int i = 0; i < conv_tile_count(&(Conv){.unit = unit, .groups = has_groups()}); i++) {
         run_cases(tile_shapes, count, 1, type, unit == CONV_TF32, i);
         run_cases(moment_tile_shapes, MOMENT_TILE_SHAPES, 1, type, unit == CONV_TF32, i);
     }

@@ -211,8 +211,8 @@ static void test_lacking(void **state) {
     assert_int_equal(child_run(try_runs, NULL), CHILD_GOOD);
 }
 
-// The plan's program is refused with this in its message, and with this hint (NULL: any). `prelude` NULL: the plan's own.
-static int refused(const char *prelude, const char *message, const char *hint) {
+// The plan's program is refused with this in its message, and with this hint (NULL: any). `prelude`, `target` NULL: the plan's own.
+static int refused(const char *prelude, const char *target, const char *message, const char *hint) {
     LvDevice *device = NULL;
     LvError error = {0};
     LvStore *store = NULL;
@@ -220,6 +220,7 @@ static int refused(const char *prelude, const char *message, const char *hint) {
     child_must(lv_device_open("cuda", 0, &device, &error), &error);
     LvPlan *plan = cuda_plan(device);
     if (prelude) plan->prelude = prelude;
+    if (target) plan->device = target;
     child_must(lv_store_create(device, plan, &store, &error), &error);
     child_require(!lv_program_create(device, plan, store, &program, &error) && strstr(error.message, message));
     child_require(!hint || !strcmp(error.hint, hint));
@@ -233,7 +234,7 @@ static int refused(const char *prelude, const char *message, const char *hint) {
 // What was compiled once needs no NVRTC; what was not says that it is missing.
 static int still_needs(void *user) {
     (void)user;
-    return refused("// another\n", "NVRTC (libnvrtc.so.13)", NULL);
+    return refused("// another\n", NULL, "NVRTC (libnvrtc.so.13)", NULL);
 }
 
 static void test_warm_start(void **state) {
@@ -271,7 +272,7 @@ static void test_unknown_architecture(void **state) {
 // PTX that is newer than the driver.
 static int newer_ptx(void *user) {
     (void)user;
-    return refused(NULL, "the driver does not take what NVRTC 13.2 made for compute_86", "a newer driver, or an NVRTC that is not newer than it");
+    return refused(NULL, NULL, "the driver does not take what NVRTC 13.2 made for compute_86", "a newer driver, or an NVRTC that is not newer than it");
 }
 
 static void test_newer_ptx(void **state) {
@@ -282,6 +283,24 @@ static void test_newer_ptx(void **state) {
     assert_int_equal(child_run(newer_ptx, NULL), CHILD_GOOD);
     unsetenv("LV_CUDA_SIM_ARCHS");
     unsetenv("LV_CUDA_SIM_NVRTC");
+}
+
+// Some instructions are sm_90's alone: neither what is older nor what is newer has them.
+static int made_for_another(void *user) {
+    (void)user;
+    return refused(NULL, "cuda:sm_90", "is made for 'cuda:sm_90', this is 'cuda:sm_", NULL);
+}
+
+static void test_made_for_another(void **state) {
+    (void)state;
+    if (!child_simulated()) skip();
+    static const char *const others[] = {"80", "100"};
+    for (int i = 0; i < 2; i++) {
+        setenv("LV_CUDA_SIM_ARCH", others[i], 1);
+        assert_int_equal(child_run(made_for_another, NULL), CHILD_GOOD);
+        assert_int_equal(child_run(try_runs, NULL), CHILD_GOOD);
+    }
+    unsetenv("LV_CUDA_SIM_ARCH");
 }
 
 static int second_gpu(void *user) {
@@ -318,6 +337,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_warm_start, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_unknown_architecture, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_newer_ptx, make_base, remove_base),
+        cmocka_unit_test_setup_teardown(test_made_for_another, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_second_gpu, make_base, remove_base),
         cmocka_unit_test_setup_teardown(test_every_call, make_base, remove_base),
     };

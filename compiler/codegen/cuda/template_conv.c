@@ -13,12 +13,12 @@
 // of k are blocks of their own (blockIdx.y), whose sums they join (template_conv_join.c): cut by shape alone (template_conv_tile.c), the
 // same bits every time.
 //
-// A block: `stages` slices of k are on their way into shared memory (cp.async), one is multiplied (template_conv_product.c); a
-// barrier a slice. At the end bias, activation, residual, and rounding (template_conv_store.c), and where it is asked for the moments
-// of what is stored (template_conv_moments.c). Blocks that share rows of a are
-// neighbours, so that a is read from memory once and b, small, stays in the L2 cache.
+// A block: `stages` slices of k are on their way into shared memory (cp.async), one is multiplied (template_conv_product.c, and on
+// sm_90 template_conv_group.c); a barrier a slice. At the end bias, activation, residual, and rounding (template_conv_store.c), and
+// where it is asked for the moments of what is stored (template_conv_moments.c). Blocks that share rows of a are neighbours, so that
+// a is read from memory once and b, small, stays in the L2 cache.
 //
-// Left out so far: wgmma and bulk copies of sm_90; an upsampled or padded x folded into the addresses; normalization in the load.
+// Left out so far: bulk copies of sm_90; an upsampled or padded x folded into the addresses; normalization in the load.
 #include "codegen/cuda/template_conv.h"
 
 #include "ops/op.h"
@@ -111,6 +111,7 @@ static bool read_node(const Node *node, const Target *target, Conv *conv) {
     if (!cuda_is_small_float(conv->type) || !cuda_is_small_float(conv->result) || node->inputs[1]->dtype != conv->type) return false;
     if (!cuda_is_small_float(conv->bias) || !cuda_is_small_float(conv->residual)) return false;
     conv->unit = conv->type != LV_F32 ? CONV_HALF : target->tf32 ? CONV_TF32 : CONV_F32;
+    conv->groups = conv->unit == CONV_HALF && target->sm == 90;
     read_product(conv);
     return true;
 }
@@ -140,6 +141,7 @@ static const char *index_type(const Conv *conv) {
 static const char main_text[] =
     "extern \"C\" __global__ void __launch_bounds__($bounds) $name_0($parameters, char *scratch) {\n"
     "  LV_SHARED($type, shared);\n"
+    "$align"
     "  const int tid = (int)threadIdx.x, lane = tid % 32, warp = tid / 32;\n"
     "  const int m0 = (int)blockIdx.x / $ntiles * $bm, n0 = (int)blockIdx.x % $ntiles * $bn;\n"
     "  const $name_part part = $name_part_of($part);\n"
@@ -147,7 +149,7 @@ static const char main_text[] =
     "  const int slices = ($kcount + $bk - 1) / $bk, per = (slices + $splits - 1) / $splits;\n"
     "  const int begin = $split * per, end = $splits == 1 || begin + per > slices ? slices : begin + per;\n"
     "  const int row = warp / $warpsn * $wm, column = warp % $warpsn * $wn;\n"
-    "  const int froma = $name_from_a(row, lane), fromb = $name_from_b(column, lane);\n"
+    "$from"
     "  float sum[$tm]$sums;\n"
     "  #pragma unroll\n"
     "  for (int i = 0; i < $tm; i++) {\n"
@@ -159,7 +161,7 @@ static const char main_text[] =
     "  $name_begin_a(&a, part, $froma, m0, begin, tid, $table);\n"
     "  $name_begin_b(&b, part, $fromb, n0, begin, tid);\n"
     "  #pragma unroll\n"
-    "  for (int s = 0; s < $stages - 1; s++) {\n"
+    "  for (int s = 0; s < $ahead; s++) {\n"
     "    $name_copy_a(&a, part, shared + s * $stage, begin + s < end);\n"
     "    $name_copy_b(&b, part, shared + s * $stage + $offset, begin + s < end);\n"
     "    lv_copy_commit();\n"
@@ -207,7 +209,7 @@ static void words_of_shape(const Conv *conv, const ConvTile *tile, ConvWords *wo
         {"oh", conv->oh}, {"ow", conv->ow}, {"sh", conv->stride[0]}, {"sw", conv->stride[1]}, {"top", conv->top}, {"left", conv->left},
         {"m", conv->m}, {"n", conv->n}, {"k", conv->k},
         {"bm", tile->m}, {"bn", tile->n}, {"bk", tile->k}, {"warpsn", tile->warps_n}, {"warpsm", tile->warps_m}, {"wm", tile->m / tile->warps_m},
-        {"wn", tile->n / tile->warps_n}, {"threads", conv_threads(tile)}, {"stages", tile->stages}, {"wait", tile->stages - 2},
+        {"wn", tile->n / tile->warps_n}, {"threads", conv_threads(tile)}, {"stages", tile->stages}, {"ahead", conv_ahead(tile)}, {"wait", conv_ahead(tile) - 1},
         {"splits", tile->splits}, {"ntiles", conv_up(conv->n, tile->n)},
         {"offset", conv_elements(conv, tile, CONV_A)}, {"stage", conv_elements(conv, tile, CONV_A) + conv_elements(conv, tile, CONV_B)},
         {"endpitch", 16 * conv_end_pitch(tile)},

@@ -18,6 +18,7 @@ typedef struct {
     int64_t b, c, h, w, o, kh, kw, oh, ow, stride[2], left, top;
     LvDType type, result, bias, residual;
     bool has_bias, has_residual;
+    bool groups;           // the GPU multiplies by warp groups too (wgmma)
     int64_t strips;        // of a picture, whose moments are results too (conv2d_moments); 0: none are
     bool parameter_order;  // the weight gradient lies O,C,KH,KW
     LvActivation activation;
@@ -30,6 +31,7 @@ typedef struct {
     int warps_m, warps_n;  // each computes (m / warps_m) x (n / warps_n)
     int stages;
     int splits;            // ranges of k that blocks of their own sum
+    bool grouped;          // four warps multiply together (template_conv_group.c): 16 rows each, all columns
 } ConvTile;
 
 typedef enum { CONV_A, CONV_B } ConvOperand;
@@ -56,8 +58,14 @@ void conv_words(ConvWords *words, const char *word, const char *text);  // text 
 void conv_fill(const ConvWords *words, const char *text, LvText *out);
 
 static inline int conv_threads(const ConvTile *tile) { return 32 * tile->warps_m * tile->warps_n; }
-// Blocks that share a multiprocessor, by registers: 255 for each of 256 threads; multiply-adds need half as many.
-static inline int conv_blocks(const Conv *conv, const ConvTile *tile) { return conv->unit == CONV_F32 || conv_threads(tile) < 256 ? 2 : 1; }
+// Blocks that share a multiprocessor, by registers: 255 for each of 256 threads; multiply-adds need half as many, and so do warp
+// groups, which have no fragments, where there are 64 sums a thread.
+static inline int conv_blocks(const Conv *conv, const ConvTile *tile) {
+    if (tile->grouped) return tile->m * tile->n <= 128 * 128 ? 2 : 1;
+    return conv->unit == CONV_F32 || conv_threads(tile) < 256 ? 2 : 1;
+}
+// Slices that are on their way while one is multiplied. A warp group is through with a slice only when the next is under way: one fewer.
+static inline int conv_ahead(const ConvTile *tile) { return tile->stages - (tile->grouped ? 2 : 1); }
 static inline int64_t conv_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t conv_slices(const Conv *conv, const ConvTile *tile) { return conv_up(conv->k, tile->k); }
 static inline int conv_size(const Conv *conv) { return conv->unit == CONV_HALF ? 2 : 4; }
@@ -69,7 +77,8 @@ void conv_print(const Conv *conv, const ConvTile *tile, const char *name, LvText
 
 // template_conv_tile.c
 int conv_tile_count(const Conv *conv);
-ConvTile conv_tile(const Conv *conv, int number, int splits);  // any of them computes the same
+ConvTile conv_tile(const Conv *conv, int number, int splits);  // any of them computes the same,
+bool conv_can_tile(const Conv *conv, const ConvTile *tile);    // that may be taken
 bool conv_choose_tile(const Conv *conv, ConvTile *tile);  // false: none makes the strips that are asked for
 int64_t conv_strips(const Conv *conv);                    // by which moments cost less than reading the result does; 0: by none
 bool conv_along_k(const Conv *conv, ConvOperand operand);
@@ -87,6 +96,12 @@ void conv_print_copies(const Conv *conv, const ConvTile *tile, ConvWords *words,
 void conv_print_product(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
 // Sums of a warp leave by 16 rows, which lie so far apart in shared memory that it has no conflicts.
 static inline int conv_end_pitch(const ConvTile *tile) { return tile->n / tile->warps_n + 8; }
+
+// template_conv_group.c: the same by warp groups; NAME_keep, after which sums may be looked at.
+bool conv_can_group(const Conv *conv, const ConvTile *tile);
+void conv_print_group(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
+enum { CONV_ALIGNMENT = 1024 };  // of such a block's shared memory
+enum { CONV_SEGMENT = 64 };  // elements of an operand across k that lie together, one line of k after the other
 
 // template_conv_join.c: NAME_join, by which the sums of ranges of k become one, and $join, which leaves a block that has no more to do.
 bool conv_can_join(const Conv *conv, const ConvTile *tile, int splits);  // there are counters for so many ranges

@@ -193,6 +193,9 @@ static void print_place(const Conv *conv, const ConvTile *tile, ConvOperand oper
     LvText place = {0};
     if (conv->unit == CONV_F32) {
         lv_text_printf(&place, "k * %d + row", width + 4);
+    } else if (tile->grouped && !conv_along_k(conv, operand)) {
+        lv_text_printf(&place, "row / %d * %d + k * %d + (row / 8 %% 8 ^ (k & 7)) * 8 + row %% 8", CONV_SEGMENT, CONV_SEGMENT * tile->k,
+                       CONV_SEGMENT);
     } else {
         bool along = conv_along_k(conv, operand);
         const char *line = along ? "row" : "k", *element = along ? "k" : "row";
@@ -211,18 +214,23 @@ static void print_place(const Conv *conv, const ConvTile *tile, ConvOperand oper
     lv_text_free(&place);
 }
 
+// Elements from a line of k to the next.
+static int line_across(const Conv *conv, const ConvTile *tile, ConvOperand operand) {
+    int width = operand == CONV_A ? tile->m : tile->n;
+    return tile->grouped ? CONV_SEGMENT : conv->unit == CONV_F32 ? width + 4 : width;
+}
+
 // Lines after which pieces are at the same places again.
 static int period(const Conv *conv, const ConvTile *tile, ConvOperand operand) {
     if (conv->unit == CONV_F32) return 1;
-    int length = conv_along_k(conv, operand) ? tile->k : operand == CONV_A ? tile->m : tile->n, bytes = length * conv_size(conv);
+    int length = conv_along_k(conv, operand) ? tile->k : line_across(conv, tile, operand), bytes = length * conv_size(conv);
     return bytes < 128 ? 8 : bytes / 16 < 8 ? bytes / 16 : 8;
 }
 
 // Of piece i of a thread, whose first is at s->at.
 static const char *place_of_piece(const Conv *conv, const ConvTile *tile, ConvOperand operand, ConvWords *words) {
     ConvCopy copy = conv_copy(conv, tile, operand);
-    int width = operand == CONV_A ? tile->m : tile->n, line = copy.along_k ? tile->k : width;
-    if (conv->unit == CONV_F32) line = copy.along_k ? 1 : width + 4;
+    int line = !copy.along_k ? line_across(conv, tile, operand) : conv->unit == CONV_F32 ? 1 : tile->k;
     if (copy.step % period(conv, tile, operand) == 0) return lv_arena_printf(words->arena, "s->at + i * %d", copy.step * line);
     return lv_arena_printf(words->arena, copy.along_k ? "%s_at_%c(s->row + i * %d, s->column)" : "%s_at_%c(s->column, s->row + i * %d)",
                            words->at[CONV_WORD_NAME].text, operand == CONV_A ? 'a' : 'b', copy.step);

@@ -1,4 +1,5 @@
-// The loop over slices and its products, and the end of a block, on tensor cores or by multiply-adds.
+// The loop over slices and its products, and the end of a block, on tensor cores or by multiply-adds; by warp groups:
+// template_conv_group.c.
 //
 // A warp's fragments come from shared memory by ldmatrix: four 8 x 8 matrices of halves, or 8 x 4 of f32, transposed on the way
 // where the operand lies across k; f32 across k has no such load and is read element by element. TF32 is rounded to nearest in
@@ -172,25 +173,34 @@ static void words_of_fragment(const Conv *conv, ConvOperand operand, ConvWords *
     conv_words(words, a ? "fetcha" : "fetchb", lv_arena_printf(words->arena, "%s%s", of->fetch, round));
 }
 
-static void print_tensor(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
-    conv_number(words, "tm", tile->m / tile->warps_m / 16);
-    conv_number(words, "tn", tile->n / tile->warps_n / 8);
+static void print_fragments(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
     conv_number(words, "piece", 16 / conv_size(conv));
     conv_number(words, "kstep", 32 / conv_size(conv));
-    conv_number(words, "pitch", conv_end_pitch(tile));
     conv_text(words, "mma", "%s", conv->unit == CONV_TF32 ? "lv_mma_tf32" : conv->type == LV_BF16 ? "lv_mma_bf16" : "lv_mma_f16");
     words_of_fragment(conv, CONV_A, words);
     words_of_fragment(conv, CONV_B, words);
     conv_number(words, "steps", tile->k * conv_size(conv) / 32);
     conv_words(words, "loop", tensor_loop_text);
     conv_fill(words, tensor_text, out);
+}
+
+static void print_tensor(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
+    conv_number(words, "tm", tile->m / tile->warps_m / 16);
+    conv_number(words, "tn", tile->n / tile->warps_n / 8);
+    conv_number(words, "pitch", conv_end_pitch(tile));
+    if (tile->grouped) conv_print_group(conv, tile, words, out);
+    else print_fragments(conv, tile, words, out);
     conv_print_read_row(conv, words, out);
     // without an exponential to compute, loads of the residual can be under way together
     conv_number(words, "unroll", conv->activation < LV_ACTIVATION_SWISH ? 32 : 1);
     conv_fill(words, tensor_end_text, out);
 }
 
+static const char from_text[] = "  const int froma = $name_from_a(row, lane), fromb = $name_from_b(column, lane);\n";
+
 void conv_print_product(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
+    conv_words(words, "align", "");
+    conv_words(words, "from", from_text);
     if (conv->unit != CONV_F32) {
         print_tensor(conv, tile, words, out);
         return;

@@ -17,21 +17,30 @@
 #include "codegen/cuda/template_conv.h"
 
 // The most at present (H100); with fewer the tiles go in more waves, which are fuller.
-enum { MULTIPROCESSORS = 132, MAX_SPLITS = 2 * MULTIPROCESSORS, SPLIT_SLICES = 4, MOST_SHARED = 96 << 10 };
+enum { MULTIPROCESSORS = 132, MAX_SPLITS = 2 * MULTIPROCESSORS, SPLIT_SLICES = 4 };
+// Bytes of a block; of warp groups, whose architecture has more: of one of two, and of one that has a multiprocessor to itself.
+enum { MOST_SHARED = 96 << 10, MOST_OF_TWO = 100 << 10, MOST_ALONE = 200 << 10 };
 
 static const ConvTile tensor_tiles[] = {
     // m, n, bytes of k, warps, stages
-    {256, 128, 64, 4, 2, 4, 1}, {128, 256, 64, 2, 4, 4, 1}, {128, 128, 64, 2, 2, 4, 1}, {128, 64, 64, 2, 2, 4, 1}, {64, 128, 64, 2, 2, 4, 1},
-    {64, 64, 128, 2, 2, 3, 1},  {128, 32, 64, 4, 1, 4, 1},  {32, 128, 64, 1, 4, 4, 1},  {128, 16, 64, 4, 1, 4, 1}, {16, 128, 64, 1, 4, 4, 1},
+    {256, 128, 64, 4, 2, 4, 1, false}, {128, 256, 64, 2, 4, 4, 1, false}, {128, 128, 64, 2, 2, 4, 1, false}, {128, 64, 64, 2, 2, 4, 1, false},
+    {64, 128, 64, 2, 2, 4, 1, false},  {64, 64, 128, 2, 2, 3, 1, false},  {128, 32, 64, 4, 1, 4, 1, false},  {32, 128, 64, 1, 4, 4, 1, false},
+    {128, 16, 64, 4, 1, 4, 1, false},  {16, 128, 64, 1, 4, 4, 1, false},
+};
+
+// After those, where the GPU has them.
+static const ConvTile group_tiles[] = {
+    {128, 256, 128, 8, 1, 4, 1, true}, {256, 128, 128, 16, 1, 4, 1, true}, {128, 128, 128, 8, 1, 3, 1, true}, {64, 256, 128, 4, 1, 3, 1, true},
+    {128, 64, 128, 8, 1, 4, 1, true},  {64, 128, 128, 4, 1, 4, 1, true},   {64, 64, 128, 4, 1, 4, 1, true},   {128, 32, 128, 8, 1, 4, 1, true},
 };
 
 static const ConvTile float_tiles[] = {
-    {128, 128, 64, 4, 2, 3, 1}, {128, 64, 64, 4, 2, 3, 1}, {64, 128, 64, 2, 4, 3, 1},
-    {64, 64, 64, 4, 2, 3, 1},   {128, 32, 64, 8, 1, 3, 1}, {32, 128, 64, 2, 4, 3, 1},
+    {128, 128, 64, 4, 2, 3, 1, false}, {128, 64, 64, 4, 2, 3, 1, false}, {64, 128, 64, 2, 4, 3, 1, false},
+    {64, 64, 64, 4, 2, 3, 1, false},   {128, 32, 64, 8, 1, 3, 1, false}, {32, 128, 64, 2, 4, 3, 1, false},
 };
 
-// Products that a multiprocessor does while it reads an element of a tile from the L2 cache.
-enum { PRODUCTS_PER_ELEMENT = 32 };
+// Products that a multiprocessor does while it reads an element of a tile from the L2 cache; by warp groups it is twice as fast.
+static int products_per_element(const ConvTile *tile) { return tile->grouped ? 64 : 32; }
 // Bytes in a cycle: of a multiprocessor's share of the memory, of its share of the L2 cache. Cycles to fill a block's stages; for two
 // blocks to meet, by two atomic operations and a fence.
 enum { MEMORY_BYTES = 13, CACHE_BYTES = 47, FILL_CYCLES = 1500, MEET_CYCLES = 2500 };
@@ -39,13 +48,15 @@ enum { MEMORY_BYTES = 13, CACHE_BYTES = 47, FILL_CYCLES = 1500, MEET_CYCLES = 25
 enum { WARPS_WANTED = 8 };
 static const double too_few = 1.5;
 
-static double products_per_cycle(const Conv *conv) { return conv->unit == CONV_HALF ? 1024 : conv->unit == CONV_TF32 ? 512 : 64; }
+static double products_per_cycle(const Conv *conv, const ConvTile *tile) {
+    return tile->grouped ? 2048 : conv->unit == CONV_HALF ? 1024 : conv->unit == CONV_TF32 ? 512 : 64;
+}
 
-// Of a block's begin and end, in products' time. Where two blocks share a multiprocessor, one computes meanwhile.
+// Cycles of a block's begin and end. Where two blocks share a multiprocessor, one computes meanwhile.
 static double price_of_ends(const Conv *conv, const ConvTile *tile, int splits) {
     double each = splits > 1 ? 4 : (double)lv_dtype_size(conv->result) * (1 + conv->has_residual);
     double cycles = FILL_CYCLES + tile->m * tile->n * each / MEMORY_BYTES;
-    return cycles / conv_blocks(conv, tile) * products_per_cycle(conv);
+    return cycles / conv_blocks(conv, tile);
 }
 
 // The block that leaves last has read another's sums at each meeting; all of them together read what they wrote, as if from memory.
@@ -53,38 +64,46 @@ static double price_of_joining(const Conv *conv, const ConvTile *tile, int split
     int meetings = 0;
     while (1 << meetings < splits) meetings++;
     double bytes = 4.0 * (splits - 1) * (double)conv->m * (double)conv->n * (double)conv->parts;
-    double cycles = meetings * (MEET_CYCLES + 4.0 * tile->m * tile->n / CACHE_BYTES) + bytes / MULTIPROCESSORS / MEMORY_BYTES;
-    return cycles * products_per_cycle(conv);
+    return meetings * (MEET_CYCLES + 4.0 * tile->m * tile->n / CACHE_BYTES) + bytes / MULTIPROCESSORS / MEMORY_BYTES;
 }
 
+// In cycles.
 static double price(const Conv *conv, const ConvTile *tile, int splits) {
     double blocks = (double)conv_up(conv->m, tile->m) * (double)conv_up(conv->n, tile->n) * (double)conv->parts * splits;
     double waves = blocks > MULTIPROCESSORS ? (double)conv_up((int64_t)blocks, MULTIPROCESSORS) : 1;
     if (waves * tile->warps_m * tile->warps_n < WARPS_WANTED) waves *= too_few;
-    double each = tile->m * tile->n + PRODUCTS_PER_ELEMENT * (tile->m + tile->n);
+    double each = tile->m * tile->n + products_per_element(tile) * (tile->m + tile->n);
     double k = (double)conv_up(conv_slices(conv, tile), splits) * tile->k;
-    return waves * (each * k + price_of_ends(conv, tile, splits)) + price_of_joining(conv, tile, splits);
+    return waves * (each * k / products_per_cycle(conv, tile) + price_of_ends(conv, tile, splits)) + price_of_joining(conv, tile, splits);
 }
 
 // What a split must gain, for the memory that its sums take.
 static const double worth = 0.97;
 
+enum { TENSOR_TILES = sizeof tensor_tiles / sizeof *tensor_tiles, GROUP_TILES = sizeof group_tiles / sizeof *group_tiles };
+
 int conv_tile_count(const Conv *conv) {
-    return conv->unit == CONV_F32 ? sizeof float_tiles / sizeof *float_tiles : sizeof tensor_tiles / sizeof *tensor_tiles;
+    return conv->unit == CONV_F32 ? sizeof float_tiles / sizeof *float_tiles : TENSOR_TILES + (conv->groups ? GROUP_TILES : 0);
 }
 
 ConvTile conv_tile(const Conv *conv, int number, int splits) {
-    ConvTile tile = (conv->unit == CONV_F32 ? float_tiles : tensor_tiles)[number];
+    ConvTile tile = conv->unit == CONV_F32 ? float_tiles[number] : number < TENSOR_TILES ? tensor_tiles[number] : group_tiles[number - TENSOR_TILES];
     tile.k /= conv_size(conv);
     tile.splits = splits;
+    int64_t most = !tile.grouped ? MOST_SHARED : conv_blocks(conv, &tile) > 1 ? MOST_OF_TWO : MOST_ALONE;
     int64_t slices = conv_up(conv_slices(conv, &tile), splits);
-    while (tile.stages > 2 && (tile.stages > slices || conv_shared_bytes(conv, &tile) > MOST_SHARED)) tile.stages--;
+    while (conv_ahead(&tile) > 1 && (tile.stages > slices || conv_shared_bytes(conv, &tile) > most)) tile.stages--;
     return tile;
 }
+
 
 // Moments are of a tile's rows, which are a strip of one picture.
 static bool makes_strips(const Conv *conv, const ConvTile *tile, int64_t strips) {
     return conv_can_sum_up(conv, tile) && tile->m * strips == conv->oh * conv->ow;
+}
+
+bool conv_can_tile(const Conv *conv, const ConvTile *tile) {
+    return (!tile->grouped || conv_can_group(conv, tile)) && (!conv->strips || makes_strips(conv, tile, conv->strips));
 }
 
 // The tile of least price; `whole`: of those that are strips of some length. Returns the price, negative if there is none.
@@ -93,7 +112,7 @@ static double choose(const Conv *conv, bool whole, ConvTile *tile) {
     double least = -1;
     for (int i = 0; i < conv_tile_count(conv); i++) {
         ConvTile one = conv_tile(conv, i, 1);
-        if (conv->strips && !makes_strips(conv, &one, conv->strips)) continue;
+        if (!conv_can_tile(conv, &one)) continue;
         if (whole && !makes_strips(conv, &one, conv->oh * conv->ow / one.m)) continue;
         for (int splits = 1; splits <= MAX_SPLITS; splits++) {
             if (splits > 1 && conv_slices(conv, &one) < (int64_t)splits * SPLIT_SLICES) break;
@@ -112,7 +131,7 @@ bool conv_choose_tile(const Conv *conv, ConvTile *tile) { return choose(conv, fa
 // What it costs to read the result once more, for its moments.
 static double price_of_reading(const Conv *conv) {
     double bytes = (double)conv->m * (double)conv->n * (double)lv_dtype_size(conv->result);
-    return bytes / MULTIPROCESSORS / MEMORY_BYTES * products_per_cycle(conv);
+    return bytes / MULTIPROCESSORS / MEMORY_BYTES;
 }
 
 int64_t conv_strips(const Conv *conv) {
@@ -168,6 +187,7 @@ bool conv_has_table(const Conv *conv, const ConvTile *tile) {
 int64_t conv_shared_bytes(const Conv *conv, const ConvTile *tile) {
     int64_t stage = conv_elements(conv, tile, CONV_A) + conv_elements(conv, tile, CONV_B);
     int64_t loop = tile->stages * stage * conv_size(conv) + (conv_has_table(conv, tile) ? 16 * tile->m : 0);
+    int64_t aligned = tile->grouped ? CONV_ALIGNMENT : 0;
     int64_t end = conv->unit == CONV_F32 && !conv->strips ? 0 : 4LL * tile->warps_m * tile->warps_n * 16 * conv_end_pitch(tile);
-    return loop > end ? loop : end;
+    return aligned + (loop > end ? loop : end);
 }

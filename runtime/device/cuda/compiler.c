@@ -120,7 +120,8 @@ static bool choose_target(LvCuda *gpu, LvError *error) {
         return lv_error_set(error, LV_ERROR_UNSUPPORTED, "NVRTC %d.%d knows no architecture between sm_%d and the GPU's sm_%d",
                             c->major, c->minor, CUDA_OLDEST_SM, gpu->sm);
     }
-    snprintf(c->target, sizeof c->target, "%s_%d", best == gpu->sm ? "sm" : "compute", best);
+    bool own = best == gpu->sm;
+    snprintf(c->target, sizeof c->target, "%s_%d%s", own ? "sm" : "compute", best, own ? nvrtc_suffix(best) : "");
     return true;
 }
 

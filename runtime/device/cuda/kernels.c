@@ -344,10 +344,12 @@ static bool build(Load *load, LvLoadInfo *info, LvError *error) {
 
 // ---- a plan's kernels
 
+// Kernels for an architecture run on those after it, but for instructions that these have no more.
 static bool check_plan(const LvCuda *gpu, const LvPlan *plan, LvError *error) {
     const char *device = plan->device ? plan->device : "cpu";
     int sm = 0;
-    if (strncmp(device, "cuda", 4) || (sscanf(device, "cuda:sm_%d", &sm) == 1 && sm > gpu->sm)) {
+    bool named = sscanf(device, "cuda:sm_%d", &sm) == 1;
+    if (strncmp(device, "cuda", 4) || (named && (sm > gpu->sm || (sm < gpu->sm && *nvrtc_suffix(sm))))) {
         lv_error_set(error, LV_ERROR_UNSUPPORTED, "the plan of entry '%s' is made for '%s', this is '%s'", plan->entry, device,
                      gpu->target);
         return lv_error_hint(error, "compile it for this device: lvc --device %s", gpu->target);

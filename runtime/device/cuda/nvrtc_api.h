@@ -14,6 +14,9 @@ enum {  // NvrtcResult: those that are told apart
     NVRTC_COMPILATION = 6,  // the text has errors: the log names them
 };
 
+// What follows the number of an architecture that is asked for as it is, "sm_90a": with the instructions that none after it has.
+static inline const char *nvrtc_suffix(int sm) { return sm == 90 ? "a" : ""; }
+
 #define NVRTC_FUNCTIONS(X)                                                                           \
     X(NvrtcResult, nvrtcVersion, (int *major, int *minor))                                           \
     X(const char *, nvrtcGetErrorString, (NvrtcResult result))                                       \
