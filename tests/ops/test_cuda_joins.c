@@ -1,5 +1,6 @@
 // A convolution's kernel whose blocks meet (template_conv_join.c), and whose threads and warps join
-// moments of what they store (template_conv_moments.c), and the same text made wrong, which must
+// moments of what they store (template_conv_moments.c), or multiply in groups of warps
+// (template_conv_group.c), and the same text made wrong, which must
 // fail: a fence or a counter less gives wrong results, counters that are not zero when it ends, or
 // a race that the stand-ins name (LV_CUDA_SIM_CHECK=2). Each form runs in a process of
 // its own, `test_cuda_joins --form N`. Skipped where the stand-ins are not on the path.
@@ -50,23 +51,46 @@ static const Form forms[] = {
     {"no difference of the means", "fmaf(d * d,", "fmaf(0.0f,", NULL, ""},
     {"of what is not rounded", "v[i] = lv_from_bf16(lv_to_bf16(v[i]));", "", NULL, ""},
     {"all strips in one place", "squares[(int)strip", "squares[(int)0", NULL, ""},
+    {"copies not shown to tensor cores", "    lv_fence_proxy_async();\n", "",
+     "no fence.proxy.async shows", ""},
+    {"no barrier before a slice", "lv_fence_proxy_async();\n    __syncthreads();",
+     "lv_fence_proxy_async();", "race in shared memory", ""},
+    {"sums not fenced", "    lv_wgmma_fence();\n", "", "without wgmma.fence", ""},
+    {"does not wait before the next copies", "    LV_WGMMA_WAIT(1);\n", "", NULL, ""},
+    {"does not wait for the last", "  LV_WGMMA_WAIT(0);\n", "", NULL, ""},
+    {"shared memory as it comes", "(unsigned short *)lv_align_shared(shared)", "shared",
+     "no multiple of 1024", ""},
+    {"a slice's place is filled too early", "next = next + 1 == 3 ? 0 : next + 1", "next = now", NULL,
+     ""},
 };
 enum {
     FORMS = sizeof forms / sizeof *forms,
     RIGHT = 0,
     WRONG = 1,
     OF_MOMENTS = 12,  // forms from this one on, and the right one: with moments
+    OF_GROUPS = 20,   // from this one on: by groups of warps
     NO_PLACE = 7,
-    TILE = 5,
     SPLITS = 5
 };
 
+typedef enum { PLAIN, MOMENTS, GROUPS, KINDS } Kind;
+static const int tiles[KINDS] = {5, 5, 12};
+
+// Processes: all forms, and the right one of the other kinds.
+enum { PROCESSES = FORMS + KINDS - 1 };
+static Kind kind_of(int process) {
+    if (process >= FORMS) return (Kind)(process - FORMS + 1);
+    return process >= OF_GROUPS ? GROUPS : process >= OF_MOMENTS ? MOMENTS : PLAIN;
+}
+
 // Without moments the last rows of a tile are no pixels.
-static const char *const lines[] = {
+static const char *const lines[KINDS] = {
     "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true} bf16[1, 96, 9, 9] bf16[72, 96, 3, "
     "3] bf16[72]",
     "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, strips = 1} "
     "bf16[2, 96, 8, 8] bf16[72, 96, 3, 3] f32[72]:9:12",
+    "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true} bf16[1, 96, 9, 9] bf16[72, 96, 3, "
+    "3] bf16[72]",
 };
 
 static const char *replaced(const char *text, const char *from, const char *to, LvArena *arena) {
@@ -138,9 +162,9 @@ static size_t bytes_of(const Value *v) {
 }
 
 // The kernel's text as the form has it.
-static const char *print_form(const Form *form, const Conv *conv, CudaKernel *made,
+static const char *print_form(const Form *form, Kind kind, const Conv *conv, CudaKernel *made,
                               LvArena *arena) {
-    ConvTile tile = conv_tile(conv, TILE, SPLITS);
+    ConvTile tile = conv_tile(conv, tiles[kind], SPLITS);
     LvText text = {0};
     cuda_put_prelude(&text);
     conv_print(conv, &tile, "conv", &text, made);
@@ -150,15 +174,14 @@ static const char *print_form(const Form *form, const Conv *conv, CudaKernel *ma
 }
 
 // RIGHT or WRONG, or NO_PLACE.
-static int try_form(const Form *form, const OpCase *c, Graph *graph, CudaKernel *made,
+static int try_form(const Form *form, Kind kind, const OpCase *c, Graph *graph, CudaKernel *made,
                     LvArena *arena) {
-    bool moments = graph->last->result_count > 1;
     CudaDevice device;
     Conv conv;
     const Node *node = graph->last;
     if (!cuda_device_open(&device)) return NO_PLACE;
     if (!conv_read(node, &(Target){.cuda = true, .sm = device.sm}, &conv)) return NO_PLACE;
-    CuModule module = cuda_device_compile(&device, print_form(form, &conv, made, arena));
+    CuModule module = cuda_device_compile(&device, print_form(form, kind, &conv, made, arena));
 
     enum { BYTES = 2 * 9 * 9 * 72 * 2, INPUTS = 3 };
     static float found[2][2 * 72];
@@ -188,16 +211,16 @@ static int try_form(const Form *form, const OpCase *c, Graph *graph, CudaKernel 
     cuda_device_get(head, scratch, sizeof head);
     for (size_t i = 0; i < sizeof head; i++)
         if (head[i]) return WRONG;
-    if (moments && !are_moments(bytes, y, found[0], found[1])) return WRONG;
+    if (kind == MOMENTS && !are_moments(bytes, y, found[0], found[1])) return WRONG;
     return is_right(bytes, y, want.at[0].tensor) ? RIGHT : WRONG;
 }
 
-static int run_form(const Form *form, bool moments) {
+static int run_form(const Form *form, Kind kind) {
     LvArena *arena = lv_arena_create();
-    OpCase *c = case_parse(lines[moments], arena);
+    OpCase *c = case_parse(lines[kind], arena);
     Graph *graph = make_graph(c);
     CudaKernel made = {0};
-    int status = try_form(form, c, graph, &made, arena);
+    int status = try_form(form, kind, c, graph, &made, arena);
     cuda_kernel_free(&made);
     graph_destroy(graph);
     lv_arena_destroy(arena);
@@ -235,10 +258,10 @@ static void wrong_forms_fail(void **state) {
     (void)state;
     const char *path = getenv("LD_LIBRARY_PATH");
     if (!path || !strstr(path, "cuda_sim")) skip();
-    for (int i = 0; i <= FORMS; i++) {  // the last is the right one again, with moments
+    for (int i = 0; i < PROCESSES; i++) {
         char said[4096];
-        const Form *form = &forms[i % FORMS];
-        bool right = i % FORMS == 0;
+        bool right = i == 0 || i >= FORMS;
+        const Form *form = &forms[right ? 0 : i];
         int status = run_process(i, said, sizeof said);
         if (status == NO_PLACE) fail_msg("%s: the text has no such place", form->what);
         if (right && status != RIGHT) fail_msg("%s: exit %d\n%s", form->what, status, said);
@@ -251,8 +274,8 @@ static void wrong_forms_fail(void **state) {
 
 int main(int argc, char **argv) {
     if (argc == 3 && !strcmp(argv[1], "--form")) {
-        int number = atoi(argv[2]) % (FORMS + 1);
-        return run_form(&forms[number % FORMS], number >= OF_MOMENTS);
+        int number = atoi(argv[2]) % PROCESSES;
+        return run_form(&forms[number >= FORMS ? 0 : number], kind_of(number));
     }
     const struct CMUnitTest tests[] = {cmocka_unit_test(wrong_forms_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);
