@@ -18,6 +18,7 @@ enum {
 
 static const float A1 = 0.625f, A2 = 0.390625f, A3 = 0.244140625f, B1 = 1.5f, B2 = 2.25f, B3 = 3.375f;
 static const float SUM = 2.640625f, PRODUCT = 0.87890625f;                  // a^2 + b^2, a^2 b^2
+static const float PER_PRODUCT = (float)(1 / 0.87890625);
 static const float PER_A = (float)(1 / (2 * 0.390625 * (0.390625 - 2.25)));  // 1 / (2 a^2 (a^2 - b^2))
 static const float PER_B = (float)(1 / (2 * 2.25 * (2.25 - 0.390625)));
 
@@ -45,6 +46,29 @@ INLINE float read_one(const void *from, int64_t at, bool bf16) {
 INLINE void write_one(void *to, int64_t at, bool bf16, float x) {
     if (bf16) ((uint16_t *)to)[at] = lv_bf16_from_f32(x);
     else ((float *)to)[at] = x;
+}
+
+// Where the elements of row i and row i + s go, as lanes of both: squares of s x s on both sides of the diagonal change places.
+#define KEPT(l, s) (l & s ? LANES + l - s : l)
+#define MOVED(l, s) (l & s ? LANES + l : l + s)
+#define EIGHT(of, l, s) of((l), s), of((l + 1), s), of((l + 2), s), of((l + 3), s), of((l + 4), s), of((l + 5), s), of((l + 6), s), of((l + 7), s)
+#if LANES == 16
+#define ROW(of, s) {EIGHT(of, 0, s), EIGHT(of, 8, s)}
+static const Bits kept[] = {ROW(KEPT, 1), ROW(KEPT, 2), ROW(KEPT, 4), ROW(KEPT, 8)}, moved[] = {ROW(MOVED, 1), ROW(MOVED, 2), ROW(MOVED, 4), ROW(MOVED, 8)};
+#else
+#define ROW(of, s) {EIGHT(of, 0, s)}
+static const Bits kept[] = {ROW(KEPT, 1), ROW(KEPT, 2), ROW(KEPT, 4)}, moved[] = {ROW(MOVED, 1), ROW(MOVED, 2), ROW(MOVED, 4)};
+#endif
+
+// Rows become columns.
+INLINE void transpose(Vec *v) {
+#pragma GCC unroll 4
+    for (int k = 0; 1 << k < LANES; k++)
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) {
+            const Vec a = v[i], b = v[i | 1 << k];
+            if (!(i >> k & 1)) v[i] = __builtin_shuffle(a, b, kept[k]), v[i | 1 << k] = __builtin_shuffle(a, b, moved[k]);
+        }
 }
 
 // ---- the transforms in one dimension; `s` and `t`: strides
@@ -76,14 +100,14 @@ INLINE void spread_output(const Vec *y, int s, Vec *z, int t) {
 // G: 3 taps -> 6
 INLINE void spread_weight(const Vec *g, int s, Vec *u, int t) {
     const Vec e = PER_A * (g[0] + A2 * g[2 * s]), f = PER_A * A1 * g[s], h = PER_B * (g[0] + B2 * g[2 * s]), i = PER_B * B1 * g[s];
-    u[0] = g[0] / PRODUCT, u[t] = e + f, u[2 * t] = e - f, u[3 * t] = h + i, u[4 * t] = h - i, u[5 * t] = g[2 * s];
+    u[0] = PER_PRODUCT * g[0], u[t] = e + f, u[2 * t] = e - f, u[3 * t] = h + i, u[4 * t] = h - i, u[5 * t] = g[2 * s];
 }
 
 // G^T: 6 -> 3 taps
 INLINE void gather_weight(const Vec *u, int64_t s, Vec *g, int t) {
     const Vec e = PER_A * (u[s] + u[2 * s]), f = PER_A * (u[s] - u[2 * s]);
     const Vec h = PER_B * (u[3 * s] + u[4 * s]), i = PER_B * (u[3 * s] - u[4 * s]);
-    g[0] = u[0] / PRODUCT + e + h;
+    g[0] = PER_PRODUCT * u[0] + e + h;
     g[t] = A1 * f + B1 * i;
     g[2 * t] = A2 * e + B2 * h + u[5 * s];
 }
@@ -229,20 +253,34 @@ static void transform_outputs(const WinogradShape *s, const WinogradData *data, 
 // U is a vector further from point to point than there are values: powers of two would all fall on one set of the cache.
 static int64_t weight_stride(int64_t channels) { return 2 * (channels + 1); }
 
-// Taps of the filters of LANES results and `count` input channels: [channel][9][LANES]
-INLINE void read_taps_of(const WinogradShape *s, const void *w, int64_t o, int64_t c, int64_t count, float *taps, bool bf16, bool flipped) {
+// Taps of the filters of LANES results and `count` input channels, which are whole vectors: [channel][9][LANES]. A result's
+// filters lie one behind the other.
+INLINE void read_taps_of(const WinogradShape *s, const void *w, int64_t o, int64_t c, int64_t count, float *taps, bool bf16) {
+    for (int64_t k = 0; k < 9 * count; k += LANES) {
+        Vec rows[LANES];
+#pragma GCC unroll 16
+        for (int l = 0; l < LANES; l++) rows[l] = read_vector(w, (o + l) * s->lane_stride + 9 * c + k, bf16);
+        transpose(rows);
+#pragma GCC unroll 16
+        for (int l = 0; l < LANES; l++) *(Vec *)(taps + (k + l) * LANES) = rows[l];
+    }
+}
+
+// The same of a data gradient, whose results are the filters' inputs, last tap first
+INLINE void read_flipped_of(const WinogradShape *s, const void *w, int64_t o, int64_t c, int64_t count, float *taps, bool bf16) {
     for (int l = 0; l < LANES; l++)
         for (int64_t i = 0; i < count; i++) {
             const int64_t from = (o + l) * s->lane_stride + (c + i) * s->depth_stride;
 #pragma GCC unroll 9
-            for (int k = 0; k < 9; k++) taps[(9 * i + k) * LANES + l] = read_one(w, from + (flipped ? 8 - k : k), bf16);
+            for (int k = 0; k < 9; k++) taps[(9 * i + k) * LANES + l] = read_one(w, from + 8 - k, bf16);
         }
 }
 
 static void read_taps(const WinogradShape *s, const void *w, int64_t o, int64_t c, int64_t count, float *taps) {
-    if (s->weight_bf16) read_taps_of(s, w, o, c, count, taps, true, s->flipped);
-    else if (s->flipped) read_taps_of(s, w, o, c, count, taps, false, true);
-    else read_taps_of(s, w, o, c, count, taps, false, false);
+    if (s->flipped && s->weight_bf16) read_flipped_of(s, w, o, c, count, taps, true);
+    else if (s->flipped) read_flipped_of(s, w, o, c, count, taps, false);
+    else if (s->weight_bf16) read_taps_of(s, w, o, c, count, taps, true);
+    else read_taps_of(s, w, o, c, count, taps, false);
 }
 
 // U of the results o ... o + PAIR - 1 and the input channels c ... c + count - 1
@@ -271,19 +309,23 @@ static void transform_weights(const WinogradShape *s, const void *w, int64_t o, 
 // The same weights' gradient of dU, written or added
 static void gather_weights(const WinogradShape *s, const Vec *du, int64_t stride, int64_t o, int64_t c, int64_t count, float *dw, bool add) {
     for (int v = 0; v < 2 && o < s->out; v++, o += LANES)
-        for (int64_t i = 0; i < count; i++) {
-            Vec e[18], g[9];
-            float taps[9 * LANES];
-            const Vec *d = du + 2 * i + v;
+        for (int64_t first = 0; first < count; first += LANES) {
+            Vec taps[9 * LANES];
+            for (int i = 0; i < LANES; i++) {
+                Vec e[18];
+                const Vec *d = du + 2 * (first + i) + v;
 #pragma GCC unroll 6
-            for (int j = 0; j < 6; j++) gather_weight(d + j * stride, 6 * stride, e + j, 6);
+                for (int j = 0; j < 6; j++) gather_weight(d + j * stride, 6 * stride, e + j, 6);
 #pragma GCC unroll 3
-            for (int p = 0; p < 3; p++) gather_weight(e + 6 * p, 1, g + 3 * p, 1);
-            memcpy(taps, g, sizeof taps);
-            for (int l = 0; l < LANES; l++) {
-                float *to = dw + (o + l) * s->lane_stride + (c + i) * s->depth_stride;
-#pragma GCC unroll 9
-                for (int k = 0; k < 9; k++) to[k] = add ? to[k] + taps[k * LANES + l] : taps[k * LANES + l];
+                for (int p = 0; p < 3; p++) gather_weight(e + 6 * p, 1, taps + 9 * i + 3 * p, 1);
+            }
+            for (int k = 0; k < 9; k++) {
+                transpose(taps + LANES * k);
+                for (int l = 0; l < LANES; l++) {
+                    Vec *to = (Vec *)(dw + (o + l) * s->lane_stride + 9 * (c + first) + LANES * k);
+                    if (add) *to += taps[LANES * k + l];
+                    else *to = taps[LANES * k + l];
+                }
             }
         }
 }
