@@ -40,9 +40,10 @@ const char *const c_prelude =
 "LV_F int32_t lv_bits(float f) { union { float f; int32_t i; } u = {f}; return u.i; }\n"
 "LV_F float lv_from_bf16(uint16_t x) { return lv_float((int32_t)((uint32_t)x << 16)); }\n"
 "LV_F uint16_t lv_to_bf16(float x) {\n"
-"  const uint32_t b = (uint32_t)lv_bits(x);\n"
-"  return (uint16_t)((b & 0x7FFFFFFFu) > 0x7F800000u ? b >> 16 | 0x40u : (b + 0x7FFFu + (b >> 16 & 1u)) >> 16);\n"
+"  const uint32_t b = (uint32_t)lv_bits(x), n = (b + 0x7FFFu + (b >> 16 & 1u)) >> 16;\n"
+"  return (uint16_t)(x == x ? n : b >> 16 | 0x40u);\n"
 "}\n"
+"LV_F uint16_t lv_high_half(float x) { return (uint16_t)((uint32_t)lv_bits(x) >> 16); }\n"  // of what is a bf16 already
 "LV_F float lv_round_bf16(float x) { return lv_from_bf16(lv_to_bf16(x)); }\n"
 PRELUDE_INTEGERS
 "LV_F float lv_exp(float x) {\n"

@@ -7,13 +7,22 @@
 #include "codegen/c/loops.h"
 #include "codegen/expression.h"
 
-void printer_store(Printer *p, const Output *output, const char *value) {
+static void put_store(Printer *p, const Output *output, const char *value, const char *convert) {
     LvText text = {0};
     printer_affine(p, &output->index, &text);
-    LvDType dtype = p->kernel->buffers.data[output->buffer].dtype;
-    const char *convert = c_store_conversion(dtype);
     printer_line(p, "b%d[%s] = %s%s%s;", output->buffer, lv_text_get(&text), convert, value, *convert ? ")" : "");
     lv_text_free(&text);
+}
+
+void printer_store(Printer *p, const Output *output, const char *value) {
+    put_store(p, output, value, c_store_conversion(p->kernel->buffers.data[output->buffer].dtype));
+}
+
+// What was cast to bf16, or read as such, is rounded already.
+static bool is_rounded(const Printer *p, const Output *output) {
+    const Instr *instr = &p->nest->body.data[output->value];
+    bool narrow = instr->dtype == LV_BF16 && p->kernel->buffers.data[output->buffer].dtype == LV_BF16;
+    return narrow && (instr->kind == INSTR_CAST || instr->kind == INSTR_LOAD);
 }
 
 void printer_stores(Printer *p) {
@@ -22,7 +31,8 @@ void printer_stores(Printer *p) {
         if (output->kind != OUTPUT_STORE) continue;
         char value[16];
         printer_value(p, output->value, value);
-        printer_store(p, output, value);
+        if (is_rounded(p, output)) put_store(p, output, value, "lv_high_half(");
+        else printer_store(p, output, value);
     }
 }
 
