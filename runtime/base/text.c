@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -74,14 +75,31 @@ static bool read_all(int file, const char *path, size_t limit, LvText *text, LvE
     }
 }
 
-bool lv_file_read(const char *path, size_t limit, char **data, size_t *length, LvError *error) {
+// -1: error is set.
+static int open_regular(const char *path, struct stat *info, LvError *error) {
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (file < 0) return lv_error_system(error, "cannot open '%s'", path);
+    if (file < 0) lv_error_system(error, "cannot open '%s'", path);
+    if (file < 0 || (fstat(file, info) == 0 && S_ISREG(info->st_mode))) return file;
+    close(file);
+    lv_error_set(error, LV_ERROR_IO, "'%s' is not a regular file", path);
+    return -1;
+}
+
+bool lv_file_map(const char *path, void **data, size_t *length, LvError *error) {
     struct stat info;
-    if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode)) {
-        close(file);
-        return lv_error_set(error, LV_ERROR_IO, "'%s' is not a regular file", path);
-    }
+    int file = open_regular(path, &info, error);
+    if (file < 0) return false;
+    *data = NULL, *length = (size_t)info.st_size;
+    if (*length > 0) *data = mmap(NULL, *length, PROT_READ, MAP_PRIVATE, file, 0);
+    bool good = *data != MAP_FAILED || lv_error_system(error, "cannot map '%s'", path);
+    close(file);
+    return good;
+}
+
+bool lv_file_read(const char *path, size_t limit, char **data, size_t *length, LvError *error) {
+    struct stat info;
+    int file = open_regular(path, &info, error);
+    if (file < 0) return false;
     LvText text = {0};
     lv_text_append(&text, "", 0);
     bool done = read_all(file, path, limit, &text, error);

@@ -24,6 +24,8 @@ void lv_text_free(LvText *text);
 
 // Whole file into memory (closing zero added, not counted). Refuses files over `limit` bytes, folders, special files.
 bool lv_file_read(const char *path, size_t limit, char **data, size_t *length, LvError *error);
+// The whole file where the kernel has it, to be read only: pages come as they are touched and may go again. NULL: it is empty.
+bool lv_file_map(const char *path, void **data, size_t *length, LvError *error);
 bool lv_file_is_special(const char *path);  // there, and neither a file nor a folder: a device, a pipe
 // Written under a temporary name beside `path`, synced, renamed: the old file or the new one, never a torn one. What is special
 // is written to in its place.

@@ -12,6 +12,10 @@ bool lv_elements_convert(void *to, LvDType to_type, const void *from, LvDType fr
         memcpy(to, from, (size_t)count * lv_dtype_size(to_type));
         return true;
     }
+    if (to_type == LV_BF16 && from_type == LV_F32) {
+        for (int64_t i = 0; i < count; i++) ((uint16_t *)to)[i] = lv_bf16_from_f32(((const float *)from)[i]);
+        return true;
+    }
     bool floats = lv_dtype_is_float(to_type) && lv_dtype_is_float(from_type);
     bool integers = lv_dtype_is_int(to_type) && lv_dtype_is_int(from_type);
     if (!floats && !integers) return false;
@@ -64,6 +68,7 @@ bool lv_store_load(LvStore *store, const LvTensorFile *file, const char *prefix,
             continue;
         }
         if (!load_variable(store, i, tensor, error)) return false;
+        lv_safetensors_leave(file);
         r->loaded++;
     }
     r->unused = lv_safetensors_count(file) - present;

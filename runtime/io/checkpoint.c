@@ -97,7 +97,10 @@ static bool check(const LvTensorFile *file, bool any, LvError *error) {
     for (int h = 0; h < HASHED; h++) hash_metadata(state, lv_safetensors_metadata(file, hashed[h]));
     for (int h = 0; h < HASHED_IF_THERE; h++)
         hash_if_there(state, hashed_if_there[h], lv_safetensors_metadata(file, hashed_if_there[h]));
-    for (int i = 0; i < lv_safetensors_count(file); i++) hash_tensor(state, lv_safetensors_at(file, i));
+    for (int i = 0; i < lv_safetensors_count(file); i++) {
+        hash_tensor(state, lv_safetensors_at(file, i));
+        lv_safetensors_leave(file);
+    }
     finish_hash(state, hash);
     return !strcmp(hash, want) ||
            lv_error_set(error, LV_ERROR_FORMAT, "the checkpoint has been altered: its content does not fit its hash");

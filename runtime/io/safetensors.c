@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@ struct LvTensorFile {
     LvMap by_name;   // (void *)(index + 1)
     LvMap metadata;  // arena text
     char *data;      // the file's bytes, or NULL where tensors were added one by one
+    size_t mapped;   // bytes of them where they are mapped, 0: malloc gave them
     LV_VEC(void *) blocks;
 };
 
@@ -46,7 +48,8 @@ void lv_safetensors_free(LvTensorFile *file) {
     lv_map_free(&file->by_name);
     lv_map_free(&file->metadata);
     lv_arena_destroy(file->arena);
-    free(file->data);
+    if (file->mapped) munmap(file->data, file->mapped);
+    else free(file->data);
     free(file);
 }
 
@@ -135,10 +138,10 @@ static bool parse_header(LvTensorFile *file, json_t *root, const char *data, siz
     return true;
 }
 
-// Takes `data`, which malloc gave.
-static bool parse_owned(char *data, size_t length, LvTensorFile **out, LvError *error) {
+// Takes `data`, which malloc gave, or is a mapping.
+static bool parse_owned(char *data, size_t length, bool mapped, LvTensorFile **out, LvError *error) {
     LvTensorFile *file = lv_tensor_file_create();
-    file->data = data;
+    file->data = data, file->mapped = mapped ? length : 0;
     uint64_t header = 0;
     for (int i = 7; length >= 8 && i >= 0; i--) header = header << 8 | (unsigned char)data[i];
     bool good = length >= 8 && header <= length - 8 && header <= MAX_HEADER;
@@ -162,14 +165,18 @@ static bool parse_owned(char *data, size_t length, LvTensorFile **out, LvError *
 bool lv_safetensors_parse(const void *data, size_t length, LvTensorFile **file, LvError *error) {
     char *copy = lv_malloc(length + 1);
     memcpy(copy, data, length);
-    return parse_owned(copy, length, file, error);
+    return parse_owned(copy, length, false, file, error);
 }
 
 bool lv_safetensors_read(const char *path, LvTensorFile **file, LvError *error) {
-    char *data;
+    void *data;
     size_t length;
-    if (!lv_file_read(path, (size_t)1 << 40, &data, &length, error)) return false;
-    return parse_owned(data, length, file, error) || lv_error_prefix(error, "%s", path);
+    if (!lv_file_map(path, &data, &length, error)) return false;
+    return parse_owned(data, length, true, file, error) || lv_error_prefix(error, "%s", path);
+}
+
+void lv_safetensors_leave(const LvTensorFile *file) {
+    if (file->mapped) madvise(file->data, file->mapped, MADV_DONTNEED);
 }
 
 int lv_safetensors_count(const LvTensorFile *file) {

@@ -21,8 +21,11 @@ typedef struct {
 
 typedef struct LvTensorFile LvTensorFile;  // owns names, metadata and data
 
+// The data stays in the file until it is read: nobody may write to it meanwhile (to replace it by another is fine).
 bool lv_safetensors_read(const char *path, LvTensorFile **file, LvError *error);
 bool lv_safetensors_parse(const void *data, size_t length, LvTensorFile **file, LvError *error);  // copies
+// What of a file that was read lies in this process's memory is given back; it comes again where it is read again.
+void lv_safetensors_leave(const LvTensorFile *file);
 void lv_safetensors_free(LvTensorFile *file);
 int lv_safetensors_count(const LvTensorFile *file);
 const LvTensor *lv_safetensors_at(const LvTensorFile *file, int index);  // in the order of the header
