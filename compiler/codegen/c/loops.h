@@ -7,6 +7,7 @@
 enum {
     PARALLEL_COST = 40000,    // additions below which threads cost more than they save
     PARALLEL_ITEMS = 64,      // pieces of work wanted: enough for many threads, few enough to be large
+    CHUNK_ROWS = 16,          // rows of a chunk, where each row's elements have accumulators of their own
     SIMD_EXTENT = 8,
     MAX_PARTIALS = 32768,     // elements of partial results in the frame
 };

@@ -60,6 +60,8 @@ static Shape find_shape(const Printer *p) {
     }
     if (s.chunk_axis < 0 || s.items < 1 || s.width < 1) return s;
     s.chunks = (PARALLEL_ITEMS + s.items - 1) / s.items;
+    // Accumulators for a row's every element are folded one by one: many rows to each, or folding takes longer than they do.
+    if (s.inner_kept) longest /= CHUNK_ROWS;
     if (s.chunks > longest) s.chunks = longest;
     while (s.chunks > 1 && s.chunks * s.items * s.width * sums > MAX_PARTIALS) s.chunks /= 2;
     if (s.chunks <= 1) s.chunk_axis = -1, s.chunks = 1;
