@@ -9,8 +9,9 @@
 //   U [36][in][2 LANES]               transformed weights of a pair of vectors of results, made anew by each call
 //   M [36][tile][2 LANES]             their products
 // Where weights are few and tiles many, threads take blocks of tiles of their own, whose V and M stay in their caches, and U of all pairs
-// streams past. Where weights are many, all threads transform one large block of tiles; each then takes pairs of its own, for which it
-// makes U a chunk at a time, so that U and M stay in its caches and are never whole in memory, and V streams past.
+// streams past. Where weights are many, a thread takes a large block of tiles and, pair by pair, makes U a chunk at a time, so that U and
+// M stay in its caches and are never whole in memory, and V streams past. Where tiles are so few that each thread would make all of U for
+// hardly any, all threads transform one block, and each takes pairs of its own.
 // The weight's gradient is the transpose: from x the same V, from dy Z = A dy A^T laid out as M; each thread takes pairs and chunks, and
 // makes dU [36][chunk][2 LANES] = V^T Z, dw = G^T dU G, added up over the blocks of tiles. Bits do not depend on the number of threads.
 //
@@ -24,6 +25,7 @@ enum {
     LEAST_TILES = 144,        // of a shared block, so that transforms of weights are few beside products,
     LEAST_BYTES = 4 << 20,    // or V (and Z) of it; the larger of both,
     MOST_BYTES = 16 << 20,    // but no more than this
+    OWN_TILES = 16,           // of a thread, for which it makes all U rather than share V with others
     MAX_PARTS = 4,            // of a shared block's tiles, so that threads have about as much work each
 };
 
@@ -84,6 +86,7 @@ static void sum_bias(const WinogradShape *s, const void *y, void *db) {
 
 typedef struct {
     bool shared;                // all threads work on one block
+    bool own;                   // each thread works on a block of its own, whose U it makes itself
     int64_t tiles, parts;       // of a block; parts of it that make units of work
     Inputs in;
     int64_t u_stride, m_stride; // from point to point, in vectors
@@ -119,6 +122,16 @@ static Room shared_room(const WinogradShape *s) {
     return room;
 }
 
+// A thread's part of such a block, whose tiles no other reads.
+static Room own_room(const WinogradShape *s) {
+    Room room = shared_room(s);
+    const int64_t share = divide_up(tile_count(s), s->threads), most = divide_up(room.tiles, s->threads);
+    room.shared = false, room.own = true, room.parts = 1;
+    room.tiles = divide_up(divide_up(share, divide_up(share, most)), TILE_ROWS) * TILE_ROWS;
+    lay_out(&room, s, room.in.chunk, room.tiles);
+    return room;
+}
+
 static Room apart_room(const WinogradShape *s) {
     const int64_t all = tile_count(s), pairs = pair_count(s);
     const int64_t share = divide_up(divide_up(all, s->threads), TILE_ROWS);  // none idle where tiles are few
@@ -135,11 +148,13 @@ static Room room_of(const WinogradShape *s) {
     const Room apart = apart_room(s), shared = shared_room(s);
     const int64_t all = tile_count(s), pairs = pair_count(s);
     const int64_t streams_u = (1 + divide_up(all, apart.tiles)) * (int64_t)apart.u, streams_v = (1 + pairs) * all * POINTS * 4 * s->in;
-    return s->gradient || 2 * streams_u > 3 * streams_v ? shared : apart;
+    if (!s->gradient && 4 * streams_u <= 5 * streams_v) return apart;
+    return s->gradient || all < OWN_TILES * s->threads ? shared : own_room(s);
 }
 
 static size_t scratch_bytes(const WinogradShape *s) {
     const Room room = room_of(s);
+    if (room.own) return (room.v + room.u + room.m) * (size_t)s->threads;
     if (!room.shared) return room.u + (room.v + room.m) * (size_t)s->threads;
     return room.v + (s->gradient ? room.m + room.u * (size_t)s->threads : (room.u + room.m) * (size_t)s->threads);
 }
@@ -154,6 +169,11 @@ typedef struct {
 static Work work_of(const WinogradShape *s, const WinogradData *data, int thread) {
     Work w = {.room = room_of(s), .all = tile_count(s), .pairs = pair_count(s)};
     char *at = data->scratch;
+    if (w.room.own) {
+        at += (w.room.v + w.room.u + w.room.m) * (size_t)thread;
+        w.v = (float *)at, w.u = (Vec *)(at + w.room.v), w.m = (Vec *)(at + w.room.v + w.room.u);
+        return w;
+    }
     if (!w.room.shared) {
         w.u = (Vec *)at;
         w.v = (float *)(at + w.room.u + (w.room.v + w.room.m) * (size_t)thread);
@@ -228,6 +248,17 @@ static void run_shared(const WinogradShape *s, const WinogradData *data, const W
     }
 }
 
+// Each thread for itself: what one core has written reaches the other slowly, most of all where they share no cache.
+static void run_own(const WinogradShape *s, const WinogradData *data, const Work *w, int thread) {
+    const int64_t begin = w->all * thread / s->threads, end = w->all * (thread + 1) / s->threads;
+    for (int64_t first = begin; first < end; first += w->room.tiles) {
+        const int64_t count = end - first < w->room.tiles ? end - first : w->room.tiles;
+        for (int64_t i = 0; i < chunk_count(s, &w->room.in) * count; i++)
+            transform_inputs(s, data->x, first + i % count, &w->room.in, i / count, w->v, i % count);
+        for (int64_t o = 0; o < w->pairs; o++) run_pair(s, data, w, o * PAIR, first, 0, count);
+    }
+}
+
 static void run_gradient(const WinogradShape *s, const WinogradData *data, const Work *w) {
     const Inputs *in = &w->room.in;
     const int64_t chunks = chunk_count(s, in);
@@ -253,6 +284,7 @@ static void run(const WinogradShape *s, const WinogradData *data) {
     {
         const Work w = work_of(s, data, omp_get_thread_num());
         if (s->gradient) run_gradient(s, data, &w);
+        else if (w.room.own) run_own(s, data, &w, omp_get_thread_num());
         else if (w.room.shared) run_shared(s, data, &w);
         else run_apart(s, data, &w);
     }
