@@ -67,6 +67,8 @@ typedef struct {
     LvConvAlgorithm conv;
     int64_t accumulate;      // runs of a training entry that one update sums up; 0 and 1: every run updates. Input $part
     bool bytes;              // inputs f32 [B, 3, R, R] are given as u8, a byte x for the number x / 127.5 - 1
+    bool alone;              // no other entry's program shares the variables: what this one does not read has no place, and weights
+                             // that it reads only as bf16 or f16 are kept so. Not for entries that train, nor for "init"
     bool clip;               // the gradient's norm is bounded by the input $clip
     bool gradients;          // all gradients are there after a run, for lv_program_get_gradient; else some are overwritten by others
     bool uncontracted;       // kernels round each product: the same numbers with and without fused multiply-add

@@ -48,6 +48,7 @@ typedef enum {
     BY_BYTES,    // only where pictures come so
     ON_GPU,      // of the optimizing ones
     LAYING_OUT,  // left out by no_optimize where the library takes row-major pictures
+    ALONE,       // only where no other entry shares the variables
     IN_PARTS,    // left out by no_optimize, and where all gradients are asked for
 } When;
 
@@ -70,6 +71,7 @@ static const Step PIPELINE[] = {
     {"cse", OPTIMIZING, NULL},
     {"join_losses", OPTIMIZING, NULL},
     {"precision", NARROWING, NULL},
+    {"alone", ALONE, NULL},
     {"decompose", ALWAYS, NULL},
     {"fold", OPTIMIZING, NULL},
     {"algebra", OPTIMIZING, NULL},
@@ -161,6 +163,7 @@ bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, L
         bool skipped = ((step->when == OPTIMIZING || (step->when == LAYING_OUT && !cuda)) && options->no_optimize) ||
                        (step->when == ON_GPU && (options->no_optimize || !cuda)) ||
                        (step->when == IN_PARTS && (options->no_optimize || options->gradients)) ||
+                       (step->when == ALONE && !options->alone) ||
                        (step->when == NARROWING && options->precision == LV_PRECISION_F32) ||
                        (step->when == BY_BYTES && !options->bytes);
         if (!skipped && !run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;

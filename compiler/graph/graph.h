@@ -127,6 +127,7 @@ struct Graph {
     LV_VEC(Variable) variables;  // all of the model, in order of instantiation, whether this entry reads them or not
     LV_VEC(GraphPort) inputs;
     LV_VEC(GraphPort) results;
+    bool alone;                  // only what is read or written has a place: no other entry shares the variables (passes/alone.c)
     // where new nodes go: before this node (NULL: at the end); and what they are marked with
     Node *insert_before;
     LvSpan span;

@@ -1,6 +1,7 @@
 // Places of variables. Trained parameters lie flat in PARAMS, in the order and at the offsets of their pack, so that one
 // optimizer update walks them end to end; gradients lie in GRADIENTS at the same offsets. Depends on the model's variables
-// alone, which every entry lists alike: `train` and `eval` share one store. Caches have places only where the graph uses one; then
+// alone, which every entry lists alike: `train` and `eval` share one store; but of an entry that runs alone only what it reads or writes
+// has a place. Caches have places only where the graph uses one; then
 // all have, so that those who use some agree.
 #include "base/error.h"
 #include "memory/memory.h"
@@ -39,22 +40,30 @@ static bool uses_caches(const Graph *graph) {
     return false;
 }
 
+static bool *find_wanted(const Graph *graph, LvArena *arena) {
+    bool *wanted = LV_NEW_ARRAY(arena, bool, graph->variables.count + 1);
+    for (size_t i = 0; i < graph->variables.count; i++) wanted[i] = !graph->alone;
+    for GRAPH_EACH(graph, node) {
+        if (node->op == OP_state_read || node->op == OP_state_write) wanted[node_int(node, ATTR_variable, 0)] = true;
+    }
+    return wanted;
+}
+
 VariablePlaces variables_place(const Graph *graph, LvArena *arena) {
     VariablePlaces at = {.places = LV_NEW_ARRAY(arena, LvPlace, graph->variables.count + 1)};
-    bool caches = uses_caches(graph);
+    const bool caches = uses_caches(graph), *wanted = find_wanted(graph, arena);
     for (size_t i = 0; i < graph->variables.count; i++) {  // packs first: their members lie within
         const Variable *variable = &graph->variables.data[i];
-        if (variable->is_pack) at.places[i] = take(at.bytes, arena_of(variable), variable_bytes(variable));
+        at.places[i] = (LvPlace){arena_of(variable), -1};
+        if (variable->is_pack && wanted[i]) at.places[i] = take(at.bytes, arena_of(variable), variable_bytes(variable));
     }
     for (size_t i = 0; i < graph->variables.count; i++) {
         const Variable *variable = &graph->variables.data[i];
         if (variable->is_pack) continue;
-        if (variable->kind == LV_VARIABLE_CACHE && !caches) {
-            at.places[i] = (LvPlace){LV_ARENA_CACHE, -1};
-            continue;
-        }
-        if (variable->pack < 0) {
-            at.places[i] = take(at.bytes, arena_of(variable), variable_bytes(variable));
+        if (variable->kind == LV_VARIABLE_CACHE && !caches) continue;
+        bool within = variable->pack >= 0 && wanted[variable->pack];
+        if (!within) {
+            if (wanted[i]) at.places[i] = take(at.bytes, arena_of(variable), variable_bytes(variable));
             continue;
         }
         const Variable *pack = &graph->variables.data[variable->pack];

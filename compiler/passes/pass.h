@@ -59,6 +59,8 @@ bool node_is_elementwise(const Node *node);                         // element i
 bool node_is_leaf(const Node *node);
 bool graph_has_op(const Graph *graph, Op op);
 bool processor_has_bf16(void);                                      // products of bf16, by the library: precision.c
+// Whether the library rounds that operand itself, where the others are narrow: a weight that it lays out anew in every call.
+bool casts_itself(const Node *node, int input, const Target *target);
 // Element types and shapes agree, so that one may stand for the other.
 bool value_alike(const Value *a, const Value *b);
 Node *node_add_like(Graph *graph, const Node *node, Value *const *inputs);  // the same op and attributes over other inputs

@@ -48,7 +48,7 @@ static bool is_f32_contraction(const Node *node) {
     return op_info(node->op)->kind == OP_KIND_CONTRACTION && node->results[0].dtype == LV_F32 && node->inputs[0]->dtype == LV_F32;
 }
 
-static bool casts_itself(const Node *node, int input, const Target *target) {
+bool casts_itself(const Node *node, int input, const Target *target) {
     return !target->cuda && input == 1 && (node->op == OP_conv2d || node->op == OP_conv2d_data_grad);
 }
 

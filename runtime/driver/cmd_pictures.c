@@ -47,6 +47,7 @@ static size_t elements_of(const Job *job) {
 
 static bool job_open(Job *job, Session *session, const char *entry, size_t pictures, LvError *error) {
     job->session = session;
+    session->compile.alone = true;
     job->batch = 16;
     if (!options_integer(&session->options, "batch-size", 1, 1 << 20, &job->batch, error)) return false;
     if ((uint64_t)job->batch > pictures) job->batch = (int64_t)pictures;
@@ -282,6 +283,7 @@ static bool decode_all(Session *s, const LvTensorFile *file, const LvTensor *cod
     const char *list = lv_safetensors_metadata(file, "names");
     json_t *names = list ? json_loads(list, 0, NULL) : NULL;
     LvText name = {0};
+    s->compile.alone = true;
     bool good =
         session_program(s, "decode", batch, &plan, &program, error) && (image = result_named(plan, "image", error)) != NULL;
     const LvPort *port = NULL;

@@ -36,9 +36,9 @@ static int read_build_id(struct dl_phdr_info *info, size_t size, void *out) {
 static void print_options(const LvCompileOptions *o, LvText *out) {
     lv_text_printf(out,
                    "entry %s batch %lld precision %d device %s tf32 %d conv %d accumulate %lld clip %d gradients %d bytes %d cpu %s fuse %d "
-                   "optimize %d contract %d",
+                   "optimize %d contract %d alone %d",
                    o->entry, (long long)o->batch, o->precision, o->device, o->tf32, o->conv, (long long)o->accumulate, o->clip,
-                   o->gradients, o->bytes, lv_processor_level_name(), !o->no_fuse, !o->no_optimize, !o->uncontracted);
+                   o->gradients, o->bytes, lv_processor_level_name(), !o->no_fuse, !o->no_optimize, !o->uncontracted, o->alone);
 }
 
 static void print_key(const LvModel *model, const LvCompileOptions *options, const char *build, char key[33]) {
