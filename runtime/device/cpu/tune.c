@@ -29,7 +29,7 @@ static void print_key(const LvCpu *cpu, const char *step_key, char key[33]) {
     int version[3];
     cpu_library_version(version);
     lv_text_printf(&text, "oneDNN %d.%d.%d threads %d", version[0], version[1], version[2], cpu->threads);
-    const char *parts[] = {"convolution 8", cpu->processor, lv_text_get(&text), step_key};
+    const char *parts[] = {"convolution 9", cpu->processor, lv_text_get(&text), step_key};
     lv_cache_key(key, parts, 4);
     lv_text_free(&text);
 }
