@@ -48,7 +48,7 @@ INLINE void write_one(void *to, int64_t at, bool bf16, float x) {
     else ((float *)to)[at] = x;
 }
 
-// Where the elements of row i and row i + s go, as lanes of both: squares of s x s on both sides of the diagonal change places.
+// Where the elements of row i and row i + s go, s = 2^k, as lanes of both: squares of s x s beside the diagonal change places.
 #define KEPT(l, s) (l & s ? LANES + l - s : l)
 #define MOVED(l, s) (l & s ? LANES + l : l + s)
 #define EIGHT(of, l, s) of((l), s), of((l + 1), s), of((l + 2), s), of((l + 3), s), of((l + 4), s), of((l + 5), s), of((l + 6), s), of((l + 7), s)
@@ -60,15 +60,20 @@ static const Bits kept[] = {ROW(KEPT, 1), ROW(KEPT, 2), ROW(KEPT, 4), ROW(KEPT, 
 static const Bits kept[] = {ROW(KEPT, 1), ROW(KEPT, 2), ROW(KEPT, 4)}, moved[] = {ROW(MOVED, 1), ROW(MOVED, 2), ROW(MOVED, 4)};
 #endif
 
+INLINE void exchange(Vec *v, int k) {
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+        const Vec a = v[i], b = v[i | 1 << k];
+        if (!(i >> k & 1)) v[i] = __builtin_shuffle(a, b, kept[k]), v[i | 1 << k] = __builtin_shuffle(a, b, moved[k]);
+    }
+}
+
 // Rows become columns.
 INLINE void transpose(Vec *v) {
-#pragma GCC unroll 4
-    for (int k = 0; 1 << k < LANES; k++)
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) {
-            const Vec a = v[i], b = v[i | 1 << k];
-            if (!(i >> k & 1)) v[i] = __builtin_shuffle(a, b, kept[k]), v[i | 1 << k] = __builtin_shuffle(a, b, moved[k]);
-        }
+    exchange(v, 0), exchange(v, 1), exchange(v, 2);
+#if LANES == 16
+    exchange(v, 3);
+#endif
 }
 
 // ---- the transforms in one dimension; `s` and `t`: strides
