@@ -220,8 +220,8 @@ static void words_of_shape(const Conv *conv, const ConvTile *tile, ConvWords *wo
 static void words_of_main(const Conv *conv, const ConvTile *tile, ConvWords *words) {
     bool table = conv_has_table(conv, tile), tensor = conv->unit != CONV_F32;
     conv_words(words, "table", table ? "(int4 *)(shared + $stages * $stage)" : "(int4 *)0");
-    // said how many blocks are wanted, ptxas does not spill to fit one more; of multiply-adds it finds that itself
-    conv_text(words, "bounds", tensor ? "%d, %d" : "%d", conv_threads(tile), conv_blocks(conv, tile));
+    // said how many blocks are wanted, ptxas does not spill to fit one more
+    conv_text(words, "bounds", "%d, %d", conv_threads(tile), conv_blocks(conv, tile));
     conv_text(words, "part", conv->parts > 1 ? "(int)blockIdx.z" : "0");
     conv_text(words, "split", tile->splits > 1 ? "(int)blockIdx.y" : "0");
     if (conv->parts > 1) conv_text(words, "kcount", "part.kh * part.kw * %lld", (long long)conv->o);

@@ -58,12 +58,6 @@ void conv_words(ConvWords *words, const char *word, const char *text);  // text 
 void conv_fill(const ConvWords *words, const char *text, LvText *out);
 
 static inline int conv_threads(const ConvTile *tile) { return 32 * tile->warps_m * tile->warps_n; }
-// Blocks that share a multiprocessor, by registers: 255 for each of 256 threads; multiply-adds need half as many, and so do warp
-// groups, which have no fragments, where there are 64 sums a thread.
-static inline int conv_blocks(const Conv *conv, const ConvTile *tile) {
-    if (tile->grouped) return tile->m * tile->n <= 128 * 128 ? 2 : 1;
-    return conv->unit == CONV_F32 || conv_threads(tile) < 256 ? 2 : 1;
-}
 // Slices that are on their way while one is multiplied. A warp group is through with a slice only when the next is under way: one fewer.
 static inline int conv_ahead(const ConvTile *tile) { return tile->stages - (tile->grouped ? 2 : 1); }
 static inline int64_t conv_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -84,6 +78,7 @@ int64_t conv_strips(const Conv *conv);                    // by which moments co
 bool conv_along_k(const Conv *conv, ConvOperand operand);
 int64_t conv_elements(const Conv *conv, const ConvTile *tile, ConvOperand operand);  // of its part of a stage
 ConvCopy conv_copy(const Conv *conv, const ConvTile *tile, ConvOperand operand);
+int conv_blocks(const Conv *conv, const ConvTile *tile);      // that share a multiprocessor, by registers
 bool conv_has_table(const Conv *conv, const ConvTile *tile);  // rows of the result are looked up in shared memory
 int64_t conv_shared_bytes(const Conv *conv, const ConvTile *tile);
 

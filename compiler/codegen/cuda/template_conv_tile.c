@@ -48,6 +48,19 @@ enum { MEMORY_BYTES = 13, CACHE_BYTES = 47, FILL_CYCLES = 1500, MEET_CYCLES = 25
 enum { WARPS_WANTED = 8 };
 static const double too_few = 1.5;
 
+// Registers of a multiprocessor; what a thread of multiply-adds needs beside its sums and their factors, to address and count.
+enum { REGISTERS = 65536, ADDRESSES = 48 };
+
+// On tensor cores 255 for each of 256 threads: a warp's sums alone are half of that. Warp groups, which have no fragments, need half as
+// many where there are 64 sums a thread.
+int conv_blocks(const Conv *conv, const ConvTile *tile) {
+    int threads = conv_threads(tile);
+    if (tile->grouped) return tile->m * tile->n <= 128 * 128 ? 2 : 1;
+    if (conv->unit != CONV_F32) return threads < 256 ? 2 : 1;
+    int rows = tile->m / tile->warps_m / 4, columns = tile->n / tile->warps_n / 8;
+    return REGISTERS / (threads * (rows * columns + rows + columns + ADDRESSES));
+}
+
 static double products_per_cycle(const Conv *conv, const ConvTile *tile) {
     return tile->grouped ? 2048 : conv->unit == CONV_HALF ? 1024 : conv->unit == CONV_TF32 ? 512 : 64;
 }
