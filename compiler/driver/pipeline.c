@@ -66,6 +66,7 @@ static const Step PIPELINE[] = {
     {"dce", ALWAYS, NULL},
     {"merge", OPTIMIZING, NULL},
     {"losses", OPTIMIZING, NULL},
+    {"upsample", ON_GPU, NULL},
     {"autodiff", ALWAYS, "joint"},
     {"dce", ALWAYS, NULL},
     {"cse", OPTIMIZING, NULL},

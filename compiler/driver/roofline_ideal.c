@@ -3,7 +3,8 @@
 //
 // A value of the backward pass is a gradient if a product made it, or if it was made of a gradient. Any other is an activation,
 // kept or made again: what products read of those must have come from the forward pass in one form or another. The backward pass
-// begins with the first step that is a gradient by its kind or writes a parameter's gradient.
+// begins with the first step that is a gradient by its kind or writes a parameter's gradient; a convolution's data gradient is no
+// such sign, for a transposed convolution is one too.
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +48,7 @@ static bool is_product(const LvStep *step) {
 }
 
 static bool begins_backward(const LvStep *step) {
-    if (step->kind == LV_STEP_CONV && step->conv.direction != LV_CONV_FORWARD) return true;
+    if (step->kind == LV_STEP_CONV && step->conv.direction == LV_CONV_WEIGHT_GRADIENT) return true;
     if (step->kind == LV_STEP_LINEAR_LOSS && step->linear_loss.gradient) return true;
     if (step->kind == LV_STEP_KERNEL && step->label && strstr(step->label, "_grad")) return true;
     for (int i = 0; i < step->operand_count; i++) {

@@ -260,12 +260,15 @@ void gradient_conv2d(Graph *graph, Node *node, Value *const *result_grads, Value
     input_grads[1] = build_weight_grad(graph, node, x, dy, weight->shape);
 }
 
-// ---- conv2d_data_grad: dy [B,O,OH,OW], weight [O,C,KH,KW] -> dx [B,C,H,W]; linear in both, so its gradients are convolutions
+// ---- conv2d_data_grad: dy [B,O,OH,OW], weight [O,C,KH,KW] -> dx [B,C,H,W]; linear in both, so its gradients are convolutions.
+// Also a transposed convolution of the forward pass, and so with an epilogue, on a GPU.
 
 const char *shape_conv2d_data_grad(Graph *graph, Node *node) {
     const Attr *shape = list_attr(node, ATTR_shape, 4);
-    LvShape y, dy = node->inputs[0]->shape;
+    LvShape y;
     if (!shape) return refuse(graph, "conv2d_data_grad needs shape = [B, C, H, W]");
+    if (node->input_count < 2) return refuse(graph, "conv2d_data_grad takes 2 inputs, got %d", node->input_count);
+    LvShape dy = node->inputs[0]->shape;
     const char *wrong = check_weight(graph, node);
     LvShape x = lv_shape(4, shape->list.at);
     if (!wrong) wrong = conv_result(graph, node, x, node->inputs[1]->shape, &y);
@@ -274,17 +277,21 @@ const char *shape_conv2d_data_grad(Graph *graph, Node *node) {
         return refuse(graph, "conv2d_data_grad: a convolution of %s gives %s, not %s", shape_text(graph, x), shape_text(graph, y),
                       shape_text(graph, dy));
     set_result(node, 0, result_type(node), x);
-    return NULL;
+    return check_epilogue(graph, node, x.dim[1]);
 }
 
 void evaluate_conv2d_data_grad(const Evaluation *evaluation, const Node *node, const Tensor *const *inputs, Tensor *results) {
     (void)evaluation;
     const double *dy = inputs[0]->f, *weight = inputs[1]->f;
     ConvSize s = conv_size(node, results[0].shape, inputs[1]->shape, inputs[0]->shape);
-    CONV_EACH(s, xi, wi, yi, results[0].f[xi] += dy[yi] * weight[wi])
+    double *x = results[0].f;
+    CONV_EACH(s, xi, wi, yi, x[xi] += dy[yi] * weight[wi])
+    for (int64_t i = 0, n = lv_shape_elements(results[0].shape); i < n; i++)
+        x[i] = epilogue(node, inputs, x[i], i / (s.h * s.w) % s.c, i);
 }
 
 void gradient_conv2d_data_grad(Graph *graph, Node *node, Value *const *result_grads, Value **input_grads) {
+    refuse_epilogue(node);
     Value *dy = node->inputs[0], *weight = node->inputs[1], *ddx = result_grads[0];
     input_grads[0] = build_conv(graph, node, ddx, weight);
     input_grads[1] = build_weight_grad(graph, node, ddx, dy, weight->shape);

@@ -1,6 +1,6 @@
 // requires     joint graph, no gradient nodes, algebra done (biases are expands of a vector along the channels)
 // establishes  bias, rectifier, residual and scale of a convolution or matmul are part of the library call where
-//              nothing else reads what lies between
+//              nothing else reads what lies between; on a GPU also of a convolution's data gradient, a transposed convolution
 // breaks       nothing; what becomes unused is left to dce
 //
 // y = activation(product + bias) + residual, in this order. A cast between product and sum is stepped over: the sum is then
@@ -14,7 +14,7 @@ typedef struct {
     const int *uses;
     int use_count;
     bool changed;
-    bool bias_as_result;
+    bool cuda;
 } Epilogue;
 
 static bool single_use(const Epilogue *e, const Value *value) { return value->id < e->use_count && e->uses[value->id] == 1; }
@@ -29,10 +29,10 @@ static Node *host_of(const Epilogue *e, Value *value, Node **cast) {
         if (!single_use(e, value)) return NULL;
     }
     Op op = value->node->op;
-    return op == OP_conv2d || op == OP_matmul ? value->node : NULL;
+    return op == OP_conv2d || op == OP_matmul || (op == OP_conv2d_data_grad && e->cuda) ? value->node : NULL;
 }
 
-static int channel_dim(const Node *host) { return host->op == OP_conv2d ? 1 : host->results[0].shape.rank - 1; }
+static int channel_dim(const Node *host) { return host->op == OP_matmul ? host->results[0].shape.rank - 1 : 1; }
 
 static bool has_activation(const Node *host) { return node_int(host, ATTR_activation, LV_ACTIVATION_NONE) != LV_ACTIVATION_NONE; }
 
@@ -68,7 +68,7 @@ static Value *take_bias(Graph *g, Node *add, const Epilogue *e) {
         Node *cast, *host = host_of(e, add->inputs[side], &cast);
         if (!host || host->input_count != 2 || has_activation(host)) continue;
         Value *bias = bias_of(host, add->inputs[1 - side]);
-        if (bias && e->bias_as_result && host->op == OP_matmul) bias = build_cast(g, bias, host->results[0].dtype);
+        if (bias && e->cuda && host->op == OP_matmul) bias = build_cast(g, bias, host->results[0].dtype);
         if (bias) return rebuild(g, host, cast, bias, ATTR_bias, 1);
     }
     return NULL;
@@ -177,7 +177,7 @@ bool pass_epilogue(Graph *graph, PassContext *context) {
     for (int round = 0; round < ROUNDS; round++) {
         pass_dce(graph, context);
         Epilogue e = {.uses = graph_count_uses(graph, context->arena), .use_count = graph->next_value,
-                      .bias_as_result = context->target->cuda};
+                      .cuda = context->target->cuda};
         if (!rewrite_walk(graph, epilogue_rule, &e)) break;
     }
     return pass_dce(graph, context);

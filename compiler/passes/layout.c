@@ -107,8 +107,8 @@ static void anchor(Layouts *l, const Value *value) {
 
 // The pictures of a convolution, not its weights.
 static bool is_picture(const Node *conv, int input) {
-    if (conv->op == OP_conv2d) return input == 0 || (input == conv->input_count - 1 && node_bool(conv, ATTR_residual, false));
-    return input == 0 || conv->op == OP_conv2d_weight_grad;
+    if (conv->op == OP_conv2d_weight_grad) return true;
+    return input == 0 || (input == conv->input_count - 1 && node_bool(conv, ATTR_residual, false));
 }
 
 static bool is_convolution(const Node *node) {
@@ -162,7 +162,7 @@ static bool wants(const Layouts *l, const Node *node, int input, LvLayout *layou
     OpKind kind = op_info(node->op)->kind;
     *layout = lv_layout_row_major();
     if (is_convolution(node) && is_picture(node, input)) {
-        if (node->op == OP_conv2d && input > 0) *layout = node->results[0].layout;  // the residual: as the result
+        if (node->op != OP_conv2d_weight_grad && input > 0) *layout = node->results[0].layout;  // the residual: as the result
         else if (channels_fit(l, value)) *layout = layout_for(l, 4);
         return true;
     }

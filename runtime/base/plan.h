@@ -97,7 +97,8 @@ typedef enum { LV_CONV_AUTO, LV_CONV_DIRECT, LV_CONV_WINOGRAD } LvConvAlgorithm;
 //                    then residual (shape and layout of y, may be the same place as y) if has_residual:
 //                    y = activation(conv(x, w) + bias) + residual; then destinations means [B,S,O] and squares [B,S,O] of f32 if
 //                    has_moments: of each of the S runs that y's pixels are cut into, its mean and the sum of squared distances from it
-//   DATA_GRADIENT    0 destination dx [B,C,H,W], 1 dy [B,O,OH,OW], 2 weight
+//   DATA_GRADIENT    0 destination dx [B,C,H,W], 1 dy [B,O,OH,OW], 2 weight, then, on a GPU, bias [C] and residual as of FORWARD:
+//                    a transposed convolution
 //   WEIGHT_GRADIENT  0 destination dw [O,C,KH,KW], 1 x, 2 dy, then destination db [O] if has_bias
 typedef struct {
     LvConvDirection direction;

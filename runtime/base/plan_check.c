@@ -143,8 +143,8 @@ static bool check_conv(const Check *check, const LvStep *step) {
         return fail(check, "unknown kind of convolution");
     }
     bool forward = c->direction == LV_CONV_FORWARD, weights = c->direction == LV_CONV_WEIGHT_GRADIENT;
-    if (!forward && (c->has_residual || c->has_moments || c->activation != LV_ACTIVATION_NONE || (c->has_bias && !weights))) {
-        return fail(check, "a gradient has no epilogue");
+    if ((!forward && c->has_moments) || (weights && (c->has_residual || c->activation != LV_ACTIVATION_NONE))) {
+        return fail(check, "a gradient has no such epilogue");
     }
     if (step->operand_count != 3 + c->has_bias + c->has_residual + 2 * c->has_moments) return fail(check, "wrong number of operands");
     for (int i = 0; i < 2; i++) {
@@ -163,8 +163,9 @@ static bool check_conv(const Check *check, const LvStep *step) {
         y[3] != window(x[3], c->pad[0], c->pad[1], w[3], c->stride[1])) {
         if (!(y[2] == 0 || y[3] == 0)) return fail(check, "shapes do not fit");
     }
-    if (c->has_bias && !same(step->operands[3].shape, 1, &w[0])) return fail(check, "the bias does not fit");
-    if (c->has_residual && !same(step->operands[3 + c->has_bias].shape, 4, y)) return fail(check, "the residual does not fit");
+    bool transposed = c->direction == LV_CONV_DATA_GRADIENT;
+    if (c->has_bias && !same(step->operands[3].shape, 1, &w[transposed])) return fail(check, "the bias does not fit");
+    if (c->has_residual && !same(step->operands[3 + c->has_bias].shape, 4, transposed ? x : y)) return fail(check, "the residual does not fit");
     if (c->has_moments) return check_moments(check, &step->operands[3 + c->has_bias + c->has_residual], y);
     return true;
 }

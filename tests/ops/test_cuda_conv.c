@@ -45,6 +45,9 @@ static const char *const shapes[] = {
     "conv2d_data_grad {stride = [2, 2], pad = [0, 0, 0, 0], shape = [2, 12, 1, 1]} T[2, 4, 1, 1] T[4, 12, 1, 1]",
     "conv2d_data_grad {stride = [2, 2], pad = [0, 0, 0, 0], shape = [1, 8, 5, 6], dtype = R} T[1, 64, 3, 3] T[64, 8, 1, 1]",
     "conv2d_data_grad {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 128, 6, 6], dtype = R} T[2, 136, 6, 6] T[136, 128, 3, 3]",
+    "conv2d_data_grad {stride = [2, 2], pad = [1, 1, 1, 1], shape = [2, 24, 10, 8], bias = true} T[2, 16, 5, 4] T[16, 24, 4, 4] T[24]",
+    "conv2d_data_grad {stride = [2, 2], pad = [1, 1, 1, 1], shape = [1, 3, 6, 8], bias = true, residual = true, activation = 2, dtype = R} T[1, 40, 3, 4] T[40, 3, 4, 4] f32[3] R[1, 3, 6, 8]",
+    "conv2d_data_grad {stride = [2, 3], pad = [2, 1, 1, 0], shape = [2, 20, 8, 9], residual = true, activation = 1} T[2, 12, 4, 3] T[12, 20, 3, 5] T[2, 20, 8, 9]",
     "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3], dtype = R} T[2, 32, 9, 7] T[2, 64, 9, 7]",
     "conv2d_weight_grad {stride = [1, 1], pad = [0, 0, 0, 0], kernel = [1, 1]} T[1, 16, 5, 4] T[1, 24, 5, 4]",
     "conv2d_weight_grad {stride = [2, 2], pad = [0, 1, 0, 1], kernel = [3, 3], dtype = R} T[2, 8, 10, 9] T[2, 16, 5, 4]",
@@ -59,6 +62,7 @@ static const char *const shapes[] = {
 static const char *const tile_shapes[] = {
     "conv2d {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, residual = true, activation = 1, dtype = R} T[2, 32, 13, 12] T[136, 32, 3, 3] T[136] R[2, 136, 13, 12]",
     "conv2d_data_grad {stride = [2, 2], pad = [0, 1, 0, 1], shape = [2, 130, 26, 22], dtype = R} T[2, 24, 13, 11] T[24, 130, 3, 3]",
+    "conv2d_data_grad {stride = [2, 2], pad = [1, 1, 1, 1], shape = [1, 136, 26, 24], bias = true, residual = true, dtype = R} T[1, 32, 13, 12] T[32, 136, 4, 4] T[136] R[1, 136, 26, 24]",
     "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3], dtype = R} T[1, 40, 5, 64] T[1, 136, 5, 64]",
     "conv2d {stride = [2, 2], pad = [0, 1, 0, 1], activation = 2, dtype = R} T[1, 3, 33, 26] T[129, 3, 3, 3]",
 };

@@ -216,8 +216,30 @@ static Value *make_matmul(Maker *m, Value *x) {
     return roll(m, 2) ? product : make_transpose(m, product);
 }
 
+// Each pixel twice in its column and three times in its row.
+static Value *make_repeated(Graph *g, Value *x) {
+    const int64_t *d = x->shape.dim;
+    Value *wide = build_expand(g, x, (LvShape){6, {d[0], d[1], d[2], 2, d[3], 3}}, (int64_t[]){0, 1, 2, 4});
+    return build_reshape(g, wide, (LvShape){4, {d[0], d[1], 2 * d[2], 3 * d[3]}});
+}
+
+// Taps that are all different.
+static Value *make_repeated_conv(Maker *m, Value *x) {
+    Graph *g = m->graph;
+    const int64_t *d = x->shape.dim;
+    Attrs attrs = {0};
+    attrs_list(&attrs, ATTR_stride, 2, (int64_t[]){1, 1});
+    attrs_list(&attrs, ATTR_pad, 4, (int64_t[]){roll(m, 3), 1, 0, roll(m, 2)});
+    Value *weight = build_slice(g, x, (int64_t[4]){0}, (LvShape){4, {1, d[1], d[2] > 2 ? 3 : d[2], d[3] > 2 ? 3 : d[3]}}, NULL);
+    LvShape shape = weight->shape;
+    shape.dim[0] = 2;
+    Value *inputs[2] = {make_repeated(g, x), build_expand(g, weight, shape, (int64_t[]){0, 1, 2, 3})};
+    return build_node(g, OP_conv2d, 2, inputs, &attrs);
+}
+
 static Value *make_conv(Maker *m, Value *x) {
     if (x->shape.rank != 4 || lv_shape_elements(x->shape) == 0) return make_unary(m, x);
+    if (roll(m, 2)) return make_repeated_conv(m, x);
     Graph *g = m->graph;
     Attrs attrs = {0};
     attrs_list(&attrs, ATTR_stride, 2, (int64_t[]){1 + roll(m, 2), 1});

@@ -117,6 +117,23 @@ static void test_residual_in_place(void **state) {
     lv_device_close(device);
 }
 
+// A transposed convolution with a bias is of a plan for a GPU.
+static void test_gpus_epilogue(void **state) {
+    (void)state;
+    LvDevice *device = open_device();
+    LvError error = {0};
+    LvCall *call = NULL;
+    Conv c;
+    make_conv(&c, 16, lv_layout_row_major());
+    LvOperand operands[4] = {c.operands[0], c.operands[1], c.operands[2], {{LV_ARENA_PARAMS, 1 << 16}, LV_F32, lv_shape(1, (int64_t[]){16}), lv_layout_row_major()}};
+    c.step.conv.direction = LV_CONV_DATA_GRADIENT, c.step.conv.has_bias = true;
+    c.step.operands = operands, c.step.operand_count = 4;
+    assert_false(device->ops->prepare(device, NULL, &c.step, &call, &error));
+    assert_non_null(strstr(error.message, "for a GPU"));
+    lv_error_clear(&error);
+    lv_device_close(device);
+}
+
 static void test_workspace(void **state) {
     (void)state;
     static const int64_t channels[] = {3, 8, 16, 48};
@@ -149,7 +166,8 @@ int main(void) {
     if (!mkdtemp(folder)) return 1;
     setenv("LV_CACHE_DIR", folder, 1);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_memory), cmocka_unit_test(test_shared_calls),
-                                       cmocka_unit_test(test_residual_in_place), cmocka_unit_test(test_workspace)};
+                                       cmocka_unit_test(test_residual_in_place), cmocka_unit_test(test_gpus_epilogue),
+                                       cmocka_unit_test(test_workspace)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     char command[64];
     snprintf(command, sizeof command, "rm -rf %s", folder);

@@ -161,6 +161,50 @@ static void test_moments(void **state) {
     }
 }
 
+// The small plan's convolution turned round, from its three channels to the one, with a bias and a residual of that.
+static void make_transposed(LvPlan *p) {
+    LvStep *conv = &p->steps[0];
+    LvOperand *operands = LV_NEW_ARRAY(p->arena, LvOperand, 5);
+    operands[0] = conv->operands[1], operands[1] = conv->operands[0], operands[2] = conv->operands[2], operands[3] = conv->operands[3];
+    operands[0].place = (LvPlace){LV_ARENA_ACTIVATIONS, 128};
+    operands[3].shape.dim[0] = 1;
+    operands[4] = operands[0];
+    conv->operands = operands, conv->operand_count = 5, conv->conv.direction = LV_CONV_DATA_GRADIENT;
+    conv->conv.has_bias = conv->conv.has_residual = true;
+}
+
+static void test_transposed(void **state) {
+    (void)state;
+    for (int lie = 0; lie < 6; lie++) {
+        LvPlan *p = small_plan();
+        LvStep *conv = &p->steps[0];
+        make_transposed(p);
+        switch (lie) {
+            case 1: conv->operands[3].shape.dim[0] = 3; break;
+            case 2: conv->operands[4].shape = conv->operands[1].shape; break;
+            case 3: conv->operand_count = 4; break;
+            case 4: conv->conv.direction = LV_CONV_WEIGHT_GRADIENT; break;
+            case 5: conv->conv.activation = LV_ACTIVATION_GELU + 1; break;
+            default: break;
+        }
+        LvText text;
+        encode(p, &text);
+        if (lie) {
+            char why[32];
+            snprintf(why, sizeof why, "transposed, lie %d", lie);
+            expect_refused(text.data, text.length, why);
+        } else {
+            LvError error = {0};
+            LvPlan *again = NULL;
+            assert_true(lv_plan_decode(text.data, text.length, &again, &error));
+            assert_true(again->steps[0].conv.has_bias && again->steps[0].conv.has_residual);
+            lv_plan_destroy(again);
+        }
+        lv_text_free(&text);
+        lv_plan_destroy(p);
+    }
+}
+
 // An infinite scale is no one's intention.
 static void test_not_finite(void **state) {
     (void)state;
@@ -176,6 +220,6 @@ static void test_not_finite(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage), cmocka_unit_test(test_lies),
-                                       cmocka_unit_test(test_moments), cmocka_unit_test(test_not_finite)};
+                                       cmocka_unit_test(test_moments), cmocka_unit_test(test_transposed), cmocka_unit_test(test_not_finite)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,7 +18,9 @@
 // where it is asked for the moments of what is stored (template_conv_moments.c). Blocks that share rows of a are neighbours, so that
 // a is read from memory once and b, small, stays in the L2 cache.
 //
-// Left out so far: bulk copies of sm_90; an upsampled or padded x folded into the addresses; normalization in the load.
+// A convolution of repeated pixels comes as a data gradient (passes/upsample.c), padding as the convolution's own.
+//
+// Left out so far: bulk copies of sm_90; normalization in the load.
 #include "codegen/cuda/template_conv.h"
 
 #include "ops/op.h"
@@ -106,7 +108,7 @@ static bool read_node(const Node *node, const Target *target, Conv *conv) {
                    .stride = {stride->list.at[0], stride->list.at[1]}, .left = pad->list.at[0], .top = pad->list.at[2],
                    .parameter_order = parameter_order,
                    .type = node->inputs[0]->dtype, .result = node->results[0].dtype};
-    if (forward) read_epilogue(node, conv);
+    if (!weight) read_epilogue(node, conv);
     if (conv->has_residual && !lies_right(node->inputs[node->input_count - 1])) return false;
     if (!cuda_is_small_float(conv->type) || !cuda_is_small_float(conv->result) || node->inputs[1]->dtype != conv->type) return false;
     if (!cuda_is_small_float(conv->bias) || !cuda_is_small_float(conv->residual)) return false;

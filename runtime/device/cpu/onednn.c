@@ -281,13 +281,18 @@ static bool prepare_linear_loss(LvCpu *cpu, LvModule *module, const LvStep *step
     return true;
 }
 
+static bool is_for_a_gpu(const LvConvStep *conv) {
+    bool epilogue = conv->has_bias || conv->has_residual || conv->activation != LV_ACTIVATION_NONE;
+    return conv->has_moments || (conv->direction == LV_CONV_DATA_GRADIENT && epilogue);
+}
+
 // Equal steps share a call: a model has a dozen times more of them than different ones, and primitives take long to make.
 bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall **out, LvError *error) {
     LvLibrary *library = cpu->library;
     LvText key = {0};
     if (step->kind == LV_STEP_LINEAR_LOSS) return prepare_linear_loss(cpu, module, step, out, error);
-    if (step->kind == LV_STEP_CONV && step->conv.has_moments)
-        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "moments of a convolution's result: the plan was made for a GPU");
+    if (step->kind == LV_STEP_CONV && is_for_a_gpu(&step->conv))
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "a convolution that also makes moments, or is transposed with a bias: the plan was made for a GPU");
     omp_set_num_threads(cpu->threads);  // primitives are made for as many
     call_print_key(step, &key);
     bool known = lv_map_get(&library->calls, key.data) != NULL;
