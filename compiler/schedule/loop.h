@@ -107,6 +107,7 @@ struct Kernel {
     LV_VEC(Nest) nests;
     bool serial;        // too little work for threads: nests run one after the other on one
     int tail;           // where not 0: nests from this one on are walked by one block, that which finishes last of all those before (GPU)
+    int columns;        // where not 0: this nest, the last of a row-wise kernel, folds the rows into one, its outermost axis is reduced (GPU)
     int shared;         // so many outermost axes are the same in all nests and are walked once (row-wise kernels)
 };
 typedef struct Kernel Kernel;

@@ -4,8 +4,12 @@
 //
 // A row is one iteration of the outermost axis. The rule is on the loop IR alone: every access to what the kernel itself has
 // written is `row * (elements / rows) + something inside the row`, on both sides.
+//
+// On a GPU the last of them may fold all rows into one (columns): what the backward pass of a layer_norm leaves for its weight and bias,
+// beside the gradient of each row.
 #include "schedule/internal.h"
 
+enum { MIN_COLUMNS = 128, WIDE_COLUMNS = 1024, MAX_COLUMN_SUMS = 24 };  // the sums of a thread where a block has four columns a thread
 enum { MIN_ROWS = 32, MAX_ROW_BYTES = 1 << 18, MAX_ROW_NESTS = 16, MAX_LOCAL_ROW = 8192 };
 
 static int row_var(const Nest *nest) { return nest->axes[0].var; }
@@ -34,6 +38,37 @@ static bool align(Kernel *kernel, int64_t rows) {
         if (extent > rows) nest_cut_axis(nest, 0, extent / rows, 0);
         nest_tidy(nest, 1);
     }
+    return true;
+}
+
+// The axis of the rows where these alone are reduced, to keep what lies along memory; -1.
+static int find_folded_rows(const Nest *nest, int64_t rows) {
+    int place = -1, count = 0;
+    int64_t sums = 0, columns = rows ? nest_points(nest) / rows : 0;
+    for (int i = 0; i < nest->axis_count; i++)
+        if (nest->axes[i].reduced) place = i, count++;
+    if (count != 1 || place == nest->axis_count - 1 || nest->vars.data[nest->axes[place].var].extent != rows) return -1;
+    for (size_t i = 0; i < nest->outputs.count; i++) {
+        const Output *output = &nest->outputs.data[i];
+        if (output->kind != OUTPUT_REDUCE) continue;
+        if (output->op == OP_argmax || output->op == OP_argmin) return -1;
+        for (int k = 0; k < output->index.count; k++)
+            if (nest->vars.data[output->index.term[k].var].kind != VAR_AXIS) return -1;
+        sums += 4;
+    }
+    bool fits = columns >= MIN_COLUMNS && columns * 4 <= MAX_ROW_BYTES;
+    return fits && (columns + WIDE_COLUMNS - 1) / WIDE_COLUMNS * sums <= MAX_COLUMN_SUMS ? place : -1;
+}
+
+static bool fold_rows(Kernel *kernel, int64_t rows) {
+    if (kernel->nests.count != 1) return false;
+    Nest *nest = &kernel->nests.data[0];
+    int place = find_folded_rows(nest, rows);
+    if (place < 0) return false;
+    Axis axis = nest->axes[place];
+    for (int i = place; i > 0; i--) nest->axes[i] = nest->axes[i - 1];
+    nest->axes[0] = axis;
+    nest_tidy(nest, 1);
     return true;
 }
 
@@ -95,11 +130,13 @@ static bool fits(const Plan *plan, const Kernel *kernel, const Kernel *next, int
 }
 
 bool rows_append(const Plan *plan, Kernel *kernel, Kernel *next) {
-    if (kernel->nests.count + next->nests.count > MAX_ROW_NESTS) return false;
+    if (kernel->columns || kernel->nests.count + next->nests.count > MAX_ROW_NESTS) return false;
     int64_t rows = kernel->nests.data[0].vars.data[row_var(&kernel->nests.data[0])].extent;
-    if (!align(next, rows) || !align(kernel, rows) || !fits(plan, kernel, next, rows)) return false;
+    bool folds = plan->cuda && fold_rows(next, rows);
+    if (!(folds || align(next, rows)) || !align(kernel, rows) || !fits(plan, kernel, next, rows)) return false;
     kernel_take(kernel, next);
     kernel->shared = 1;
+    if (folds) kernel->columns = (int)kernel->nests.count - 1;
     return true;
 }
 

@@ -14,6 +14,7 @@
 
 #include "backend.h"
 #include "device/device.h"
+#include "driver/pipeline.h"
 #include "golden.h"
 
 enum { PART = 48 };
@@ -243,12 +244,94 @@ static void test_projected(void **state) {
     lv_text_free(&message);
 }
 
+// ---- rows folded into columns: the gradients of a layer_norm's weight and bias, in the kernel that makes that of x
+
+static Value *any_input(Graph *g, const char *name, int rank, const int64_t *dim, LvArena *arena, TensorSet *inputs) {
+    LvShape shape = lv_shape(rank, dim);
+    Tensor *t = tensor_new(arena, LV_F32, shape);
+    for (int64_t i = 0, n = lv_shape_elements(shape); i < n; i++) {
+        uint64_t bits = ((uint64_t)i + (uint64_t)*name * 7919) * 0x9E3779B97F4A7C15u;
+        t->f[i] = (float)((double)((bits ^ bits >> 29) * 0xBF58476D1CE4E5B9u >> 40) / (1 << 23) - 1);
+    }
+    set_add(inputs, name, t);
+    return graph_add_input(g, name, LV_F32, shape);
+}
+
+// What comes back to the norm comes from a product, and so after the norm's own kernel.
+static void add_folded(Batch *b, int64_t rows, int64_t columns) {
+    enum { AFTER = 8 };
+    int at = b->count;
+    TensorSet *inputs = &b->inputs[at];
+    Graph *g = b->own[at] = graph_create("folded");
+    const char *const names[] = {"x", "weight", "bias", "after"}, *const of[] = {"dx", "dweight", "dbias", "dafter"};
+    Value *in[4] = {any_input(g, names[0], 2, (int64_t[]){rows, columns}, b->arena, inputs), any_input(g, names[1], 1, &columns, b->arena, inputs),
+                    any_input(g, names[2], 1, &columns, b->arena, inputs), any_input(g, names[3], 2, (int64_t[]){columns, AFTER}, b->arena, inputs)};
+    Value *target = any_input(g, "target", 2, (int64_t[]){rows, AFTER}, b->arena, inputs);
+    Attrs eps = {0};
+    attrs_float(&eps, ATTR_eps, 1e-5);
+    Value *y = build_matmul(g, build_node(g, OP_layer_norm, 3, in, &eps), in[3], false, false), *off = build_binary(g, OP_sub, y, target);
+    Value *loss = build_reduce(g, OP_reduce_sum, build_binary(g, OP_mul, off, off), 2, (int64_t[]){0, 1});
+    for (int i = 0; i < 4; i++) graph_add_result(g, of[i], build_node(g, OP_gradient, 2, (Value *[]){loss, in[i]}, NULL));
+    LvError error = {0};
+    LvDiagnostics diagnostics;
+    LvSources sources = {0};
+    lv_diagnostics_init(&diagnostics, &sources);
+    if (!lv_pass_run("autodiff,dce", g, &(LvCompileOptions){.batch = 1}, &diagnostics, &error)) fail_msg("%s", error.message);
+    lv_diagnostics_free(&diagnostics);
+    lv_sources_free(&sources);
+    evaluate_set(g, false, inputs, &b->want[at], b->arena);
+    add(b, g);
+}
+
+static int count_folded(const Batch *b) {
+    LvError error = {0};
+    Graph *copy = graph_copy(b->graph);
+    LvPlan *plan = backend_plan(copy, device->target, false, &error);
+    int count = 0;
+    if (!plan) fail_msg("%s", error.message);
+    for (int i = 0; i < plan->kernel_count; i++) count += strstr(plan->kernels[i].text, "for (LvIndex tile") != NULL;
+    lv_plan_destroy(plan);
+    graph_destroy(copy);
+    return count;
+}
+
+// Columns by four, two and one a thread at a time, that fill no block's threads or need several turns; rows that fill no tile; more tiles
+// than blocks, fewer than a block has warps.
+static void test_folded(void **state) {
+    static const int64_t sizes[][2] = {{80, 260}, {40, 1030}, {133, 129}, {123, 512}, {2203, 128}};
+    enum { CASES = sizeof sizes / sizeof *sizes };
+    (void)state;
+    if (!device) skip();
+    LvText message = {0};
+    Batch b = begin();
+    for (int i = 0; i < CASES; i++) add_folded(&b, sizes[i][0], sizes[i][1]);
+    assert_int_equal(count_folded(&b), CASES);
+    for (int fused = 1; fused >= 0; fused--) {
+        LvError error = {0};
+        Graph *copy = graph_copy(b.graph);
+        if (!backend_run(device, device->target, copy, !fused, b.parts, b.count, b.arena, &error)) fail_msg("%s", error.message);
+        graph_destroy(copy);
+        for (int i = 0; i < b.count; i++) {
+            for (int k = 0; k < b.want[i].count; k++) {
+                const char *name = b.want[i].at[k].name;
+                double apart = tensor_distance(set_find(&b.got[i], name), b.want[i].at[k].tensor);
+                if (!(apart <= 1e-5)) lv_text_printf(&message, "%lld x %lld, %s: %s is off by %g\n", (long long)sizes[i][0], (long long)sizes[i][1], fused ? "fused" : "a kernel a node", name, apart);
+            }
+        }
+    }
+    for (int i = 0; i < b.count; i++) graph_destroy(b.own[i]);
+    graph_destroy(b.graph);
+    lv_arena_destroy(b.arena);
+    if (message.length) fail_msg("%s", lv_text_get(&message));
+    lv_text_free(&message);
+}
+
 int main(int argc, char **argv) {
     LvArena *arena = lv_arena_create();
     golden = golden_load(arena);
     device_name = getenv("LV_TEST_DEVICE") ? getenv("LV_TEST_DEVICE") : "cuda";
     if (!lv_device_open(device_name, 0, &device, &reason)) fprintf(stderr, "# skipped: %s\n", reason.message);
-    struct CMUnitTest *tests = lv_calloc((size_t)(op_case_count + golden.count) + 2, sizeof *tests);
+    struct CMUnitTest *tests = lv_calloc((size_t)(op_case_count + golden.count) + 3, sizeof *tests);
     int *firsts = lv_calloc((size_t)golden.count + 1, sizeof *firsts);
     size_t count = 0;
     for (int i = 0; i < op_case_count; i++) {
@@ -262,6 +345,7 @@ int main(int argc, char **argv) {
         tests[count++] = (struct CMUnitTest){lv_arena_printf(arena, "golden from %s", golden.cases[i].name), test_golden, NULL, NULL, &firsts[i]};
     }
     if (argc == 1 || strstr("projected", argv[1])) tests[count++] = (struct CMUnitTest){"attention where products have it", test_projected, NULL, NULL, NULL};
+    if (argc == 1 || strstr("folded", argv[1])) tests[count++] = (struct CMUnitTest){"rows folded into columns", test_folded, NULL, NULL, NULL};
     int failed = _cmocka_run_group_tests("cuda", tests, count, NULL, NULL);
     free(tests), free(firsts);
     golden_free(&golden);

@@ -54,7 +54,11 @@ void cuda_end(CudaPrinter *c, int64_t blocks, int64_t layers, int threads, int s
 
 // ---- reduce.c: what accumulates
 void cuda_put_accumulators(CudaPrinter *c, int width);   // aN, or aN[width], at their first values
-void cuda_accumulate(CudaPrinter *c, bool each_lane);    // the values of this point, or of its lanes; each lane into an accumulator of its own
+// The values of this point, or of its lanes, into aN, or aN followed by `place`: "[l]", each lane into an accumulator of its own.
+void cuda_accumulate(CudaPrinter *c, const char *place);
+const char *cuda_accumulator_type(const Nest *nest, const Output *output);
+int64_t cuda_accumulator_bytes(const Nest *nest, const Output *output);
+const char *cuda_joiner(Op op);                          // "sum": of lv_warp_sum, lv_block_sum, lv_join_sum
 void cuda_put_joined(CudaPrinter *c);                    // the shared memory that a block needs to join
 void cuda_join_team(CudaPrinter *c, int team);           // aN of all threads of a warp or the block, to each of them
 void cuda_put_result(CudaPrinter *c, size_t o, const char *accumulator);

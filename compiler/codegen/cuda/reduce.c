@@ -18,15 +18,14 @@ static bool is_two_sum(const Nest *nest, const Output *output) {
     return output->op == OP_reduce_sum && c_is_float(value_type(nest, output)) && value_type(nest, output) != LV_F64;
 }
 
-static const char *accumulator_type(const Nest *nest, const Output *output) {
+const char *cuda_accumulator_type(const Nest *nest, const Output *output) {
     LvDType dtype = value_type(nest, output);
     if (is_search(output)) return dtype == LV_F64 ? "LvBestF64" : c_is_float(dtype) ? "LvBestF32" : dtype == LV_I64 ? "LvBestI64" : "LvBestI32";
     if (output->op != OP_reduce_sum) return c_type(dtype);
     return is_two_sum(nest, output) ? "LvSum" : dtype == LV_F64 ? "double" : "int64_t";
 }
 
-// "sum": of lv_warp_sum, lv_block_sum, lv_join_sum.
-static const char *joiner_of(Op op) {
+const char *cuda_joiner(Op op) {
     switch (op) {
         case OP_reduce_sum: return "sum";
         case OP_reduce_max: return "max";
@@ -50,7 +49,7 @@ void cuda_put_accumulators(CudaPrinter *c, int width) {
     Printer *p = &c->p;
     EACH_REDUCTION(p->nest, o) {
         const Output *output = &p->nest->outputs.data[o];
-        const char *type = accumulator_type(p->nest, output);
+        const char *type = cuda_accumulator_type(p->nest, output);
         LvText first = {0};
         put_first(p->nest, output, &first);
         if (width > 1) {
@@ -63,14 +62,14 @@ void cuda_put_accumulators(CudaPrinter *c, int width) {
     }
 }
 
-void cuda_accumulate(CudaPrinter *c, bool each_lane) {
+void cuda_accumulate(CudaPrinter *c, const char *place) {
     Printer *p = &c->p;
     EACH_REDUCTION(p->nest, o) {
         const Output *output = &p->nest->outputs.data[o];
         char value[16], at[32];
         LvText text = {0};
         printer_value(p, output->value, value);
-        snprintf(at, sizeof at, each_lane && p->lanes > 1 ? "a%zu[l]" : "a%zu", o);
+        snprintf(at, sizeof at, "a%zu%s", o, place);
         if (is_two_sum(p->nest, output)) {
             lv_text_printf(&text, "lv_sum_add(&%s, %s);", at, value);
         } else if (output->op == OP_reduce_sum) {
@@ -81,7 +80,7 @@ void cuda_accumulate(CudaPrinter *c, bool each_lane) {
             printer_affine(p, &output->position, &text);
             lv_text_puts(&text, ");");
         } else {
-            lv_text_printf(&text, "%s = lv_join_%s(%s, %s);", at, joiner_of(output->op), at, value);
+            lv_text_printf(&text, "%s = lv_join_%s(%s, %s);", at, cuda_joiner(output->op), at, value);
         }
         printer_line(p, p->lanes > 1 ? "LV_LANES(%2$d) %1$s" : "%s", lv_text_get(&text), p->lanes);
         lv_text_free(&text);
@@ -102,9 +101,9 @@ void cuda_put_joined(CudaPrinter *c) {
 void cuda_join_team(CudaPrinter *c, int team) {
     EACH_REDUCTION(c->p.nest, o) {
         const Output *output = &c->p.nest->outputs.data[o];
-        const char *joiner = joiner_of(output->op);
+        const char *joiner = cuda_joiner(output->op);
         if (team == CUDA_BLOCK) {
-            printer_line(&c->p, "a%zu = lv_block_%s(a%zu, (%s *)joined, %d);", o, joiner, o, accumulator_type(c->p.nest, output), team);
+            printer_line(&c->p, "a%zu = lv_block_%s(a%zu, (%s *)joined, %d);", o, joiner, o, cuda_accumulator_type(c->p.nest, output), team);
         } else if (team == CUDA_WARP) {
             printer_line(&c->p, "a%zu = lv_warp_%s(a%zu, 32);", o, joiner, o);
         }
@@ -115,7 +114,7 @@ void cuda_need_scratch(CudaPrinter *c, int64_t bytes) {
     if (bytes > c->made->scratch) c->made->scratch = bytes;
 }
 
-static int64_t accumulator_bytes(const Nest *nest, const Output *output) {
+int64_t cuda_accumulator_bytes(const Nest *nest, const Output *output) {
     LvDType dtype = value_type(nest, output);
     bool wide = dtype == LV_F64 || dtype == LV_I64;
     if (is_search(output)) return wide ? 16 : 8;
@@ -135,7 +134,7 @@ static bool plan_partials(CudaPrinter *c, const Nest *nest, Partials *parts) {
     if (nest->outputs.count > 16) return false;
     EACH_REDUCTION(nest, o) {
         parts->offset[o] = bytes;
-        bytes += (elements * accumulator_bytes(nest, &nest->outputs.data[o]) + 15) / 16 * 16;
+        bytes += (elements * cuda_accumulator_bytes(nest, &nest->outputs.data[o]) + 15) / 16 * 16;
     }
     if (bytes > 64 << 20) return false;
     cuda_need_scratch(c, bytes);
@@ -144,7 +143,7 @@ static bool plan_partials(CudaPrinter *c, const Nest *nest, Partials *parts) {
 
 // `index` is the number of the partial result, an expression.
 static void store_partial(CudaPrinter *c, const Partials *parts, size_t o, const char *index, const char *value) {
-    const char *type = accumulator_type(c->p.nest, &c->p.nest->outputs.data[o]);
+    const char *type = cuda_accumulator_type(c->p.nest, &c->p.nest->outputs.data[o]);
     printer_line(&c->p, "((%s *)(scratch + %lld))[%s] = %s;", type, (long long)parts->offset[o], index, value);
 }
 
@@ -210,8 +209,8 @@ static void join_along(CudaPrinter *c, const Partials *parts, int team) {
     printer_line(p, "for (int q = threadIdx.x %% 32; q < %lld; q += 32) {", (long long)parts->chunks);
     EACH_REDUCTION(p->nest, o) {
         const Output *output = &p->nest->outputs.data[o];
-        printer_line(p, " a%zu = lv_join_%s(a%zu, ((const %s *)(scratch + %lld))[item*%lld+q]);", o, joiner_of(output->op), o,
-                     accumulator_type(p->nest, output), (long long)parts->offset[o], (long long)parts->chunks);
+        printer_line(p, " a%zu = lv_join_%s(a%zu, ((const %s *)(scratch + %lld))[item*%lld+q]);", o, cuda_joiner(output->op), o,
+                     cuda_accumulator_type(p->nest, output), (long long)parts->offset[o], (long long)parts->chunks);
     }
     printer_line(p, "}");
     cuda_join_team(c, CUDA_WARP);
@@ -250,7 +249,7 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
     p->indent++;
     cuda_put_axes(c, s.kept, s.axes, "r");
     printer_depths(p, s.kept + 1, s.axes);
-    cuda_accumulate(c, false);
+    cuda_accumulate(c, "");
     printer_close_loops(p, 1);
     p->lanes = 1;
     if (team == CUDA_BLOCK) cuda_put_joined(c);
@@ -272,7 +271,7 @@ static void join_across(CudaPrinter *c, const Partials *parts) {
     p->indent++;
     EACH_REDUCTION(p->nest, o) {
         const Output *output = &p->nest->outputs.data[o];
-        const char *type = accumulator_type(p->nest, output), *joiner = joiner_of(output->op);
+        const char *type = cuda_accumulator_type(p->nest, output), *joiner = cuda_joiner(output->op);
         printer_line(p, "{");
         p->indent++;
         printer_line(p, "const %s *part = (const %s *)(scratch + %lld) + (LvIndex)item*%lld+i%d+l;", type, type, (long long)parts->offset[o],
@@ -316,19 +315,19 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
     cuda_put_axes(c, s.kept, inner, "r");
     p->lanes = lanes;
     printer_depths(p, s.kept + 1, s.axes);
-    cuda_accumulate(c, true);
+    cuda_accumulate(c, lanes > 1 ? "[l]" : "");
     printer_close_loops(p, 1);
     int warps = CUDA_BLOCK / CUDA_WARP;
     int64_t shared = 0;
     EACH_REDUCTION(nest, o) {
-        int64_t bytes = accumulator_bytes(nest, &nest->outputs.data[o]) * warps * along * lanes;
+        int64_t bytes = cuda_accumulator_bytes(nest, &nest->outputs.data[o]) * warps * along * lanes;
         if (bytes > shared) shared = bytes;
     }
     printer_line(p, "__shared__ __align__(16) unsigned char shared[%lld];", (long long)shared);
     bool again = false;
     EACH_REDUCTION(nest, o) {
         const Output *output = &nest->outputs.data[o];
-        const char *type = accumulator_type(nest, output), *joiner = joiner_of(output->op);
+        const char *type = cuda_accumulator_type(nest, output), *joiner = cuda_joiner(output->op);
         char name[32], index[96];
         if (again) printer_line(p, "__syncthreads();");
         again = true;
