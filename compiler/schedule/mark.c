@@ -308,17 +308,17 @@ static void pass_needs(Marker *marker, const Node *node) {
     }
 }
 
-// A few elements cut out of a stored value, which wait for the backward pass when the value itself does not: better a copy of them than
-// all of it kept.
+// A few elements cut out of a stored value, or of its cast, which wait for the backward pass when the value itself does not: better a copy
+// of them than all of it kept.
 static bool outlives_source(const Marker *marker, const Node *node) {
     const Plan *plan = marker->plan;
     const Value *out = &node->results[0];
     if (node->op != OP_slice || plan->no_fuse) return false;
-    const Value *in = node->inputs[0];
-    Role from = node_role(in->node);
+    const Value *in = node->inputs[0], *source = in->node->op == OP_cast ? in->node->inputs[0] : in;
+    Role from = node_role(source->node);
     int wait = plan->graph->node_count / 128, at = plan->position[out->id];
     return (from == ROLE_CALL || from == ROLE_TEMPLATE) && lv_shape_elements(out->shape) * 64 <= lv_shape_elements(in->shape) &&
-           marker->late[out->id] > at + wait && marker->late[in->id] < at + wait;
+           marker->late[out->id] > at + wait && marker->late[in->id] < at + wait && marker->late[source->id] < at + wait;
 }
 
 static void note_late(Marker *marker, const Node *node) {

@@ -257,6 +257,46 @@ static void a_network_trains_as_the_reference(void **state) {
     train_once(&(Trial){.device = *state, .what = "bf16 net"}, &bf16, 16, 2e-2, false);
 }
 
+static Value *square_conv(Graph *g, Value *x, Value *weight) {
+    Attrs attrs = {0};
+    attrs_list(&attrs, ATTR_stride, 2, (int64_t[]){1, 1});
+    attrs_list(&attrs, ATTR_pad, 4, (int64_t[]){1, 1, 1, 1});
+    return build_node(g, OP_conv2d, 2, (Value *[]){x, weight}, &attrs);
+}
+
+// Bytes of activations of a convolution, a pixel of whose result is the pivot of sums over it, and of many more convolutions. `late`: at the
+// end, when the map has long been free, the pixel is used again.
+static int64_t pixel_bytes(Trial *t, const LvCompileOptions *options, bool late) {
+    static const LvShape MAP = {4, {1, 16, 32, 32}}, PIXEL = {4, {1, 16, 1, 1}};
+    static const int64_t ALL[] = {0, 1, 2, 3};
+    Net net = {.graph = graph_create("g")};
+    Graph *g = net.graph;
+    Value *weight = net_param(&net, (LvShape){4, {16, 16, 3, 3}});
+    Value *x = square_conv(g, graph_add_input(g, "image", LV_F32, MAP), weight);
+    Value *pivot = build_expand(g, build_slice(g, x, (int64_t[]){0, 0, 5, 5}, PIXEL, NULL), MAP, ALL);
+    Value *sum = build_reduce(g, OP_reduce_sum, build_binary(g, OP_sub, x, pivot), 2, (int64_t[]){2, 3});
+    x = build_binary(g, OP_mul, x, build_expand(g, build_reshape(g, sum, PIXEL), MAP, ALL));
+    for (int i = 0; i < 1500; i++) x = square_conv(g, x, weight);
+    graph_add_result(g, "y", late ? build_binary(g, OP_sub, x, pivot) : x);
+    LvPlan *plan = compile(t, g, options);
+    int64_t bytes = plan->arena_bytes[LV_ARENA_ACTIVATIONS];
+    lv_plan_destroy(plan);
+    lv_vec_free(&net.params);
+    lv_vec_free(&net.values);
+    graph_destroy(g);
+    return bytes;
+}
+
+static void a_pixel_waits_without_its_map(void **state) {
+    LvCompileOptions options = options_for(*state, 1);
+    for (int i = 0; i < 2; i++) {
+        options.precision = i ? LV_PRECISION_BF16 : LV_PRECISION_F32;
+        Trial trial = {.device = *state, .what = i ? "pixel in bf16" : "pixel"};
+        int64_t whole = 16 * 32 * 32 * (i ? 2 : 4), more = pixel_bytes(&trial, &options, true) - pixel_bytes(&trial, &options, false);
+        if (more >= whole / 4) fail_msg("%s: %lld bytes more, of a map of %lld", trial.what, (long long)more, (long long)whole);
+    }
+}
+
 static int setup(void **state) {
     LvError error = {0};
     LvDevice *device = NULL;
@@ -296,6 +336,7 @@ static void unoptimized_runs_as_the_reference(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_network_trains_as_the_reference),
+        cmocka_unit_test(a_pixel_waits_without_its_map),
         cmocka_unit_test(fused_runs_as_the_reference),
         cmocka_unit_test(unfused_runs_as_the_reference),
         cmocka_unit_test(unoptimized_runs_as_the_reference),
