@@ -73,6 +73,10 @@ static bool recompute_if_cheap(LvModel *model, const LvCompileOptions *options, 
     return true;
 }
 
+int64_t lv_model_limited_bytes(const LvCompileOptions *options, const LvPlan *plan) {
+    return lv_plan_bytes(plan) + (options->workspace ? options->workspace(options->workspace_user, plan) : 0);
+}
+
 // Recomputes no more than the limit asks for: each share costs passes over memory. *share: that of the plan.
 static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
                            double *share, LvError *error) {
@@ -83,7 +87,7 @@ static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDi
         if (!compile_once(model, options, *share, diagnostics, plan, error)) return false;
         if (!*plan) return true;
         if (options->memory_limit <= 0) return recompute_if_cheap(model, options, diagnostics, plan, share, error);
-        int64_t bytes = lv_plan_bytes(*plan) + (options->workspace ? options->workspace(options->workspace_user, *plan) : 0);
+        int64_t bytes = lv_model_limited_bytes(options, *plan);
         if (bytes <= options->memory_limit) return true;
         if (bytes < least) least = bytes;
         lv_plan_destroy(*plan);

@@ -79,6 +79,9 @@ typedef struct {
     LvText *explain;         // if not NULL: a line per kernel and library call, with sources, bytes, FLOP
 } LvCompileOptions;
 
+// What counts against the limit: the plan's bytes, and what the device's library takes on top.
+int64_t lv_model_limited_bytes(const LvCompileOptions *options, const LvPlan *plan);
+
 bool lv_model_compile(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
                       LvError *error);
 

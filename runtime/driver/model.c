@@ -227,7 +227,7 @@ static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {
     if (artifact_serves(open, options)) return lv_plan_read(open->path, plan, error);
     PlanCache cache = plan_cache_open(open->model, options);
-    bool good = plan_cache_find(&cache, plan);
+    bool good = plan_cache_find(&cache, options, plan);
     if (!good) {
         good = lv_model_compile(open->model, options, &open->diagnostics, plan, error);
         // what the compiler had to say is said again the next time

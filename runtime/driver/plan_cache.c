@@ -36,9 +36,10 @@ static int read_build_id(struct dl_phdr_info *info, size_t size, void *out) {
 static void print_options(const LvCompileOptions *o, LvText *out) {
     lv_text_printf(out,
                    "entry %s batch %lld precision %d device %s tf32 %d conv %d accumulate %lld clip %d gradients %d bytes %d cpu %s fuse %d "
-                   "optimize %d contract %d alone %d",
+                   "optimize %d contract %d alone %d limit %lld",
                    o->entry, (long long)o->batch, o->precision, o->device, o->tf32, o->conv, (long long)o->accumulate, o->clip,
-                   o->gradients, o->bytes, lv_processor_level_name(), !o->no_fuse, !o->no_optimize, !o->uncontracted, o->alone);
+                   o->gradients, o->bytes, lv_processor_level_name(), !o->no_fuse, !o->no_optimize, !o->uncontracted, o->alone,
+                   (long long)o->memory_limit);
 }
 
 static void print_key(const LvModel *model, const LvCompileOptions *options, const char *build, char key[33]) {
@@ -70,9 +71,7 @@ PlanCache plan_cache_open(const LvModel *model, const LvCompileOptions *options)
     PlanCache cache = {0};
     LvText build = {0}, path = {0};
     dl_iterate_phdr(read_build_id, &build);
-    // within a limit, what the device's library takes decides too
-    bool more = options->emit || options->explain || options->memory_limit > 0;
-    char *folder = more || !build.length ? NULL : lv_cache_open();
+    char *folder = options->emit || options->explain || !build.length ? NULL : lv_cache_open();
     if (folder) {
         print_key(model, options, build.data, cache.key);
         lv_text_printf(&path, "%s/%s.plan", folder, cache.key);
@@ -88,7 +87,12 @@ void plan_cache_close(PlanCache *cache) {
     cache->path = NULL;
 }
 
-bool plan_cache_find(const PlanCache *cache, LvPlan **plan) {
+// What the device's library takes is not in the key: it grows as algorithms are measured.
+static bool is_within(const LvCompileOptions *options, const LvPlan *plan) {
+    return options->memory_limit <= 0 || lv_model_limited_bytes(options, plan) <= options->memory_limit;
+}
+
+bool plan_cache_find(const PlanCache *cache, const LvCompileOptions *options, LvPlan **plan) {
     char *data = NULL;
     size_t length;
     LvError error = {0};
@@ -96,7 +100,10 @@ bool plan_cache_find(const PlanCache *cache, LvPlan **plan) {
     bool good = lv_plan_decode(data, length, plan, &error);
     lv_error_clear(&error);
     free(data);
-    return good;
+    if (!good || is_within(options, *plan)) return good;
+    lv_plan_destroy(*plan);
+    *plan = NULL;
+    return false;
 }
 
 void plan_cache_keep(const PlanCache *cache, const LvPlan *plan) {
