@@ -1,7 +1,7 @@
 // Groups: which stored values one kernel computes.
 //
 // Each stored value starts a group of its own. In graph order a value then joins an earlier group when
-//   legal       same domain (on a GPU also where one is cut finer than the other, domain.c); no reduction of the group feeds it; nothing outside stands between the group and it
+//   legal       same domain, or one is cut finer than the other (domain.c); no reduction of the group feeds it; nothing outside stands between the group and it
 //   worthwhile  it reads what the group reads, or what the group computes, and is not the group's own work made again for later
 // so that sums over one tensor share a pass, a sum rides on the pass that writes its operand, and one pass writes several
 // results. Whether something stands between is asked of the groups' transitive dependencies, kept as bit sets.
@@ -91,12 +91,12 @@ static bool same_reduction(const Value *a, const Value *b, LvShape domain) {
     return domain_reduced(a, domain) == domain_reduced(b, domain);
 }
 
-// The domain of both groups, *domain; false: they have none. The CPU's kernels are those that were measured: one shape there.
-static bool common_domain(const Plan *plan, const Group *a, const Group *b, LvShape *domain) {
+// The domain of both groups, *domain; false: they have none.
+static bool common_domain(const Group *a, const Group *b, LvShape *domain) {
     int of[LV_MAX_RANK];
     *domain = a->domain;
     if (same_shape(a->domain, b->domain)) return lv_layout_equal(a->layout, b->layout, a->domain.rank);
-    if (!plan->cuda || !lv_layout_is_row_major(a->layout, a->domain.rank) || !lv_layout_is_row_major(b->layout, b->domain.rank)) return false;
+    if (!lv_layout_is_row_major(a->layout, a->domain.rank) || !lv_layout_is_row_major(b->layout, b->domain.rank)) return false;
     if (domain_nests(a->domain, b->domain, of)) return true;
     *domain = b->domain;
     return domain_nests(b->domain, a->domain, of);
@@ -114,7 +114,7 @@ enum { MAX_COMPARED = 256, MAX_GROUP_READS = 40, MAX_GROUP_ROOTS = 16, MAX_GROUP
 static bool may_join(Grouping *g, const Group *group, const Group *candidate) {
     if (group->role != ROLE_POINT || group->roots.count == 0) return false;
     LvShape domain;
-    if (!common_domain(g->plan, group, candidate, &domain)) return false;
+    if (!common_domain(group, candidate, &domain)) return false;
     if (group->reads.count + candidate->reads.count > MAX_GROUP_READS || group->roots.count >= MAX_GROUP_ROOTS) return false;
     if (group->nodes.count + candidate->nodes.count > MAX_GROUP_NODES) return false;
     const Value *root = candidate->roots.data[0];
@@ -158,7 +158,7 @@ static void join(Grouping *g, Group *group, Group *candidate) {
     }
     lv_vec_push(&group->roots, candidate->roots.data[0]);
     LvShape domain;
-    if (common_domain(g->plan, group, candidate, &domain) && !same_shape(domain, group->domain))
+    if (common_domain(group, candidate, &domain) && !same_shape(domain, group->domain))
         group->domain = domain, group->layout = lv_layout_row_major();
     g->plan->unit_of[candidate->roots.data[0]->id] = group->id;
     if (candidate->level > group->level) group->level = candidate->level;
