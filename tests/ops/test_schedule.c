@@ -196,7 +196,7 @@ static const char *const large_cases[] = {
     "reduce_sum {axes = [0, 2, 3]} f32[8, 16, 40, 30]",
     "reduce_max {axes = [0]} f32[100000]",
     "reduce_sum {axes = [0]} f32[1, 1500000]", "reduce_min {axes = [1]} f32[3, 50000]",
-    "argmax {axis = 1} f32[60, 2000]:-90:90",
+    "argmax {axis = 1} f32[60, 2000]:-90:90", "argmax {axis = 1} i32[3, 20000]:-9:9", "argmin {axis = 0} f32[70001]:-90:90",
     "argmin {axis = 0} f32[900, 130]:-90:90",
 };
 

@@ -2,7 +2,8 @@
 //
 // Deterministic for any number of threads: the work is cut by shape alone, never by threads. Sums are accumulated in f64, in
 // one accumulator per lane; where too few kept elements are there to keep threads busy, a reduced axis is cut into a fixed
-// number of chunks whose partial results are folded in order.
+// number of chunks whose partial results are folded in order. A search for the largest computes the values of a chunk first, by
+// vectors, then looks through them: a loop that does both at once is no vector code.
 #include <stdio.h>
 
 #include "codegen/expression.h"
@@ -17,7 +18,10 @@ typedef struct {
     int64_t items;       // points of the outer kept axes
     int64_t chunks;      // pieces of the chunked axis
     int chunk_axis;      // -1: none
+    bool values_first;   // a search in chunks of no more than MAX_SEARCHED values
 } Shape;
+
+enum { SEARCHED = 128, MAX_SEARCHED = 2048 };
 
 #define EACH_REDUCTION(p, o) \
     for (size_t o = 0; o < (p)->nest->outputs.count; o++) \
@@ -38,6 +42,17 @@ static void put_initial(const Printer *p, const Output *output, LvText *out) {
     else c_put_extreme(dtype, !most, out);
 }
 
+// A long search along the innermost axis.
+static void cut_search(const Printer *p, Shape *s) {
+    int last = s->axes - 1;
+    int64_t extent = printer_axis_extent(p->nest, last), chunks = extent / SEARCHED;
+    while (chunks > 1 && chunks * s->items > MAX_PARTIALS) chunks /= 2;
+    if (!p->parallel || s->inner_kept || s->kept != last || chunks <= 1 || extent / chunks >= MAX_SEARCHED) return;
+    s->values_first = true;
+    s->chunks = chunks;
+    s->chunk_axis = last;
+}
+
 static Shape find_shape(const Printer *p) {
     const Nest *nest = p->nest;
     Shape s = {.axes = nest->axis_count, .width = 1, .items = 1, .chunks = 1, .chunk_axis = -1};
@@ -52,6 +67,7 @@ static Shape find_shape(const Printer *p) {
     s.inner_kept = !nest->axes[last].reduced;
     s.lanes = !s.inner_kept && !search && inner <= 64 && s.kept < last;
     if (s.inner_kept || s.lanes) s.width = inner;
+    if (search) cut_search(p, &s);
     if (!p->parallel || search || s.items >= 32) return s;
     int64_t longest = 1;
     for (int i = s.kept; i < s.axes; i++) {
@@ -137,6 +153,36 @@ static void open_reduced(Printer *p, const Shape *s, int place) {
     }
 }
 
+// The search of a chunk, whose values are computed in one loop and looked through in a second.
+static void search_values(Printer *p, const Shape *s) {
+    int last = s->axes - 1;
+    long long extent = (long long)printer_axis_extent(p->nest, last), chunks = (long long)s->chunks;
+    EACH_REDUCTION(p, o) {
+        const Output *output = &p->nest->outputs.data[o];
+        printer_line(p, "%s t%zu[%lld];", accumulator_type(p, output), o, extent / chunks + 1);
+    }
+    printer_line(p, "#pragma omp simd");
+    open_reduced(p, s, last);
+    printer_depth(p, s->axes);
+    EACH_REDUCTION(p, o) {
+        printer_line(p, "t%zu[i%d-q*%lld/%lld] = v%d;", o, last, extent, chunks, p->name[p->nest->outputs.data[o].value]);
+    }
+    printer_stores(p);
+    printer_close_loops(p, 1);
+    EACH_REDUCTION(p, o) {
+        const Output *output = &p->nest->outputs.data[o];
+        char value[80], accumulator[32], at[32];
+        LvText position = {0};
+        lv_text_puts(&position, "(int32_t)("), printer_affine(p, &output->position, &position), lv_text_puts(&position, ")");
+        snprintf(value, sizeof value, "t%zu[i%d-q*%lld/%lld]", o, last, extent, chunks);
+        snprintf(accumulator, sizeof accumulator, "a%zu", o), snprintf(at, sizeof at, "n%zu", o);
+        open_reduced(p, s, last);
+        put_fold(p, output, accumulator, value, at, lv_text_get(&position));
+        printer_close_loops(p, 1);
+        lv_text_free(&position);
+    }
+}
+
 static void accumulate(Printer *p, const Shape *s) {
     EACH_REDUCTION(p, o) {
         const Output *output = &p->nest->outputs.data[o];
@@ -152,6 +198,20 @@ static void accumulate(Printer *p, const Shape *s) {
         lv_text_free(&position);
     }
     printer_stores(p);
+}
+
+static void accumulate_values(Printer *p, const Shape *s) {
+    for (int i = s->kept; i < s->axes - 1; i++) {
+        open_reduced(p, s, i);
+        printer_depth(p, i + 1);
+    }
+    if (s->axes > s->kept) {
+        put_simd(p, s);
+        open_reduced(p, s, s->axes - 1);
+        printer_depth(p, s->axes);
+    }
+    accumulate(p, s);
+    printer_close_loops(p, s->axes - s->kept);
 }
 
 // Folds the lanes into the first, then writes every accumulator to its place, or to the partial results.
@@ -175,6 +235,7 @@ static void put_results(Printer *p, const Shape *s) {
         else if (s->inner_kept && s->axes > p->base) printer_line(p, "const long i%d = 0;", s->axes - 1);
         if (s->chunks > 1) {
             if (loop) printer_line(p, "w%zu[p*%lld+i%d] = %s;", o, (long long)s->width, s->axes - 1, value);
+            else if (is_search(output)) printer_line(p, "w%zu[p] = a%zu, m%zu[p] = n%zu;", o, o, o, o);
             else printer_line(p, "w%zu[p] = %s;", o, value);
         } else {
             printer_store(p, output, value);
@@ -197,17 +258,21 @@ static void fold_partials(Printer *p, const Shape *s) {
     else if (s->inner_kept && s->axes > p->base) printer_line(p, "const long i%d = 0;", s->axes - 1);
     EACH_REDUCTION(p, o) {
         const Output *output = &p->nest->outputs.data[o];
-        char accumulator[32], next[96], lane[16] = "";
+        char accumulator[32], next[96], lane[16] = "", at[32], position[96];
         if (loop) snprintf(lane, sizeof lane, "+i%d", s->axes - 1);
-        snprintf(accumulator, sizeof accumulator, "a%zu", o);
+        snprintf(accumulator, sizeof accumulator, "a%zu", o), snprintf(at, sizeof at, "n%zu", o);
+        snprintf(position, sizeof position, "m%zu[p*%lld+q]", o, (long long)s->chunks);
         snprintf(next, sizeof next, "w%zu[(p*%lld+q)*%lld%s]", o, (long long)s->chunks, width, lane);
         printer_line(p, "%s %s = w%zu[p*%lld%s];", accumulator_type(p, output), accumulator, o, (long long)s->chunks * width,
                      lane);
+        if (is_search(output)) printer_line(p, "int32_t n%zu = m%zu[p*%lld];", o, o, (long long)s->chunks);
         printer_line(p, "for (long q = 1; q < %lld; q++)", (long long)s->chunks);
         p->indent++;
-        put_fold(p, output, accumulator, next, "", "");
+        if (is_search(output)) printer_line(p, "{"), p->indent++;
+        put_fold(p, output, accumulator, next, at, position);
+        if (is_search(output)) printer_close_loops(p, 1);
         p->indent--;
-        printer_store(p, output, accumulator);
+        printer_store(p, output, is_search(output) ? at : accumulator);
     }
     printer_close_loops(p, 1 + loop);
 }
@@ -220,6 +285,7 @@ void printer_reduction(Printer *p) {
         EACH_REDUCTION(p, o) {
             printer_line(p, "%s w%zu[%lld];", accumulator_type(p, &p->nest->outputs.data[o]), o,
                          (long long)(s.items * s.chunks) * width);
+            if (s.values_first) printer_line(p, "int32_t m%zu[%lld];", o, (long long)(s.items * s.chunks));
         }
     }
     bool outer = s.kept > p->base || s.chunks > 1;
@@ -230,17 +296,8 @@ void printer_reduction(Printer *p) {
         printer_line(p, "{"), p->indent++;
     }
     declare_accumulators(p, &s);
-    for (int i = s.kept; i < s.axes - 1; i++) {
-        open_reduced(p, &s, i);
-        printer_depth(p, i + 1);
-    }
-    if (s.axes > s.kept) {
-        put_simd(p, &s);
-        open_reduced(p, &s, s.axes - 1);
-        printer_depth(p, s.axes);
-    }
-    accumulate(p, &s);
-    printer_close_loops(p, s.axes - s.kept);
+    if (s.values_first) search_values(p, &s);
+    else accumulate_values(p, &s);
     put_results(p, &s);
     printer_close_loops(p, 1);
     if (s.chunks > 1) fold_partials(p, &s);
