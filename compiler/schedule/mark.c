@@ -193,7 +193,7 @@ static uint64_t domain_key(LvShape shape, int level) {
 
 // ---- the cost of computing a value from stored ones
 
-enum { MAX_TREE = 160 };
+enum { MAX_TREE = 160, FEW_OF = 256 };
 typedef struct {
     const Plan *plan;
     int count;
@@ -219,6 +219,7 @@ static void tree_walk(Tree *tree, const Value *value, int64_t elements, bool sha
     const Node *node = value->node;
     int64_t size = lv_shape_elements(value->shape);
     bool root = tree->count == 1;  // whether it is stored is what is asked
+    if (!root && size * FEW_OF <= elements) return;  // next to nothing for so many, and a question of its own
     if (node_role(node) != ROLE_POINT || (plan->place[value->id] == PLACE_STORED && !root)) {
         if (size * 4 < elements) return;
         if (plan->uses[value->id] > 1) shared = true;
