@@ -83,8 +83,9 @@ END
 succeeds stream
 moving() { grep -cE "^ +[0-9]+ +[0-9.]+ us m +$1 " out; }  # kernels that move so much
 is stream_forward "$(moving '48.04 MiB')" 3   # reads stream and product, writes the sum and its norm
-is stream_sums "$(moving '24.07 MiB')" 3      # of a norm's gradient, a row: reads stream and gradient
-is stream_backward "$(moving '64.88 MiB')" 3  # reads those and the stream's gradient; writes that anew, its cast, and the norm again for the next product
+# of a norm's gradient: reads stream, product's and stream's gradients; writes that anew, its cast, the norm again for the next product,
+# and the sums over rows for scale and shift
+is stream_backward "$(moving '76.42 MiB')" 3
 
 cost train 4096 h200x; said no_such_gpu
 cost train 4096 tpu; said gpu_unknown

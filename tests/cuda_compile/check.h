@@ -13,6 +13,7 @@ typedef struct {
     bool known;
     int registers, shared, stack, spilled;   // a thread's registers; bytes
     int products, copies, wide, local;       // instructions: of tensor cores, copies to shared memory, loads of 16 bytes, local memory
+    int waits;                               // for products of warp groups
 } Usage;
 
 enum { MOST_FUNCTIONS = 64 };

@@ -1,7 +1,7 @@
 // Compiles what has no record yet: in batches of kernels, a program each, by several processes that take batches in turn. A process
 // leaves a record a kernel in the folder; what a run knows it has from there, so that one killed half-way has not worked in vain.
 //
-// A record: a line a function, "NAME_0 registers 32 shared 0 stack 0 spilled 0 products 4 copies 8 wide 8 local 0", or one line
+// A record: a line a function, "NAME_0 registers 32 shared 0 stack 0 spilled 0 products 4 copies 8 wide 8 local 0 waits 0", or one line
 // "error: ..." and the text that NVRTC refused beside it, NAME.sm_90.cu.
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@
 
 #include "check.h"
 
-enum { FORM = 2, BATCH_KERNELS = 24, BATCH_BYTES = 160000, MOST_RECORD = 1 << 16 };  // FORM: of records, part of their keys
+enum { FORM = 3, BATCH_KERNELS = 24, BATCH_BYTES = 160000, MOST_RECORD = 1 << 16 };  // FORM: of records, part of their keys
 
 // ---- collecting
 
@@ -72,8 +72,8 @@ static void write_record(const Check *check, const Checked *kernel) {
     for (int i = 0; i < kernel->count && !kernel->error; i++) {
         const Usage *u = &kernel->usage[i];
         if (!u->known) continue;
-        lv_text_printf(&text, "%s_%d registers %d shared %d stack %d spilled %d products %d copies %d wide %d local %d\n", kernel->name, i,
-                       u->registers, u->shared, u->stack, u->spilled, u->products, u->copies, u->wide, u->local);
+        lv_text_printf(&text, "%s_%d registers %d shared %d stack %d spilled %d products %d copies %d wide %d local %d waits %d\n", kernel->name, i,
+                       u->registers, u->shared, u->stack, u->spilled, u->products, u->copies, u->wide, u->local, u->waits);
     }
     if (!lv_file_write(path_of(check, kernel), lv_text_get(&text), text.length, &error)) fprintf(stderr, "%s\n", error.message);
     lv_error_clear(&error);
@@ -88,8 +88,8 @@ static bool read_record(const Check *check, Checked *kernel) {
     if (!lv_file_read(path_of(check, kernel), MOST_RECORD, &text, &length, &error)) return lv_error_clear(&error), false;
     if (!strncmp(text, "error: ", 7)) kernel->error = lv_arena_copy(check->arena, text + 7, strcspn(text + 7, "\n"));
     for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        if (sscanf(line, "%127s registers %d shared %d stack %d spilled %d products %d copies %d wide %d local %d", function, &u.registers,
-                   &u.shared, &u.stack, &u.spilled, &u.products, &u.copies, &u.wide, &u.local) != 9) continue;
+        if (sscanf(line, "%127s registers %d shared %d stack %d spilled %d products %d copies %d wide %d local %d waits %d", function, &u.registers,
+                   &u.shared, &u.stack, &u.spilled, &u.products, &u.copies, &u.wide, &u.local, &u.waits) != 10) continue;
         Usage *of = usage_of(&kernel, 1, function, strlen(function));
         if (of) *of = u;
     }

@@ -57,6 +57,8 @@ static void check_function(Report *r, const Checked *kernel, int i) {
     else if (u->spilled) fault(r, kernel, i, "spills %d bytes", u->spilled);
     else if (u->stack) fault(r, kernel, i, "takes %d bytes of local memory", u->stack);
     else if (u->local) fault(r, kernel, i, "%d instructions read or write local memory", u->local);
+    // ptxas lets products wait for each other where it does not see that nothing touches their sums
+    if (2 * u->waits > u->products) fault(r, kernel, i, "%d waits for %d products of warp groups", u->waits, u->products);
     if (u->shared > MOST_STATIC) fault(r, kernel, i, "%d bytes of static shared memory", u->shared);
     if (shared > most_shared(r->check->sm)) fault(r, kernel, i, "%d bytes of shared memory", shared);
     if (kernel->threads[i] > MOST_THREADS) fault(r, kernel, i, "%d threads a block", kernel->threads[i]);

@@ -62,6 +62,20 @@ static const struct {
     {"absent", "extern \"C\" __global__ void other_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0, "_0: the program has no such function"},
     {"by_hand", "// lv_mma_bf16 is not called\nextern \"C\" __global__ void by_hand_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0,
      ": no products by tensor cores"},
+    {"in_turn",
+     "extern \"C\" __global__ void in_turn_0(float *d, char *scratch) {\n"
+     "  LV_SHARED(unsigned short, s);\n"
+     "  const unsigned long long at = lv_wgmma_descriptor(s, 16, 1024);\n"
+     "  float v[4] = {0, 0, 0, 0};\n"
+     "  lv_wgmma_fence();\n"
+     "  asm volatile(\"{\\n.reg .pred p;\\nsetp.eq.u32 p, 0, 0;\\nwgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %4, p, 1, 1, 0, 0;\\n}\"\n"
+     "    : \"+f\"(v[0]), \"+f\"(v[1]), \"+f\"(v[2]), \"+f\"(v[3]) : \"l\"(at));\n"
+     "  lv_wgmma_commit();\n"
+     "  LV_WGMMA_WAIT(0);\n"
+     "  lv_wgmma_keep(v);\n"
+     "  d[threadIdx.x] = v[0] + v[1] + v[2] + v[3];\n"
+     "}\n",
+     128, 2048, "_0: 1 waits for 1 products of warp groups"},
     {"waiting", "// lv_copy_async16( is not called\nextern \"C\" __global__ void waiting_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0,
      ": no asynchronous copies"},
 };

@@ -73,6 +73,7 @@ static void count_sass(const char *line, size_t length, Usage *usage) {
     size_t word = strcspn(at, " ;\n");
     bool wide = find(at, word, ".128") != NULL;
     if (begins(at, "HMMA") || begins(at, "HGMMA") || begins(at, "UTCHMMA")) usage->products++;
+    if (begins(at, "WARPGROUP.DEPBAR")) usage->waits++;
     if (begins(at, "LDGSTS") || begins(at, "UBLKCP") || begins(at, "UTMALDG")) usage->copies++;
     if ((begins(at, "LDG.") || begins(at, "LDGSTS")) && wide) usage->wide++;
     if (begins(at, "LDL") || begins(at, "STL")) usage->local++;
@@ -101,7 +102,8 @@ static void count_ptx(const char *line, size_t length, Usage *usage) {
     size_t word = strcspn(at, " \t\n");
     bool loads = begins(at, "ld.global"), copies = begins(at, "cp.async.cg.") || begins(at, "cp.async.ca.");
     bool wide = find(at, word, ".v4.") || (find(at, word, ".v2.") && find(at, word, "64"));
-    if (begins(at, "mma.sync") || begins(at, "wgmma.")) usage->products++;
+    if (begins(at, "mma.sync") || begins(at, "wgmma.mma_async")) usage->products++;
+    if (begins(at, "wgmma.wait_group")) usage->waits++;
     if (copies) usage->copies++;
     if ((loads && wide) || (copies && find(at, length - (size_t)(at - line), ", 16"))) usage->wide++;
 }
