@@ -82,6 +82,12 @@ is nothing_written_twice "$(awk '
           at[place] = store; stores++ } }
     END { print (stores > 50 ? "all read" : "few stores") }' kernels.c)" "all read"
 
+# GELU's error function is made once a block forward and once backward, where its gradient, the bias's and GELU made again are one pass
+# though they are written in two shapes; and a search by sums of masked weights stores none of the weights
+fused() { "$bin/lvc" "$models/biart.lv" --config tiny --emit fused "$@"; }
+is gradients_share_a_pass "$(fused --entry train --batch 2 --precision bf16 | grep -c ' = erf ')" 4
+is search_stores_nothing "$(fused --entry draw_next --batch 1 | grep -cE '\[256\] written')" 1  # but the weights themselves
+
 # An update in parts gives the bits of one that has all gradients at once, and takes their memory no more
 lvrun call "$root/tests/cli/parts.lv" train --steps 3 --lr 1e-3 --weights-out parts.safetensors; succeeds update_in_parts
 lvrun call "$root/tests/cli/parts.lv" train --steps 3 --lr 1e-3 --weights-out whole.safetensors --grads gradients.safetensors; succeeds update_of_all
