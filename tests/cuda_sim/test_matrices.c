@@ -7,28 +7,29 @@
 
 // ---- bf16: 64 x 32 elements to a block, two stages
 
-enum { M = 64, N = 32, K = 96 };
-
-static TestOutcome run_pipeline(const char *text) {
+// The rows of the product of [m, k] and [k, n], by one block of a kernel NAME(float *out, left, right).
+static TestOutcome run_product(const char *text, const char *name, int m, int n, int k, unsigned threads, unsigned shared) {
+    enum { MOST = 64 * 192 };
     CuFunction f;
-    static uint16_t a[M * K], b[K * N];
-    static float d[M * N];
-    for (int i = 0; i < M * K; i++) a[i] = (uint16_t)half_to_bf16(test_number((uint64_t)i));
-    for (int i = 0; i < K * N; i++) b[i] = (uint16_t)half_to_bf16(test_number((uint64_t)i + 77777));
-    if (!test_build(text, "pipeline_0", &f)) return TEST_FAULT;
-    CuPointer out = test_room(sizeof d), left = test_put(a, sizeof a), right = test_put(b, sizeof b);
+    static uint16_t a[MOST], b[MOST];
+    static float d[MOST];
+    const size_t bytes = (size_t)(m * n) * sizeof *d;
+    for (int i = 0; i < m * k; i++) a[i] = (uint16_t)half_to_bf16(test_number((uint64_t)i));
+    for (int i = 0; i < k * n; i++) b[i] = (uint16_t)half_to_bf16(test_number((uint64_t)i + 77777));
+    if (!test_build(text, name, &f)) return TEST_FAULT;
+    CuPointer out = test_room(bytes), left = test_put(a, (size_t)(m * k) * 2), right = test_put(b, (size_t)(k * n) * 2);
     void *parameters[] = {&out, &left, &right};
-    if (api.cuLaunchKernel(f, 1, 1, 1, 128, 1, 1, 2 * (64 * 24 + 16 * 40) * 2, NULL, parameters, NULL)) return TEST_FAULT;
-    if (!test_get(d, out, sizeof d)) return TEST_FAULT;
-    for (int row = 0; row < M; row++) {
-        for (int column = 0; column < N; column++) {
-            double sum = 0;
-            for (int k = 0; k < K; k++) sum += (double)half_from_bf16(a[row * K + k]) * (double)half_from_bf16(b[k * N + column]);
-            if (!(fabs(sum - (double)d[row * N + column]) <= 1e-4)) return TEST_WRONG;
-        }
+    if (api.cuLaunchKernel(f, 1, 1, 1, threads, 1, 1, shared, NULL, parameters, NULL)) return TEST_FAULT;
+    if (!test_get(d, out, bytes)) return TEST_FAULT;
+    for (int i = 0; i < m * n; i++) {
+        double sum = 0;
+        for (int e = 0; e < k; e++) sum += (double)half_from_bf16(a[i / n * k + e]) * (double)half_from_bf16(b[e * n + i % n]);
+        if (!(fabs(sum - (double)d[i]) <= 1e-4)) return TEST_WRONG;
     }
     return TEST_RIGHT;
 }
+
+static TestOutcome run_pipeline(const char *text) { return run_product(text, "pipeline_0", 64, 32, 96, 128, 2 * (64 * 24 + 16 * 40) * 2); }
 
 static const char pipeline[] =
     "#define A(stage, row, column) (a + ((stage) * 64 + (row)) * 24 + (column))\n"
@@ -179,26 +180,7 @@ static const TestMutation f16_wrong[] = {
 
 // ---- a warp group: 64 x 64, lines of the left along k, of the right across it
 
-enum { GROUP_K = 192 };
-
-static TestOutcome run_group(const char *text) {
-    CuFunction f;
-    static uint16_t a[64 * GROUP_K], b[GROUP_K * 64];
-    static float d[64 * 64];
-    for (int i = 0; i < 64 * GROUP_K; i++) a[i] = (uint16_t)half_to_bf16(test_number((uint64_t)i));
-    for (int i = 0; i < GROUP_K * 64; i++) b[i] = (uint16_t)half_to_bf16(test_number((uint64_t)i + 5555));
-    if (!test_build(text, "group_0", &f)) return TEST_FAULT;
-    CuPointer out = test_room(sizeof d), left = test_put(a, sizeof a), right = test_put(b, sizeof b);
-    void *parameters[] = {&out, &left, &right};
-    if (api.cuLaunchKernel(f, 1, 1, 1, 128, 1, 1, 2 * 64 * 64 * 2 + 1024, NULL, parameters, NULL)) return TEST_FAULT;
-    if (!test_get(d, out, sizeof d)) return TEST_FAULT;
-    for (int i = 0; i < 64 * 64; i++) {
-        double sum = 0;
-        for (int k = 0; k < GROUP_K; k++) sum += (double)half_from_bf16(a[i / 64 * GROUP_K + k]) * (double)half_from_bf16(b[k * 64 + i % 64]);
-        if (!(fabs(sum - (double)d[i]) <= 1e-4)) return TEST_WRONG;
-    }
-    return TEST_RIGHT;
-}
+static TestOutcome run_group(const char *text) { return run_product(text, "group_0", 64, 64, 192, 128, 2 * 64 * 64 * 2 + 1024); }
 
 static const char group[] =
     "extern \"C\" __global__ void __launch_bounds__(128) group_0(float *out, const unsigned short *left, const unsigned short *right) {\n"
