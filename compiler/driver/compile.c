@@ -59,18 +59,41 @@ static double plan_cost(const LvPlan *plan) {
     return cost;
 }
 
-// Without a limit: recomputing all that is cheap is taken where it saves a tenth of the memory for a thirtieth of the time, or
-// a twentieth for a 200th.
+// What a plan saves of another's memory, and how much longer it takes: shares of that one's.
+static double saved_by(const LvPlan *plan, const LvPlan *of) { return 1 - (double)lv_plan_bytes(plan) / (double)lv_plan_bytes(of); }
+static double longer_by(const LvPlan *plan, const LvPlan *of) { return plan_cost(plan) / plan_cost(of) - 1; }
+
+// Recomputing all that is cheap is taken where it saves a tenth of the memory for a thirtieth of the time, or a twentieth for a 200th.
+static bool saves_enough(const LvPlan *plan, const LvPlan *of) {
+    double saved = saved_by(plan, of), longer = longer_by(plan, of);
+    return (saved >= 0.1 && longer <= 0.033) || (saved >= 0.05 && longer <= 0.005);
+}
+
+static bool saves_more_than_it_takes(const LvPlan *plan, const LvPlan *of) { return saved_by(plan, of) > longer_by(plan, of); }
+
+// Takes the plan that recomputes `share` in place of *plan if `better` says so.
+static bool try_share(LvModel *model, const LvCompileOptions *options, double tried, bool (*better)(const LvPlan *, const LvPlan *),
+                      LvDiagnostics *diagnostics, LvPlan **plan, double *share, LvError *error) {
+    LvPlan *other = NULL;
+    if (!compile_once(model, options, tried, diagnostics, &other, error)) return false;
+    bool taken = better(other, *plan);
+    lv_plan_destroy(taken ? *plan : other);
+    if (taken) *plan = other, *share = tried;
+    return true;
+}
+
+// Without a limit. Contractions too on a processor, where a step takes more than SMALL: those that save a larger share of the memory
+// than they take of the work, by nearly a half, and no more than 3% of that. Below, every processor has the memory, and time is what a user
+// waits for; and a GPU has memory of its own, which nobody else asks for.
 static bool recompute_if_cheap(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
                                double *share, LvError *error) {
-    LvPlan *other = NULL;
+    static const int64_t SMALL = (int64_t)2 << 30;
+    static const double CONTRACTIONS = 1.41;  // see passes/remat.c
+    Target target;
     if (!*plan || !(*plan)->writes_variables || options->no_optimize) return true;
-    if (!compile_once(model, options, 1, diagnostics, &other, error)) return false;
-    double saved = 1 - (double)lv_plan_bytes(other) / (double)lv_plan_bytes(*plan), longer = plan_cost(other) / plan_cost(*plan) - 1;
-    bool better = (saved >= 0.1 && longer <= 0.033) || (saved >= 0.05 && longer <= 0.005);
-    lv_plan_destroy(better ? *plan : other);
-    if (better) *plan = other, *share = 1;
-    return true;
+    if (!try_share(model, options, 1, saves_enough, diagnostics, plan, share, error)) return false;
+    if (*share < 1 || lv_plan_bytes(*plan) < SMALL || !target_parse(options->device, &target, error) || target.cuda) return true;
+    return try_share(model, options, CONTRACTIONS, saves_more_than_it_takes, diagnostics, plan, share, error);
 }
 
 int64_t lv_model_limited_bytes(const LvCompileOptions *options, const LvPlan *plan) {

@@ -13,7 +13,7 @@
 bool lv_pass_run(const char *names, Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error);
 
 // All passes from an elaborated graph up to the schedule. Stops after the stage `options->emit` and sets *stopped.
-// `remat`: how much of what is cheap is recomputed rather than kept for the backward pass, 0 to 1.
+// `remat`: how much is recomputed rather than kept for the backward pass, 0 to 2: passes/pass.h.
 bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, bool *stopped,
                   LvError *error);
 

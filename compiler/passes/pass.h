@@ -10,7 +10,7 @@
 typedef struct {
     LvPrecision precision;
     const Target *target;
-    double remat;          // share of the cheap waiting values to make again, 0 to 1; from there to 2: of contractions' results too
+    double remat;          // share of the cheap waiting values to make again, 0 to 1; from there to 2: contractions too, passes/remat.c
     LvArena *arena;        // scratch, freed after the pass
     LvDiagnostics *diagnostics;
     LvError *error;

@@ -28,7 +28,9 @@ typedef struct {
     const char *what;
     uint64_t seed;
     double remat;
+    int64_t side;   // of the network's pictures, 0: 8
     int64_t bytes;  // of the activations, out
+    int convolutions;  // out
 } Trial;
 
 static void require(Trial *t, bool done) {
@@ -174,7 +176,7 @@ static void net_result(void *user, const char *name, const Tensor *value) {
 
 static void train_once(Trial *t, const LvCompileOptions *options, int64_t width, double tolerance, bool report) {
     t->arena = lv_arena_create();
-    Graph *graph = make_conv_net(2, width, 8), *derived = graph_copy(graph);
+    Graph *graph = make_conv_net(2, width, t->side ? t->side : 8), *derived = graph_copy(graph);
     LvSources sources = {0};
     LvDiagnostics diagnostics;
     lv_diagnostics_init(&diagnostics, &sources);
@@ -184,6 +186,8 @@ static void train_once(Trial *t, const LvCompileOptions *options, int64_t width,
     graph_evaluate(derived, false, &hooks, t->arena);
     LvPlan *plan = compile(t, graph, options);
     t->bytes = plan->arena_bytes[LV_ARENA_ACTIVATIONS];
+    t->convolutions = 0;
+    for (int i = 0; i < plan->step_count; i++) t->convolutions += plan->steps[i].kind == LV_STEP_CONV;
     if (report) {
         LvText text = {0};
         dump_explain(plan, &text);
@@ -254,6 +258,12 @@ static void a_network_trains_as_the_reference(void **state) {
     train_once(&kept, &options[0], 32, 2e-5, false);
     train_once(&again, &options[0], 32, 2e-5, false);
     if (again.bytes >= kept.bytes) fail_msg("%lld bytes made again, %lld kept", (long long)again.bytes, (long long)kept.bytes);
+    // larger pictures: what a convolution is made of once more must not be as much as it saves
+    Trial cheap = {.device = *state, .what = "larger", .remat = 1, .side = 16}, all = cheap;
+    all.what = "convolutions made again", all.remat = 2;
+    train_once(&cheap, &options[0], 32, 2e-5, false);
+    train_once(&all, &options[0], 32, 2e-5, false);
+    if (all.convolutions <= cheap.convolutions) fail_msg("%d convolutions, and none is made again", all.convolutions);
     train_once(&(Trial){.device = *state, .what = "bf16 net"}, &bf16, 16, 2e-2, false);
 }
 
