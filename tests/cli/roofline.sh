@@ -86,6 +86,7 @@ is stream_forward "$(moving '48.04 MiB')" 3   # reads stream and product, writes
 # of a norm's gradient: reads stream, product's and stream's gradients; writes that anew, its cast, the norm again for the next product,
 # and the sums over rows for scale and shift
 is stream_backward "$(moving '76.42 MiB')" 3
+is stream_update "$(moving '96.01 KiB')" 1     # of the norms: after the last gradient, whose pack nobody makes but those who make its members
 
 cost train 4096 h200x; said no_such_gpu
 cost train 4096 tpu; said gpu_unknown
