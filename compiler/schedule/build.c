@@ -93,38 +93,34 @@ static void finish_groups(Building *b, Kernel *kernel, const GroupList *groups, 
     lv_vec_free(&nodes);
 }
 
-// Is the value a member of what is read? A pack whose members are all made where they belong has no unit of its own.
-static bool is_member(const Building *b, Value *read, const Value *value) {
-    const Node *pack = plan_owner(b->plan, read)->node;
-    for (int i = 0; pack->op == OP_pack && i < pack->input_count; i++) {
-        if (plan_owner(b->plan, pack->inputs[i]) == value) return true;
-    }
-    return false;
-}
-
 // On a GPU a batch of small groups whose last operands a reduction made is that one's tail: to begin another launch would take as long
 // as the batch. Other units may stand between: they are none that the batch waits for. Not of one that makes members of what the batch
-// reads: the same memory by another name, which a kernel does not see change.
-static bool writes_for(const Building *b, const Unit *unit, bool members) {
+// reads, a pack that may have no unit of its own: the same memory by another name, which a kernel does not see change.
+typedef enum { WRITES_NOTHING, WRITES_MEMBER, WRITES_OPERAND } Writes;
+
+static Writes writes_for(const Building *b, const Unit *unit) {
+    Writes found = WRITES_NOTHING;
     for (int i = 0; i < unit->operand_count; i++) {
         if (!unit->operands[i].written) continue;
         const Value *value = plan_owner(b->plan, unit->operands[i].value);
         for (size_t k = 0; k < b->batch.count; k++) {
             const Group *group = b->batch.data[k];
             for (size_t r = 0; r < group->reads.count; r++) {
-                Value *read = group->reads.data[r];
-                if (members ? is_member(b, read, value) : plan_owner(b->plan, read) == value) return true;
+                const Value *read = plan_owner(b->plan, group->reads.data[r]);
+                if (b->plan->packed[value->id] == read->node) return WRITES_MEMBER;
+                if (read == value) found = WRITES_OPERAND;
             }
         }
     }
-    return false;
+    return found;
 }
 
 static Unit *find_host(Building *b) {
     size_t first = (size_t)b->schedule->prepared_count, at = b->units.count;
     if (!b->schedule->target.cuda || b->plan->no_fuse) return NULL;
-    while (at > first && !writes_for(b, &b->units.data[at - 1], false) && !writes_for(b, &b->units.data[at - 1], true)) at--;
-    if (at == first || writes_for(b, &b->units.data[at - 1], true)) return NULL;
+    Writes writes = WRITES_NOTHING;
+    while (at > first && (writes = writes_for(b, &b->units.data[at - 1])) == WRITES_NOTHING) at--;
+    if (writes != WRITES_OPERAND) return NULL;
     Unit *last = &b->units.data[at - 1];
     const Kernel *kernel = last->kernel;
     if (!kernel || kernel->serial || kernel->shared || kernel->tail || kernel->nests.count != 1) return NULL;

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "codegen/cuda/prelude.h"
 #include "half.h"
 #include "test.h"
 
@@ -180,7 +181,12 @@ static const TestMutation f16_wrong[] = {
 
 // ---- a warp group: 64 x 64, lines of the left along k, of the right across it
 
-static TestOutcome run_group(const char *text) { return run_product(text, "group_0", 64, 64, 192, 128, 2 * 64 * 64 * 2 + 1024); }
+// Behind the prelude, whose descriptors are tried here too.
+static TestOutcome run_group(const char *text) {
+    static char whole[1 << 15];
+    if (snprintf(whole, sizeof whole, "%s%s", cuda_prelude_instructions, text) >= (int)sizeof whole) return TEST_FAULT;
+    return run_product(whole, "group_0", 64, 64, 192, 128, 2 * 64 * 64 * 2 + 1024);
+}
 
 static const char group[] =
     "extern \"C\" __global__ void __launch_bounds__(128) group_0(float *out, const unsigned short *left, const unsigned short *right) {\n"

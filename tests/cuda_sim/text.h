@@ -180,10 +180,7 @@ LV_SIM_F void lv_sim_copy_of(int size, void *shared, const void *global, int byt
 LV_SIM_F void lv_sim_product_of_group(int kind, int columns, int across_a, int across_b, float (*d)[4], unsigned long long a, unsigned long long b) {
     lv_sim_wgmma(kind, (unsigned)columns, (unsigned)(across_a | across_b << 1), &d[0][0], a, b);
 }
-LV_SIM_F unsigned long long lv_wgmma_descriptor(const void *shared, int lead, int stride) {
-    return lv_sim_shared_address(shared) >> 4 | (unsigned long long)(lead >> 4) << 16 | (unsigned long long)(stride >> 4) << 32 | 1ull << 62;
-}
-LV_SIM_F void *lv_align_shared(void *shared) { return (char *)shared + (0u - lv_sim_shared_address(shared)) % 1024u; }
+#define lv_shared_address(shared) lv_sim_shared_address(shared)
 #endif
 LV_D unsigned short lv_to_bf16(float x) { return (unsigned short)lv_sim_to_bf16(x); }
 LV_D unsigned lv_pack_bf16(float low, float high) { return lv_sim_to_bf16(low) | lv_sim_to_bf16(high) << 16; }

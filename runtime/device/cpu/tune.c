@@ -97,7 +97,8 @@ static ConvForm fastest(Tuning *t, const Timing *first, bool *sure) {
     for (int f = 0; f < CONV_FORM_COUNT; f++) {
         const LvCall *call = t->forms[f];
         double scratch = call ? (double)(call_scratch(call) + call->wide_bytes) : 0;
-        racers[f] = (Racer){.runs = call != NULL, .best = first[f].seconds, .undisturbed = first[f].undisturbed, .patience = f == CONV_DIRECT ? DIRECT_PATIENCE : PATIENCE,
+        racers[f] = (Racer){.runs = call != NULL, .best = first[f].seconds, .undisturbed = first[f].undisturbed,
+                            .patience = f == CONV_DIRECT ? DIRECT_PATIENCE : PATIENCE,
                             .price = 1 + scratch_price * scratch + (scratch > much_scratch ? much_price : 0)};
         if (call && f == CONV_DIRECT && call->step->operands[1].dtype == LV_F32) racers[f].price *= favour;
     }
