@@ -100,23 +100,57 @@ int64_t lv_model_limited_bytes(const LvCompileOptions *options, const LvPlan *pl
     return lv_plan_bytes(plan) + (options->workspace ? options->workspace(options->workspace_user, plan) : 0);
 }
 
+// Shares of what may be recomputed: of what is cheap, beyond 1 of contractions too, by small steps where a step saves or takes much.
+static const double SHARES[] = {0, 0.125, 0.25, 0.5, 0.75, 1, 1.125, 1.25, 1.4, 1.5, 1.55, 1.6, 1.7, 1.75, 1.85, 2};
+enum { LAST_SHARE = sizeof SHARES / sizeof *SHARES - 1 };
+
+// The plan of a share takes the place of *plan where it is within the limit. *least: bytes of the smallest plan so far.
+static bool try_within(LvModel *model, const LvCompileOptions *options, int share, LvDiagnostics *diagnostics, LvPlan **plan,
+                       bool *within, int64_t *least, LvError *error) {
+    LvPlan *other = NULL;
+    if (!compile_once(model, options, SHARES[share], diagnostics, &other, error)) return false;
+    int64_t bytes = lv_model_limited_bytes(options, other);
+    *within = bytes <= options->memory_limit;
+    if (bytes < *least) *least = bytes;
+    lv_plan_destroy(*within ? *plan : other);
+    if (*within) *plan = other;
+    return true;
+}
+
+// The smallest share whose plan is within the limit, by halves: more recomputed hardly ever takes more memory. Where the last is not
+// within, each of the others has its turn. *plan: NULL where none is.
+static bool find_within(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan, double *share,
+                        int64_t *least, LvError *error) {
+    int over = 0, last = LAST_SHARE;
+    bool within;
+    if (!try_within(model, options, last, diagnostics, plan, &within, least, error)) return false;
+    while (!within && --last > 0) {
+        if (!try_within(model, options, last, diagnostics, plan, &within, least, error)) return false;
+        over = last - 1;
+    }
+    while (*plan && last - over > 1) {
+        int half = over + (last - over) / 2;
+        if (!try_within(model, options, half, diagnostics, plan, &within, least, error)) return false;
+        if (within) last = half;
+        else over = half;
+    }
+    *share = SHARES[last];
+    return true;
+}
+
 // Recomputes no more than the limit asks for: each share costs passes over memory. *share: that of the plan.
 static bool compile_within(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
                            double *share, LvError *error) {
-    static const double shares[] = {0, 0.125, 0.25, 0.5, 0.75, 1, 1.125, 1.25, 1.5, 1.75, 2};  // beyond 1: contractions too
-    int64_t least = INT64_MAX;
-    for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
-        *share = shares[i];
-        if (!compile_once(model, options, *share, diagnostics, plan, error)) return false;
-        if (!*plan) return true;
-        if (options->memory_limit <= 0) return recompute_if_cheap(model, options, diagnostics, plan, share, error);
-        int64_t bytes = lv_model_limited_bytes(options, *plan);
-        if (bytes <= options->memory_limit) return true;
-        if (bytes < least) least = bytes;
-        lv_plan_destroy(*plan);
-        *plan = NULL;
-    }
-    return refuse_limit(options, least, error);
+    *share = SHARES[0];
+    if (!compile_once(model, options, *share, diagnostics, plan, error)) return false;
+    if (!*plan) return true;
+    if (options->memory_limit <= 0) return recompute_if_cheap(model, options, diagnostics, plan, share, error);
+    int64_t least = lv_model_limited_bytes(options, *plan);
+    if (least <= options->memory_limit) return true;
+    lv_plan_destroy(*plan);
+    *plan = NULL;
+    if (!find_within(model, options, diagnostics, plan, share, &least, error)) return false;
+    return *plan || refuse_limit(options, least, error);
 }
 
 // Whether a stage shows what is recomputed. Its share is found first, by plans, so that what is shown is what runs.

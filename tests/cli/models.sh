@@ -105,6 +105,10 @@ holds more_convolutions test "$(numbers 'library calls +([0-9]+) convolutions' s
 activations() { numbers 'activations +([0-9.]+) MiB' "$1"; }
 holds a_quarter_less awk -v full="$(activations full.txt)" -v short="$(activations short.txt)" 'BEGIN { exit !(short > 0 && short < 0.75 * full) }'
 "$bin/lvc" "$models/augvae.lv" --config tiny --memory-limit $((least - 1)) >err 2>&1; is not_less $? 1
+# and of a limit between the two no more are made again than it asks for
+between=$(awk -v full="$(activations full.txt)" -v short="$(activations short.txt)" -v least="$least" 'BEGIN { printf "%.0f", least + (full - short) * 524288 }')
+"$bin/lvc" "$models/augvae.lv" --config tiny --memory-limit "$between" -o tiny.lvm >half.txt 2>err; status=$?; succeeds limit_between
+holds fewer_convolutions test "$(numbers 'library calls +([0-9]+) convolutions' half.txt)" -lt "$(numbers 'library calls +([0-9]+) convolutions' short.txt)"
 
 # A plan within a limit is kept too. One that is above it, by what the library takes now, is made anew: here as one made without the limit
 within() { LV_CACHE_DIR=$PWD/within lvrun train "$models/augvae.lv" "${ml[@]}" --train-dir train "${quick[@]}" --val-every 0 --fresh --out within.run "$@"; }
