@@ -20,7 +20,11 @@
 //
 // A convolution of repeated pixels comes as a data gradient (passes/upsample.c), padding as the convolution's own.
 //
-// Left out so far: bulk copies of sm_90; normalization in the load.
+// Left out so far: bulk copies of sm_90.
+// Left out for good: normalization and activation in the load, where the filter is 3 x 3, as it is behind every norm of these networks.
+// A block would make each activation for nine taps, two special functions (swish) a time: on an H100, 16 of them a cycle and
+// multiprocessor, 4.9 ps an element; its products with 128 columns take 2.3 ps. The kernel apart moves 4 bytes an element, 1.2 ps,
+// and what it makes the weight gradient reads again.
 #include "codegen/cuda/template_conv.h"
 
 #include "ops/op.h"
