@@ -82,17 +82,17 @@ static bool try_share(LvModel *model, const LvCompileOptions *options, double tr
     return true;
 }
 
-// Without a limit. Contractions too on a processor, where a step takes more than SMALL: those that save a larger share of the memory
+// Without a limit, on a processor. Contractions too where a step takes more than SMALL: those that save a larger share of the memory
 // than they take of the work, by nearly a half, and no more than 3% of that. Below, every processor has the memory, and time is what a user
-// waits for; and a GPU has memory of its own, which nobody else asks for.
+// waits for. A GPU has memory of its own, which nobody else asks for, and bytes moved are its time: there pass remat_free has made again
+// what moves none more, and nothing else is.
 static bool recompute_if_cheap(LvModel *model, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvPlan **plan,
                                double *share, LvError *error) {
     static const int64_t SMALL = (int64_t)2 << 30;
     static const double CONTRACTIONS = 1.41;  // see passes/remat.c
-    Target target;
-    if (!*plan || !(*plan)->writes_variables || options->no_optimize) return true;
+    if (!*plan || !(*plan)->writes_variables || options->no_optimize || pipeline_target(options).cuda) return true;
     if (!try_share(model, options, 1, saves_enough, diagnostics, plan, share, error)) return false;
-    if (*share < 1 || lv_plan_bytes(*plan) < SMALL || !target_parse(options->device, &target, error) || target.cuda) return true;
+    if (*share < 1 || lv_plan_bytes(*plan) < SMALL) return true;
     return try_share(model, options, CONTRACTIONS, saves_more_than_it_takes, diagnostics, plan, share, error);
 }
 

@@ -4,6 +4,8 @@
 //              the share of all work that it takes is, of it and the share of memory that it saves, no more than `context->remat` - 1,
 //              and while all of them take no more than that to the fourth power (of 2, all)
 // breaks       common subexpressions, on purpose: no cse after it
+// remat_free   the same of the values that are made again without moving a byte more, on a GPU: where bytes are the time, and none is
+//              made again for the memory alone
 //
 // A value waits if many nodes stand between two of its uses. It is cheap if it is arithmetic and movement over values that
 // are in memory at the later use anyway: the input of a convolution, normalized and activated, over what the normalization's
@@ -61,12 +63,17 @@ int remat_use_position(const Remat *r, const Value *value, int use) {
     return r->user_position[r->uses[value->id] + use - r->all];
 }
 
+// It takes its operands from memory: no kernel that makes them as it goes.
+static bool reads_memory(const Node *node) {
+    OpKind kind = op_info(node->op)->kind;
+    return kind == OP_KIND_CONTRACTION || kind == OP_KIND_COMPOSITE || kind == OP_KIND_INDEXED;
+}
+
 // In memory: something outside kernels reads it, or it joins several values.
 bool remat_is_stored(const Remat *r, const Value *value) {
     if (r->joins[value->id]) return true;
     for (int i = 0; i < r->use_count[value->id]; i++) {
-        OpKind kind = op_info(r->uses[value->id][i].user->op)->kind;
-        if (kind == OP_KIND_CONTRACTION || kind == OP_KIND_COMPOSITE || kind == OP_KIND_INDEXED) return true;
+        if (reads_memory(r->uses[value->id][i].user)) return true;
     }
     return false;
 }
@@ -180,11 +187,46 @@ static int find_late_use(const Remat *r, const Value *value) {
     return remat_is_wait(r, widest) ? at : 0;
 }
 
-static void consider(Remat *r, Value *value) {
+static bool is_in_cone(const Remat *r, const Value *value) {
+    for (int i = 0; i < r->cone_count; i++) {
+        if (r->cone[i] == value) return true;
+    }
+    return false;
+}
+
+// What whoever makes the expression at hand reads, each value once; it is read in place of the result. Numbers for each row or channel are
+// nothing beside it.
+static bool reads_no_more(const Remat *r, const Value *result) {
+    LV_VEC(const Value *) read = {0};
+    int64_t bytes = 0;
+    for (int i = 0; i < r->cone_count; i++) {
+        const Node *node = r->cone[i]->node;
+        for (int k = 0; k < node->input_count; k++) {
+            const Value *value = node->inputs[k];
+            bool known = is_in_cone(r, value);
+            for (size_t j = 0; j < read.count && !known; j++) known = read.data[j] == value;
+            if (known) continue;
+            lv_vec_push(&read, value);
+            bytes += value_bytes(value);
+        }
+    }
+    lv_vec_free(&read);
+    return bytes <= value_bytes(result) + value_bytes(result) / 64;
+}
+
+// Nothing that has to find it in memory uses it late, so that it is not written again.
+static bool is_free(const Remat *r, const Value *value, int late) {
+    for (int i = late; i < r->use_count[value->id]; i++) {
+        if (reads_memory(r->uses[value->id][i].user)) return false;
+    }
+    return reads_no_more(r, value);
+}
+
+static void consider(Remat *r, Value *value, bool free) {
     const Node *node = value->node;
     if (!remat_is_cheap(node) || node->input_count == 0 || value_bytes(value) < LEAST_BYTES || !remat_is_stored(r, value)) return;
     int at = find_late_use(r, value);
-    if (!at || !remat_find_cone(r, value, remat_use_position(r, value, at))) return;
+    if (!at || !remat_find_cone(r, value, remat_use_position(r, value, at)) || (free && !is_free(r, value, at))) return;
     RematCandidate candidate = {value, value_bytes(value), at};
     lv_vec_push(&r->found, candidate);
 }
@@ -233,16 +275,18 @@ static int large_first(const void *a, const void *b) {
     return x->bytes != y->bytes ? (x->bytes < y->bytes ? 1 : -1) : x->value->id - y->value->id;
 }
 
-static void remat_cheap(Remat *r, double share) {
+static void remat_cheap(Remat *r, double share, bool free) {
     for GRAPH_EACH(r->graph, node) {
-        if (node->result_count == 1) consider(r, &node->results[0]);
+        if (node->result_count == 1) consider(r, &node->results[0], free);
     }
     if (r->found.count) qsort(r->found.data, r->found.count, sizeof *r->found.data, large_first);
     size_t wanted = (size_t)((double)r->found.count * (share < 1 ? share : 1) + 0.999);
     for (size_t i = 0; i < r->found.count && i < wanted; i++) make_again(r, &r->found.data[i]);
 }
 
-static void remat_walk(Graph *graph, double share, int shares, bool contractions, LvArena *arena) {
+typedef enum { OF_CHEAP, OF_FREE, OF_CONTRACTIONS } Walk;
+
+static void remat_walk(Graph *graph, double share, int shares, Walk walk, LvArena *arena) {
     if (share <= 0) return;
     Remat r = {.graph = graph, .values = graph->next_value, .shares = shares};
     size_t size = (size_t)r.values + 1;
@@ -255,10 +299,10 @@ static void remat_walk(Graph *graph, double share, int shares, bool contractions
     r.again = LV_NEW_ARRAY(arena, Value *, size);
     r.joins = LV_NEW_ARRAY(arena, bool, size);
     find_uses(&r, arena);
-    if (contractions) find_joins(&r, arena);
+    if (walk == OF_CONTRACTIONS) find_joins(&r, arena);
     find_last_uses(&r);
-    if (contractions) remat_contractions(&r, share, arena);
-    else remat_cheap(&r, share);
+    if (walk == OF_CONTRACTIONS) remat_contractions(&r, share, arena);
+    else remat_cheap(&r, share, walk == OF_FREE);
     lv_vec_free(&r.found);
     lv_vec_free(&r.waiting);
     lv_vec_free(&r.leaves);
@@ -267,8 +311,13 @@ static void remat_walk(Graph *graph, double share, int shares, bool contractions
 bool pass_remat(Graph *graph, PassContext *context) {
     if (context->remat <= 0) return true;
     int shares = context->target->cuda && context->remat <= 1 ? FEW_SHARES : MANY_SHARES;
-    remat_walk(graph, context->remat, shares, false, context->arena);
+    remat_walk(graph, context->remat, shares, OF_CHEAP, context->arena);
     if (context->remat > 1 && (!pass_dce(graph, context) || !pass_order(graph, context))) return false;
-    remat_walk(graph, context->remat - 1, shares, true, context->arena);
+    remat_walk(graph, context->remat - 1, shares, OF_CONTRACTIONS, context->arena);
+    return pass_dce(graph, context);
+}
+
+bool pass_remat_free(Graph *graph, PassContext *context) {
+    remat_walk(graph, 1, MANY_SHARES, OF_FREE, context->arena);
     return pass_dce(graph, context);
 }

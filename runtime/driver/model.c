@@ -224,8 +224,7 @@ static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
            !o->no_optimize && !o->emit && !o->explain;
 }
 
-bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {
-    if (artifact_serves(open, options)) return lv_plan_read(open->path, plan, error);
+static bool compile_or_find(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {
     PlanCache cache = plan_cache_open(open->model, options);
     bool good = plan_cache_find(&cache, options, plan);
     if (!good) {
@@ -235,6 +234,42 @@ bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **pl
         print_diagnostics(open);
     }
     plan_cache_close(&cache);
+    return good;
+}
+
+// Bytes that a plan may take where the device has memory of its own, in steps of PARTS of all, so that what others hold changes no plan
+// until it is much: one part at the least stays free for what a driver takes for kernels and graphs. 0: not known.
+static int64_t room_of(const LvCompileOptions *options) {
+    enum { PARTS = 64 };
+    size_t left, total;
+    bool opened = options->workspace == workspace_of && lv_device_memory(options->workspace_user, &left, &total);
+    if (!opened || total < PARTS) return 0;
+    int64_t part = (int64_t)(total / PARTS), parts = (int64_t)left / part;
+    return parts > 1 ? (parts - 1) * part : 0;
+}
+
+// A step that keeps more than the device has free is taken for one that makes more again, if there is one that fits; if not, whoever
+// asks for the memory is told what would.
+static void fit_room(OpenModel *open, const LvCompileOptions *options, LvPlan **plan) {
+    LvCompileOptions within = *options;
+    LvError refused = {0};
+    LvPlan *fitting = NULL;
+    const LvModelEntry *entry = lv_model_find_entry(open->model, options->entry, &refused);
+    bool settled = !*plan || !entry || !entry->trains || options->memory_limit || options->no_optimize;
+    int64_t needed = settled ? 0 : lv_model_limited_bytes(options, *plan);
+    if (needed) within.memory_limit = room_of(options);
+    if (within.memory_limit > 0 && needed > within.memory_limit && compile_or_find(open, &within, &fitting, &refused) && fitting) {
+        fprintf(stderr, "lvrun: note: entry '%s' would take %.3g GB, more than is free on the GPU: it recomputes, and takes %.3g GB\n",
+                options->entry, (double)needed * 1e-9, (double)lv_model_limited_bytes(options, fitting) * 1e-9);
+        lv_plan_destroy(*plan);
+        *plan = fitting;
+    }
+    lv_error_clear(&refused);
+}
+
+bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {
+    bool good = artifact_serves(open, options) ? lv_plan_read(open->path, plan, error) : compile_or_find(open, options, plan, error);
+    if (good) fit_room(open, options, plan);
     return good;
 }
 

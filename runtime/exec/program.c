@@ -313,6 +313,10 @@ LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan) {
     return device->ops->workspace(device, plan);
 }
 
+bool lv_device_memory(LvDevice *device, size_t *left, size_t *total) {
+    return device->ops->memory(device, left, total);
+}
+
 LvProgramInfo lv_program_info(const LvProgram *program) {
     LvProgramInfo info = program->info;
     info.scratch_bytes = (int64_t)program->device->ops->scratch_bytes(program->device);

@@ -26,6 +26,7 @@ typedef struct {
     int unmeasured;  // different calls whose algorithm will be chosen by timing: counted as the direct one
 } LvWorkspace;
 LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan);
+bool lv_device_memory(LvDevice *device, size_t *left, size_t *total);  // bytes of its own; false: it has the machine's
 
 // Memory for the variables of `plan` (any plan of the model; moments only where the plan uses them: a training plan). Caches are
 // not among them: they come with the first program that uses them, zero, and go with the last.

@@ -111,6 +111,35 @@ on_gpu train "${loud[@]}" --loss-scale 4 --set loudness=1.0 --set root=1.0 --ste
 is scale_falls_late "$(grep -c loss_scale rooted/log.jsonl)" 2
 on_gpu train "${loud[@]}" --set loudness=1.0 --set infinite=1.0 --steps 16 --out infinite; said loss_infinite_in_f16
 
+# A step that keeps more than the GPU has free is one that recomputes, unasked, to the same bits; where none fits it says so
+cat >deep.lv <<'END'
+import nn
+import optim
+
+model Deep() {
+    layers = [nn.Linear(64, 64) for i in range(12)]
+
+    entry train() {
+        x = random_normal([2048, 64])
+        h = x
+        for i in range(12) { h = h + layers[i](gelu(h)) }
+        loss = mean((h - x) * (h - x))
+        minimize(loss, optim.SGD())
+        return {loss}
+    }
+}
+END
+deep() {  # MiB of the GPU, 44.9 are wanted and 37.4 the least
+    LV_CUDA_SIM_MEMORY=$(($1 << 20)) on_gpu call deep.lv train --steps 2 --lr 1e-2 --weights-out "deep$1.safetensors"
+}
+deep 100; succeeds deep
+holds deep_keeps bash -c '! grep note err'
+deep 40; succeeds deep_recomputes
+holds deep_recomputes_said grep -qE "^lvrun: note: entry 'train' would take 0.0471 GB, .* takes 0.0[34][0-9]* GB$" err
+holds deep_same_bits cmp deep100.safetensors deep40.safetensors
+deep 36; is deep_too_large "$status" 1
+holds deep_too_large_said grep -q 'out of GPU memory: .* are free' err
+
 # A checkpoint goes from one device to the other
 lvrun eval cpu/checkpoints/last.safetensors --val-dir val --threads 1; succeeds eval_on_the_cpu
 cp out eval.cpu

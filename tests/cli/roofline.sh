@@ -83,10 +83,38 @@ END
 succeeds stream
 moving() { grep -cE "^ +[0-9]+ +[0-9.]+ us m +$1 " out; }  # kernels that move so much
 is stream_forward "$(moving '48.04 MiB')" 3   # reads stream and product, writes the sum and its norm
-# of a norm's gradient: reads stream, product's and stream's gradients; writes that anew, its cast, the norm again for the next product,
-# and the sums over rows for scale and shift
+# of a norm's gradient: reads stream, product's and stream's gradients; writes that anew, its cast, and parts of the sums over rows for scale,
+# shift and the bias before, which are read again. The norm lies there still for the next product
 is stream_backward "$(moving '76.42 MiB')" 3
 is stream_update "$(moving '96.01 KiB')" 1     # of the norms: after the last gradient, whose pack nobody makes but those who make its members
+
+# What waits is made again where no product reads it late: the last sum reads x, 16 MiB, and not exp(x s) as well
+cat >again.lv <<'END'
+import optim
+
+module Fixed(width: int) {
+    param weight: [width, width] = 0.5
+    fn forward(x: [B, width]) -> [B, width] { return matmul(x, weight) }
+}
+
+model Again() {
+    param s: [1024] = 0.5
+    frozen fixed = [Fixed(1024) for i in range(4)]
+
+    entry train(x: f32[B, 1024]) {
+        h = exp(x * s)
+        y = h
+        for i in range(4) { y = fixed[i](y) }
+        loss = mean(y * y)
+        minimize(loss, optim.SGD())
+        return {loss}
+    }
+}
+END
+"$bin/lvc" again.lv --entry train --batch 4096 --device cuda:sm_90 --gpu h100 --explain -o again.lvm >out 2>err; status=$?
+succeeds again
+is again_free "$(moving '32.52 MiB')" 1   # x, the gradient of exp(x s), and what its blocks have in common
+is again_memory "$(sed -nE 's/^ +activations +([0-9.]+) MiB/\1/p' out)" 32.0
 
 cost train 4096 h200x; said no_such_gpu
 cost train 4096 tpu; said gpu_unknown
