@@ -7,8 +7,9 @@
 // does. Gradients of parameters come out of the library in f32, and so do logits. Reductions, statistics,
 // softmax, the quantizer and the loss see f32. Kernels fuse the casts, so what lies in memory between a kernel and a
 // convolution is as narrow. Where the processor has no bf16 products (x86 before AVX-512: its library would fall back to plain loops)
-// only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32. On a GPU the
-// products inside of attention are its tensor cores' too; over a cache they are not, whose every key would have to be cast.
+// only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32. The products inside
+// of attention are a GPU's tensor cores' too, and a processor's where it has instructions for bf16; over a cache they are not, whose
+// every key would have to be cast.
 #include "base/processor.h"
 #include "codegen/codegen.h"
 #include "ops/op.h"
@@ -89,6 +90,7 @@ bool pass_precision(Graph *graph, PassContext *context) {
     LvDType dtype = lv_precision_dtype(context->precision);
     if (dtype == LV_F32) return true;
     bool has_products = context->target->cuda || processor_has_bf16();
+    bool attends = context->target->cuda || (dtype == LV_BF16 && lv_processor_has_bf16());
     int count = graph->next_value;
     bool *wide = find_parameter_gradients(graph, context->arena);
     mark_logits(graph, wide);
@@ -102,7 +104,7 @@ bool pass_precision(Graph *graph, PassContext *context) {
             rewrite_at(graph, node);
             for (int i = 0; i < 2; i++) node->inputs[i] = build_cast(graph, node->inputs[i], dtype);
         }
-        if (context->target->cuda && is_f32_attention(node)) {
+        if (attends && is_f32_attention(node)) {
             rewrite_at(graph, node);
             narrow_attention(graph, node, dtype, with);
             continue;

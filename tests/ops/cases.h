@@ -52,6 +52,11 @@ double tensor_at(const Tensor *t, int64_t i);
 void evaluate_set(const Graph *graph, bool round, const TensorSet *inputs, TensorSet *results, LvArena *arena);
 // rms(got - want) / rms(want); where want is all zero: rms(got). Integers: the share that differs.
 double tensor_distance(const Tensor *got, const Tensor *want);
+// How far a kernel's result may be from the reference: `floats` in f32; in bf16, which is stored rounded and whose products inside of an
+// attention round too, more; nothing where it holds no numbers with a fraction.
+double tensor_tolerance(const Tensor *want, double floats);
+// Whether a result is the loss of a case in bf16: a sum that cancels, of what is rounded; what it is made of is compared.
+bool loss_cancels(const char *result, const char *case_text);
 // Replaces every node that has a decomposition, until none is left.
 void graph_decompose_all(Graph *graph);
 // result "d_x0" ... for every float input: of the sum of the results in `mask` (bit r: y_r), weighted by inputs "w0", ...

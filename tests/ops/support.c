@@ -195,6 +195,10 @@ double tensor_distance(const Tensor *got, const Tensor *want) {
     return apart == 0 ? 0 : size == 0 ? sqrt(apart / (double)n) : sqrt(apart / size);
 }
 
+double tensor_tolerance(const Tensor *want, double floats) { return !want->f ? 0 : want->dtype == LV_BF16 ? 4e-3 : floats; }
+
+bool loss_cancels(const char *result, const char *case_text) { return !strcmp(result, "loss") && strstr(case_text, "bf16"); }
+
 // ---- graphs
 
 Graph *case_graph(const OpCase *c) {

@@ -27,6 +27,7 @@ void template_put_epilogue(const Node *node, void (*add)(const Node *node, int o
 
 // Types and functions of the tile, all named NAME_...; see template_tile.c.
 void template_tile(const char *name, LvText *out);
+void template_tile_pairs(const char *name, LvText *out);  // of bf16
 
 bool print_gather(const Node *node, const char *name, LvText *out);
 bool print_scatter_add(const Node *node, const char *name, LvText *out);
