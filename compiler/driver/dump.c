@@ -74,8 +74,8 @@ static void dump_step(const LvPlan *plan, int index, LvText *out) {
         if (conv->activation) lv_text_printf(out, " activation %d", conv->activation);
     } else if (step->kind == LV_STEP_MATMUL) {
         const LvMatmulStep *matmul = &step->matmul;
-        lv_text_printf(out, "%s%s%s%s", matmul->transpose_a ? " transpose_a" : "", matmul->transpose_b ? " transpose_b" : "",
-                       matmul->has_bias ? " bias" : "", matmul->has_residual ? " residual" : "");
+        lv_text_printf(out, "%s%s%s%s%s", matmul->transpose_a ? " transpose_a" : "", matmul->transpose_b ? " transpose_b" : "",
+                       matmul->has_bias ? " bias" : "", matmul->has_residual ? " residual" : "", matmul->has_sums ? " sums" : "");
         if (matmul->activation) lv_text_printf(out, " activation %d", matmul->activation);
         if (matmul->alpha != 1) lv_text_printf(out, " scale %.9g", matmul->alpha);
     } else if (step->kind == LV_STEP_LINEAR_LOSS) {

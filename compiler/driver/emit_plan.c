@@ -113,14 +113,15 @@ static void fill_matmul(Emitter *e, const Unit *unit, LvStep *step) {
     matmul->transpose_b = node_bool(node, ATTR_transpose_b, false);
     matmul->has_bias = node_bool(node, ATTR_bias, false);
     matmul->has_residual = node_bool(node, ATTR_residual, false);
+    matmul->has_sums = node->op == OP_matmul_sums;
     matmul->activation = (LvActivation)node_int(node, ATTR_activation, LV_ACTIVATION_NONE);
     matmul->alpha = node_float(node, ATTR_scale, 1);
     LvShape y = step->operands[0].shape, a = step->operands[1].shape;
     int64_t batch = 1;
     for (int i = 0; i < y.rank - 2; i++) batch *= y.dim[i];
-    step->label = lv_arena_printf(e->plan->arena, "matmul %lldx%lldx%lld%s", (long long)y.dim[y.rank - 2],
+    step->label = lv_arena_printf(e->plan->arena, "matmul %lldx%lldx%lld%s%s", (long long)y.dim[y.rank - 2],
                                   (long long)y.dim[y.rank - 1], (long long)a.dim[a.rank - (matmul->transpose_a ? 2 : 1)],
-                                  batch > 1 ? lv_arena_printf(e->plan->arena, ", batch %lld", (long long)batch) : "");
+                                  batch > 1 ? lv_arena_printf(e->plan->arena, ", batch %lld", (long long)batch) : "", matmul->has_sums ? ", sums" : "");
 }
 
 static void emit_all_reduce(Emitter *e, const Unit *unit, const char *sources) {
@@ -151,7 +152,8 @@ static int kernel_index(Emitter *e, const Unit *unit) {
 
 static LvStepKind call_kind(Op op) {
     switch (op) {
-        case OP_matmul: return LV_STEP_MATMUL;
+        case OP_matmul:
+        case OP_matmul_sums: return LV_STEP_MATMUL;
         case OP_linear_cross_entropy:
         case OP_linear_cross_entropy_grad: return LV_STEP_LINEAR_LOSS;
         default: return LV_STEP_CONV;

@@ -90,6 +90,7 @@ static const Step PIPELINE[] = {
     {"cse", OPTIMIZING, NULL},
     {"dce", ALWAYS, NULL},
     {"views", ON_GPU, NULL},
+    {"bias_sums", ON_GPU, NULL},
     {"remat_free", ON_GPU, NULL},
     {"remat", ALWAYS, NULL},
     {"moments", ON_GPU, NULL},

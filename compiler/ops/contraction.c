@@ -125,6 +125,37 @@ void evaluate_matmul(const Evaluation *evaluation, const Node *node, const Tenso
             }
 }
 
+// ---- matmul_sums: a [M, K] x b [K, N] -> y [M, N], sums [M]; flags as of matmul
+// sums[m] = sum of a[m,k] over k, of y's type: with a the gradient of a layer's result and y of its weight, the gradient of its bias
+
+const char *shape_matmul_sums(Graph *graph, Node *node) {
+    const char *wrong = shape_matmul(graph, node);
+    if (wrong) return wrong;
+    LvShape y = node->results[0].shape;
+    if (y.rank != 2) return refuse(graph, "matmul_sums takes matrices, not %s", shape_text(graph, y));
+    set_result(node, 1, node->results[0].dtype, lv_shape(1, y.dim));
+    return NULL;
+}
+
+void evaluate_matmul_sums(const Evaluation *evaluation, const Node *node, const Tensor *const *inputs, Tensor *results) {
+    MatmulSize s = matmul_size(node, inputs[0]->shape, inputs[1]->shape);
+    evaluate_matmul(evaluation, node, inputs, results);
+    for (int64_t i = 0; i < s.m; i++) {
+        double sum = 0;
+        for (int64_t k = 0; k < s.k; k++) sum += inputs[0]->f[s.ta ? k * s.m + i : i * s.k + k];
+        results[1].f[i] = sum;
+    }
+}
+
+bool decompose_matmul_sums(Graph *graph, Node *node, Value **with) {
+    Value *wide = build_cast(graph, node->inputs[0], node->results[1].dtype);
+    with[0] = build_node(graph, OP_matmul, 2, node->inputs, &node->attrs);
+    with[1] = build_reduce(graph, OP_reduce_sum, wide, 1, (int64_t[]){node_bool(node, ATTR_transpose_a, false) ? 0 : 1});
+    return true;
+}
+
+// ---- matmul's gradient
+
 static Value *scaled_matmul(Graph *graph, const Node *like, Value *a, Value *b, bool ta, bool tb) {
     Attrs attrs = {0};
     attrs_bool(&attrs, ATTR_transpose_a, ta);

@@ -4,7 +4,7 @@
 int64_t op_product_flops(const Node *node) {
     // Every product of a contraction is counted through its largest operands: 2 * results * (elements of the summed dimensions).
     const LvShape a = node->inputs[0]->shape, y = node->results[0].shape;
-    if (node->op == OP_matmul)
+    if (node->op == OP_matmul || node->op == OP_matmul_sums)
         return 2 * lv_shape_elements(y) * (node_bool(node, ATTR_transpose_a, false) ? a.dim[a.rank - 2] : a.dim[a.rank - 1]);
     if (node->op == OP_linear_cross_entropy || node->op == OP_linear_cross_entropy_grad) {  // if every row counts
         int products = node->op == OP_linear_cross_entropy ? 1 : 3;

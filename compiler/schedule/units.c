@@ -242,7 +242,7 @@ void unit_add_call(Building *b, Node *node) {
     set_nodes(b, &unit, &node, 1);
     unit.flops = op_product_flops(node);
     unit.operands = lv_arena_array(b->plan->arena, (size_t)(node->input_count + node->result_count), sizeof *unit.operands);
-    int first = node->op == OP_conv2d_moments ? 1 : node->result_count;  // the others come last
+    int first = op_info(node->op)->kind == OP_KIND_CONTRACTION ? 1 : node->result_count;  // the others come last
     for (int i = 0; i < first; i++) set_operand(&unit, &node->results[i], true);
     for (int i = 0; i < node->input_count; i++) set_operand(&unit, node->inputs[i], false);
     for (int i = first; i < node->result_count; i++) set_operand(&unit, &node->results[i], true);

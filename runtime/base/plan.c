@@ -31,13 +31,14 @@ int64_t lv_linear_loss_rows(int64_t classes, int64_t *stride) {
     return rows < LEAST_ROWS ? LEAST_ROWS : rows;
 }
 
-// Results come first, a convolution's further ones last.
+// Results come first, a product's further ones last.
 bool lv_step_writes(const LvStep *step, int operand) {
     switch (step->kind) {
         case LV_STEP_LINEAR_LOSS: return operand < (step->linear_loss.gradient ? 3 : 1);
         case LV_STEP_CONV:
             if (step->conv.has_moments && operand >= step->operand_count - 2) return true;
             return operand == 0 || (operand == 3 && step->conv.direction == LV_CONV_WEIGHT_GRADIENT);
+        case LV_STEP_MATMUL: return operand == 0 || (step->matmul.has_sums && operand == step->operand_count - 1);
         default: return operand == 0;
     }
 }

@@ -110,10 +110,11 @@ typedef struct {
 } LvConvStep;
 
 // Operands of LV_STEP_MATMUL: 0 destination [..., M, N], 1 a [..., M, K], 2 b [..., K, N] (a or b stored transposed where
-// the flag says so, shapes as stored), then bias [N] if has_bias, residual (as the destination) if has_residual.
+// the flag says so, shapes as stored), then bias [N] if has_bias, residual (as the destination) if has_residual. On a GPU, then
+// destination sums [M] if has_sums: of a along K, of the destination's type; beside matrices alone, and no other epilogue.
 typedef struct {
     bool transpose_a, transpose_b;
-    bool has_bias, has_residual;
+    bool has_bias, has_residual, has_sums;
     LvActivation activation;
     double alpha;  // scale of the product
 } LvMatmulStep;

@@ -170,10 +170,18 @@ static bool check_conv(const Check *check, const LvStep *step) {
     return true;
 }
 
+static bool check_sums(const Check *check, const LvStep *step, int64_t rows) {
+    const LvMatmulStep *m = &step->matmul;
+    const LvOperand *o = step->operands;
+    if (m->has_bias || m->has_residual || m->activation != LV_ACTIVATION_NONE || m->alpha != 1) return fail(check, "sums beside another epilogue");
+    if (o[0].shape.rank != 2 || o[3].dtype != o[0].dtype || !same(o[3].shape, 1, &rows)) return fail(check, "the sums do not fit");
+    return true;
+}
+
 static bool check_matmul(const Check *check, const LvStep *step) {
     const LvMatmulStep *m = &step->matmul;
     if ((unsigned)m->activation > LV_ACTIVATION_GELU) return fail(check, "unknown activation");
-    if (step->operand_count != 3 + m->has_bias + m->has_residual) return fail(check, "wrong number of operands");
+    if (step->operand_count != 3 + m->has_bias + m->has_residual + m->has_sums) return fail(check, "wrong number of operands");
     LvShape y = step->operands[0].shape, a = step->operands[1].shape, b = step->operands[2].shape;
     if (y.rank < 2 || a.rank < 2 || b.rank < 2 || a.rank > y.rank || b.rank > y.rank) return fail(check, "wrong ranks");
     int64_t am = a.dim[a.rank - 2], ak = a.dim[a.rank - 1], bk = b.dim[b.rank - 2], bn = b.dim[b.rank - 1], swap;
@@ -188,7 +196,7 @@ static bool check_matmul(const Check *check, const LvStep *step) {
     }
     if (m->has_bias && !same(step->operands[3].shape, 1, &bn)) return fail(check, "the bias does not fit");
     if (m->has_residual && !lv_shape_equal(step->operands[3 + m->has_bias].shape, y)) return fail(check, "the residual does not fit");
-    return true;
+    return !m->has_sums || check_sums(check, step, am);
 }
 
 static bool check_linear_loss(const Check *check, const LvStep *step) {

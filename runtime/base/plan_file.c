@@ -164,6 +164,7 @@ static void code_matmul(Codec *c, LvMatmulStep *m) {
     code_bool(c, &m->transpose_b, "transpose_b");
     code_bool(c, &m->has_bias, "has_bias");
     code_bool(c, &m->has_residual, "has_residual");
+    code_bool(c, &m->has_sums, "has_sums");
     CODE_CHOICE(c, m->activation, LV_ACTIVATION_GELU + 1, "activation");
     code_integer(c, &alpha.i, "alpha");
     if (!isfinite(alpha.f)) refuse(c, "alpha", "is not finite");

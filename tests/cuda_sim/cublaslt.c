@@ -25,7 +25,7 @@ struct LtMatmulObject {
     int compute, scale_type, bias_type;
     int32_t transpose_a, transpose_b;
     uint32_t epilogue;
-    const void *bias;
+    const void *bias;  // of SUMS: where they go
     int64_t bias_stride;
 };
 
@@ -174,7 +174,13 @@ static LtResult describe(LtMatmul op, LtMatrix a, LtMatrix b, LtMatrix c, LtMatr
     }
     if (a->type != b->type || c->type != d->type || (d->type != a->type && d->type != LT_F32)) return LT_NOT_SUPPORTED;
     if ((op->compute == LT_COMPUTE_F64) != (a->type == LT_F64) || (op->compute == LT_COMPUTE_TF32 && a->type != LT_F32)) return LT_NOT_SUPPORTED;
-    if (op->epilogue & ~(uint32_t)(LT_EPILOGUE_NONE | LT_EPILOGUE_RELU | LT_EPILOGUE_BIAS | LT_EPILOGUE_GELU)) return LT_NOT_SUPPORTED;
+    const bool sums = op->epilogue == LT_EPILOGUE_SUMS_A || op->epilogue == LT_EPILOGUE_SUMS_B;  // with nothing besides
+    if (!sums && op->epilogue & ~(uint32_t)(LT_EPILOGUE_NONE | LT_EPILOGUE_RELU | LT_EPILOGUE_BIAS | LT_EPILOGUE_GELU)) return LT_NOT_SUPPORTED;
+    // of the type of d, and a vector for each of a batch
+    if (sums && ((op->bias_type >= 0 && op->bias_type != d->type) || a->type == LT_F64)) return LT_NOT_SUPPORTED;
+    p->sums_of_b = op->epilogue == LT_EPILOGUE_SUMS_B;
+    if (sums && (!op->bias || (d->batch > 1 && op->bias_stride < (p->sums_of_b ? p->n : p->m)))) return LT_INVALID_VALUE;
+    if (sums) p->sums = (void *)(uintptr_t)op->bias;
     p->tf32 = op->compute == LT_COMPUTE_TF32;
     p->relu = op->epilogue & LT_EPILOGUE_RELU;
     p->gelu = op->epilogue & LT_EPILOGUE_GELU;
@@ -232,6 +238,10 @@ static bool is_held(MemoryHolds *holds, const void *data, LtMatrix m) {
     return holds(data, (size_t)elements * size_of(m->type)) && !((uintptr_t)data % size_of(m->type));
 }
 
+static size_t vector_bytes(const Product *p, int64_t length) {
+    return (size_t)(length + (p->batch - 1) * p->bias_stride) * size_of(p->bias_type);
+}
+
 LtResult cublasLtMatmul(Lt handle, LtMatmul matmul, const void *alpha, const void *a, LtMatrix a_matrix, const void *b, LtMatrix b_matrix,
                         const void *beta, const void *c, LtMatrix c_matrix, void *d, LtMatrix d_matrix, const LtAlgorithm *algorithm,
                         void *workspace, size_t workspace_bytes, CuStream stream) {
@@ -252,7 +262,7 @@ LtResult cublasLtMatmul(Lt handle, LtMatmul matmul, const void *alpha, const voi
     if (!call || !holds) return LT_EXECUTION_FAILED;
     if (algorithm && algorithm->data[1] && (workspace_bytes < 4096 || !holds(workspace, 4096))) return LT_INVALID_VALUE;
     if (!is_held(holds, a, a_matrix) || !is_held(holds, b, b_matrix) || !is_held(holds, d, d_matrix) || (p.beta != 0 && !is_held(holds, c, c_matrix)) ||
-        (p.bias && !holds(p.bias, (size_t)(p.m + (p.batch - 1) * p.bias_stride) * size_of(p.bias_type)))) {
+        (p.bias && !holds(p.bias, vector_bytes(&p, p.m))) || (p.sums && !holds(p.sums, vector_bytes(&p, p.sums_of_b ? p.n : p.m)))) {
         fprintf(stderr, "cuda_sim: cublasLtMatmul of %lld x %lld x %lld: an operand does not lie in an allocation of the device\n", (long long)p.m,
                 (long long)p.n, (long long)p.k);
         return LT_EXECUTION_FAILED;

@@ -91,9 +91,21 @@ static void product_f64(const Product *p, int64_t batch) {
     }
 }
 
+// In f32, in the order of k, as the products are summed.
+static void sum_operand(const Product *p, int64_t batch) {
+    const ProductMatrix *m = p->sums_of_b ? &p->b : &p->a;
+    const int64_t along = p->sums_of_b ? m->row : m->column, across = p->sums_of_b ? m->column : m->row;
+    for (int64_t i = 0; i < (p->sums_of_b ? p->n : p->m); i++) {
+        float sum = 0;
+        for (int64_t k = 0; k < p->k; k++) sum += (float)load(m->data, m->type, batch * m->batch + i * across + k * along);
+        store(p->sums, p->bias_type, batch * p->bias_stride + i, (double)sum);
+    }
+}
+
 void product_run(void *product) {
     const Product *p = product;
     const int64_t panels = (p->n + COLUMNS - 1) / COLUMNS;
+    for (int64_t batch = 0; p->sums && batch < p->batch; batch++) sum_operand(p, batch);
     if (p->a.type == LT_F64) {
         for (int64_t batch = 0; batch < p->batch; batch++) product_f64(p, batch);
         return;

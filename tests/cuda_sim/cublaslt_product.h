@@ -1,4 +1,4 @@
-// A batch of matrix products: d = epilogue(alpha a b + beta c + bias).
+// A batch of matrix products: d = epilogue(alpha a b + beta c + bias); or d = alpha a b + beta c, and sums of a or b over k.
 #ifndef LV_CUDA_SIM_CUBLASLT_PRODUCT_H
 #define LV_CUDA_SIM_CUBLASLT_PRODUCT_H
 
@@ -20,6 +20,8 @@ typedef struct {
     const void *bias;          // a number for each row of d; NULL: none
     int bias_type;
     int64_t bias_stride;
+    void *sums;                // a number for each row of a, or each column of b; NULL: none. Type and stride are the bias's
+    bool sums_of_b;
 } Product;
 
 void product_run(void *product);

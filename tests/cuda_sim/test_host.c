@@ -249,6 +249,7 @@ typedef struct {
     bool transpose_a, transpose_b, bias, relu, gelu;
     float alpha, beta;
     int m, n, k, batch;
+    uint32_t sums;  // the epilogue that asks for them, 0: none
 } Case;
 
 static void put_number(void *data, int type, int i, float x) {
@@ -280,6 +281,25 @@ static double expected(const Case *c, const void *a, const void *b, const void *
     return sum;
 }
 
+// Of row i of a, or of column i of b.
+static double expected_sum(const Case *c, const void *a, const void *b, int i) {
+    const bool of_b = c->sums == LT_EPILOGUE_SUMS_B, along = of_b ? !c->transpose_b : c->transpose_a;
+    double sum = 0;
+    for (int k = 0; k < c->k; k++) sum += (double)number_at(of_b ? b : a, c->type, along ? i * c->k + k : k * (of_b ? c->n : c->m) + i);
+    return sum;
+}
+
+static bool sums_are_right(const Case *c, const void *a, const void *b, CuPointer at) {
+    static char sums[1 << 12];
+    const int count = c->sums == LT_EPILOGUE_SUMS_B ? c->n : c->m;
+    TEST_CHECK(test_get(sums, at, (size_t)count * (c->out_type == LT_F32 ? 4 : 2)));
+    for (int i = 0; i < count; i++) {
+        const double want = expected_sum(c, a, b, i), got = (double)number_at(sums, c->out_type, i);
+        if (!(fabs(want - got) <= (c->out_type == LT_F32 ? 1e-5 : 1e-2 * (1 + fabs(want))))) return printf("# sum %g for %g at %d\n", got, want, i), false;
+    }
+    return true;
+}
+
 static bool run_product(Lt lt, const Case *c) {
     static char a[1 << 16], b[1 << 16], bias[1 << 12], before[1 << 16], after[1 << 16];
     const CuPointer pa = test_put(a, (size_t)filled(a, c->type, c->m * c->k * c->batch, 1)), pb = test_put(b, (size_t)filled(b, c->type, c->k * c->n * c->batch, 2));
@@ -287,7 +307,8 @@ static bool run_product(Lt lt, const Case *c) {
     const int bytes = filled(before, c->out_type, c->m * c->n * c->batch, 4);
     const CuPointer pd = test_put(before, (size_t)bytes);
     const int32_t yes = 1, batch = c->batch;
-    const uint32_t epilogue = (c->bias ? LT_EPILOGUE_BIAS : 0) | (c->relu ? LT_EPILOGUE_RELU : 0) | (c->gelu ? LT_EPILOGUE_GELU : 0);
+    const CuPointer psums = test_put(bias, (size_t)filled(bias, c->out_type, c->sums == LT_EPILOGUE_SUMS_B ? c->n : c->m, 3));
+    const uint32_t epilogue = c->sums | (c->bias ? LT_EPILOGUE_BIAS : 0) | (c->relu ? LT_EPILOGUE_RELU : 0) | (c->gelu ? LT_EPILOGUE_GELU : 0);
     LtMatmul op;
     LtMatrix ma, mb, md;
     LtCandidate best;
@@ -297,6 +318,7 @@ static bool run_product(Lt lt, const Case *c) {
     if (c->transpose_b) TEST_CHECK(!api.cublasLtMatmulDescSetAttribute(op, LT_MATMUL_TRANSPOSE_B, &yes, sizeof yes));
     if (epilogue) TEST_CHECK(!api.cublasLtMatmulDescSetAttribute(op, LT_MATMUL_EPILOGUE, &epilogue, sizeof epilogue));
     if (c->bias) TEST_CHECK(!api.cublasLtMatmulDescSetAttribute(op, LT_MATMUL_BIAS_POINTER, &pbias, sizeof pbias));
+    if (c->sums) TEST_CHECK(!api.cublasLtMatmulDescSetAttribute(op, LT_MATMUL_BIAS_POINTER, &psums, sizeof psums));
     const int ra = c->transpose_a ? c->k : c->m, ca = c->transpose_a ? c->m : c->k, rb = c->transpose_b ? c->n : c->k, cb = c->transpose_b ? c->k : c->n;
     TEST_CHECK(!api.cublasLtMatrixLayoutCreate(&ma, c->type, (uint64_t)ra, (uint64_t)ca, ra));
     TEST_CHECK(!api.cublasLtMatrixLayoutCreate(&mb, c->type, (uint64_t)rb, (uint64_t)cb, rb));
@@ -316,18 +338,58 @@ static bool run_product(Lt lt, const Case *c) {
         const double most = c->out_type == LT_F32 ? (c->compute == LT_COMPUTE_TF32 ? 1e-5 : c->gelu ? 1e-3 : 1e-5) : 1e-2 * (1 + fabs(want));
         if (!(fabs(want - got) <= most)) return printf("# %g for %g at %d\n", got, want, i), false;
     }
+    return !c->sums || sums_are_right(c, a, b, psums);
+}
+
+// Sums are asked for by themselves, of the type of d, and have somewhere to go that is long enough.
+static bool run_wrong_sums(void) {
+    const uint32_t right = LT_EPILOGUE_SUMS_B, with_relu = LT_EPILOGUE_SUMS_B | LT_EPILOGUE_RELU, both = LT_EPILOGUE_SUMS_A | LT_EPILOGUE_SUMS_B;
+    const int32_t f32 = LT_F32, bf16 = LT_BF16;
+    const float one = 1, zero = 0;
+    Lt lt;
+    LtMatmul op;
+    LtMatrix m, d;
+    LtCandidate best;
+    int found;
+    TEST_CHECK(test_open() && !api.cublasLtCreate(&lt) && !api.cublasLtMatmulDescCreate(&op, LT_COMPUTE_F32, LT_F32));
+    const CuPointer memory = test_put((char[64 * 64 * 4]){0}, 64 * 64 * 4), narrow = test_put((char[63 * 4]){0}, 63 * 4);
+    TEST_CHECK(!api.cublasLtMatrixLayoutCreate(&m, LT_BF16, 64, 64, 64) && !api.cublasLtMatrixLayoutCreate(&d, LT_F32, 64, 64, 64));
+#define ASK() api.cublasLtMatmulAlgoGetHeuristic(lt, op, m, m, d, d, NULL, 1, &best, &found)
+#define SET(ATTRIBUTE, VALUE) TEST_CHECK(!api.cublasLtMatmulDescSetAttribute(op, ATTRIBUTE, &(VALUE), sizeof(VALUE)))
+    SET(LT_MATMUL_EPILOGUE, right);
+    TEST_CHECK(ASK() == LT_INVALID_VALUE);
+    SET(LT_MATMUL_BIAS_POINTER, memory);
+    TEST_CHECK(!ASK() && found == 1);
+    SET(LT_MATMUL_BIAS_TYPE, bf16);
+    TEST_CHECK(ASK() == LT_NOT_SUPPORTED && found == 0);
+    SET(LT_MATMUL_BIAS_TYPE, f32);
+    TEST_CHECK(!ASK());
+    SET(LT_MATMUL_EPILOGUE, with_relu);
+    TEST_CHECK(ASK() == LT_NOT_SUPPORTED);
+    SET(LT_MATMUL_EPILOGUE, both);
+    TEST_CHECK(ASK() == LT_NOT_SUPPORTED);
+    SET(LT_MATMUL_EPILOGUE, right);
+    SET(LT_MATMUL_BIAS_POINTER, narrow);  // a number short
+    void *at = (void *)(uintptr_t)memory;
+    TEST_CHECK(api.cublasLtMatmul(lt, op, &one, at, m, at, m, &zero, at, d, at, d, &best.algorithm, NULL, 0, NULL));
+#undef ASK
+#undef SET
     return true;
 }
 
 static bool run_products(void) {
     static const Case cases[] = {
-        {LT_F32, LT_F32, LT_COMPUTE_F32, false, false, false, false, false, 1, 0, 5, 7, 3, 1},
-        {LT_F32, LT_F32, LT_COMPUTE_F32, true, false, true, true, false, 0.5f, 0, 33, 17, 40, 1},
-        {LT_F32, LT_F32, LT_COMPUTE_TF32, false, true, false, false, false, 1, 1, 20, 48, 31, 3},
-        {LT_BF16, LT_BF16, LT_COMPUTE_F32, true, true, true, false, true, 1, 0, 19, 16, 64, 2},
-        {LT_BF16, LT_F32, LT_COMPUTE_F32, true, false, false, false, false, 1, 1, 16, 16, 16, 1},
-        {LT_F16, LT_F16, LT_COMPUTE_F32, false, false, true, false, false, 2, 0.25f, 8, 9, 10, 1},
-        {LT_F32, LT_F32, LT_COMPUTE_F32, false, false, true, false, true, 1, 0, 12, 5, 6, 1},
+        {LT_F32, LT_F32, LT_COMPUTE_F32, false, false, false, false, false, 1, 0, 5, 7, 3, 1, 0},
+        {LT_F32, LT_F32, LT_COMPUTE_F32, true, false, true, true, false, 0.5f, 0, 33, 17, 40, 1, 0},
+        {LT_F32, LT_F32, LT_COMPUTE_TF32, false, true, false, false, false, 1, 1, 20, 48, 31, 3, 0},
+        {LT_BF16, LT_BF16, LT_COMPUTE_F32, true, true, true, false, true, 1, 0, 19, 16, 64, 2, 0},
+        {LT_BF16, LT_F32, LT_COMPUTE_F32, true, false, false, false, false, 1, 1, 16, 16, 16, 1, 0},
+        {LT_F16, LT_F16, LT_COMPUTE_F32, false, false, true, false, false, 2, 0.25f, 8, 9, 10, 1, 0},
+        {LT_F32, LT_F32, LT_COMPUTE_F32, false, false, true, false, true, 1, 0, 12, 5, 6, 1, 0},
+        {LT_BF16, LT_F32, LT_COMPUTE_F32, false, true, false, false, false, 1, 0, 19, 33, 21, 1, LT_EPILOGUE_SUMS_B},
+        {LT_F16, LT_F16, LT_COMPUTE_F32, false, false, false, false, false, 1, 0, 9, 14, 40, 1, LT_EPILOGUE_SUMS_B},
+        {LT_BF16, LT_F32, LT_COMPUTE_F32, true, false, false, false, false, 1, 0, 17, 5, 30, 1, LT_EPILOGUE_SUMS_A},
+        {LT_F32, LT_F32, LT_COMPUTE_F32, false, true, false, false, false, 1, 0, 8, 24, 7, 1, LT_EPILOGUE_SUMS_A},
     };
     Lt lt;
     TEST_CHECK(test_open() && !api.cublasLtCreate(&lt));
@@ -338,6 +400,7 @@ static bool run_products(void) {
 }
 
 const TestCase test_host[] = {
+    {"wrong_sums", {NULL}, run_wrong_sums},
     {"streams", {NULL}, run_streams},
     {"events", {NULL}, run_events},
     {"graph", {NULL}, run_graph},

@@ -74,6 +74,8 @@ const char *const op_cases[] = {
     "matmul {transpose_b = true} f32[3, 5] f32[7, 5]", "matmul {transpose_a = true, transpose_b = true} f32[2, 5, 3] f32[2, 7, 5]",
     "matmul {scale = 0.25} f32[3, 5] f32[5, 2]", "matmul {transpose_a = true, scale = -2} f32[2, 1, 5, 3] f32[2, 1, 5, 2]",
     "matmul f32[0, 5] f32[5, 7]", "matmul f32[3, 0] f32[0, 7]", "matmul f32[67, 131] f32[131, 37]",
+    "matmul_sums f32[3, 5] f32[5, 7]", "matmul_sums {transpose_a = true, transpose_b = true} f32[5, 3] f32[7, 5]",
+    "matmul_sums {transpose_a = true} f32[0, 3] f32[0, 7]",
     "matmul {bias = true} f32[3, 5] f32[5, 7] f32[7]", "matmul {bias = true, residual = true, activation = 3} f32[3, 5] f32[5, 7] f32[7] f32[3, 7]",
     "matmul {activation = 2} f32[2, 3, 5] f32[2, 5, 7]", "matmul {residual = true, activation = 1} f32[3, 5] f32[5, 7] f32[3, 7]",
     "matmul {transpose_b = true} f32[1, 131] f32[37, 131]", "matmul {transpose_b = true} f32[8, 16] f32[1, 16]",

@@ -1,5 +1,5 @@
-// The CUDA backend's library calls against plain sums in f64: products of all shapes, types, transposes and epilogues, batches
-// broadcast either way, and cross-entropy by blocks of rows. Skipped without a GPU: see test_cuda_runs.c.
+// The CUDA backend's library calls against plain sums in f64: products of all shapes, types, transposes and epilogues, sums among them,
+// batches broadcast either way, and cross-entropy by blocks of rows. Skipped without a GPU: see test_cuda_runs.c.
 #include <math.h>
 
 #include "cuda_child.h"
@@ -19,7 +19,7 @@ static LvOperand operand(int64_t place, LvDType dtype, LvShape shape) {
 
 // ---- products
 
-enum { Y, A, B, BIAS, RESIDUAL, OPERANDS };
+enum { Y, A, B, BIAS, RESIDUAL, SUMS, OPERANDS };
 
 typedef struct {
     LvStep step;
@@ -76,6 +76,15 @@ static double wanted(const Product *p, int64_t index) {
     return m->has_residual ? sum + lv_element_get(p->host[RESIDUAL], p->operands[RESIDUAL].dtype, index) : sum;
 }
 
+static double wanted_sum(const Product *p, int64_t row) {
+    const LvShape *a = &p->operands[A].shape;
+    bool along = p->step.matmul.transpose_a;
+    double sum = 0;
+    for (int64_t k = 0; k < a->dim[along ? 0 : 1]; k++)
+        sum += lv_element_get(p->host[A], p->operands[A].dtype, along ? k * a->dim[1] + row : row * a->dim[1] + k);
+    return sum;
+}
+
 static bool in_place(const Product *p) {
     return p->has[RESIDUAL] && lv_place_equal(p->operands[RESIDUAL].place, p->operands[Y].place);
 }
@@ -87,7 +96,22 @@ static void free_product(LvDevice *device, Product *p) {
     }
 }
 
-static void run_product(LvDevice *device, Product *p, double tolerance, int number) {
+// Of a result, how far apart it is from what it should be.
+static double off_by(LvDevice *device, const Product *p, int operand) {
+    LvError error = {0};
+    double apart = 0, size = 0;
+    char *result = malloc(p->bytes[operand] + 1);
+    child_must(device->ops->download(device, result, p->memory[operand], p->bytes[operand], &error), &error);
+    for (int64_t i = 0; i < lv_shape_elements(p->operands[operand].shape); i++) {
+        double want = operand == Y ? wanted(p, i) : wanted_sum(p, i), got = lv_element_get(result, p->operands[operand].dtype, i);
+        apart += (got - want) * (got - want), size += want * want + 0.01;  // few numbers may all be small by chance
+    }
+    free(result);
+    return sqrt(apart / (size > 0 ? size : 1));
+}
+
+// *by_library, if it is not NULL: whether the library made the sums.
+static void run_product(LvDevice *device, Product *p, double tolerance, int number, bool *by_library) {
     LvError error = {0};
     LvCall *call;
     char *buffers[OPERANDS];
@@ -97,34 +121,27 @@ static void run_product(LvDevice *device, Product *p, double tolerance, int numb
         p->given[count] = p->operands[i];
         if (i == RESIDUAL && in_place(p)) p->memory[i] = p->memory[Y];
         else child_must(device->ops->allocate(device, p->bytes[i], &p->memory[i], &error), &error);
-        if (i != Y) child_must(device->ops->upload(device, p->memory[i], p->host[i], p->bytes[i], &error), &error);
+        if (i != Y && i != SUMS) child_must(device->ops->upload(device, p->memory[i], p->host[i], p->bytes[i], &error), &error);
         buffers[count++] = p->memory[i];
     }
     p->step.operands = p->given, p->step.operand_count = count;
     child_must(device->ops->prepare(device, NULL, &p->step, &call, &error) && device->ops->call(device, call, buffers, &error),
                &error);
-    char *y = malloc(p->bytes[Y] + 1);
-    child_must(device->ops->download(device, y, p->memory[Y], p->bytes[Y], &error), &error);
-    double apart = 0, size = 0;
-    for (int64_t i = 0; i < lv_shape_elements(p->operands[Y].shape); i++) {
-        double want = wanted(p, i), got = lv_element_get(y, p->operands[Y].dtype, i);
-        apart += (got - want) * (got - want), size += want * want + 0.01;  // few numbers may all be small by chance
-    }
-    apart = sqrt(apart / (size > 0 ? size : 1));
-    if (!(apart <= tolerance)) {
+    double apart = off_by(device, p, Y), sums_apart = p->has[SUMS] ? off_by(device, p, SUMS) : 0;
+    if (!(apart <= tolerance && sums_apart <= tolerance)) {
         LvText text = {0};
         for (int i = 0; i < OPERANDS; i++) {
             if (!p->has[i]) continue;
             lv_text_printf(&text, " %s", lv_dtype_name(p->operands[i].dtype));
             lv_shape_print(&text, p->operands[i].shape);
         }
-        fprintf(stderr, "case %d:%s transposed %d %d, activation %d, alpha %g, in place %d, by %s: off by %g\n", number,
+        fprintf(stderr, "case %d:%s transposed %d %d, activation %d, alpha %g, in place %d, by %s: off by %g, sums by %g\n", number,
                 text.data, p->step.matmul.transpose_a, p->step.matmul.transpose_b, p->step.matmul.activation,
-                p->step.matmul.alpha, in_place(p), device->ops->describe(call), apart);
+                p->step.matmul.alpha, in_place(p), device->ops->describe(call), apart, sums_apart);
         _exit(CHILD_BAD);
     }
+    if (by_library) *by_library = !strstr(device->ops->describe(call), "sums by a kernel");
     device->ops->discard(device, call);
-    free(y);
 }
 
 // Batch dimensions of y; of a and b, each as long, 1, or (0 here) not there.
@@ -213,17 +230,33 @@ static void make_product(Product *p, const Size *s, uint32_t *random) {
     if (m->activation > LV_ACTIVATION_RELU) m->activation = LV_ACTIVATION_NONE;
 }
 
+// Sums in place of every other epilogue.
+static void ask_for_sums(Product *p) {
+    LvMatmulStep *m = &p->step.matmul;
+    m->has_bias = m->has_residual = p->has[BIAS] = p->has[RESIDUAL] = false;
+    m->activation = LV_ACTIVATION_NONE, m->alpha = 1;
+    m->has_sums = p->has[SUMS] = true;
+    p->operands[SUMS] = operand(5 << 16, p->operands[Y].dtype, lv_shape(1, p->operands[Y].shape.dim));
+    lv_shape_bytes(p->operands[SUMS].shape, p->operands[SUMS].dtype, &p->bytes[SUMS]);
+}
+
 static int products(void *user) {
     enum { TURNS = 24, SIZES = sizeof sizes / sizeof *sizes };
     LvDevice *device = child_open();
     uint32_t random = 7;
+    int by_library = 0, by_kernel = 0;
     (void)user;
     for (int i = 0; i < TURNS * SIZES; i++) {
         Product p;
+        bool library;
         make_product(&p, &sizes[i % SIZES], &random);
-        run_product(device, &p, tolerance_of(&p), i);
+        bool sums = sizes[i % SIZES].rank == 0 && i / SIZES % 3 == 2;
+        if (sums) ask_for_sums(&p);
+        run_product(device, &p, tolerance_of(&p), i, sums ? &library : NULL);
+        if (sums) ++*(library ? &by_library : &by_kernel);
         free_product(device, &p);
     }
+    child_require(by_kernel > 0 && (by_library > 0 || getenv("LV_CUDA_SIM_FAIL")));
     lv_device_close(device);
     return CHILD_GOOD;
 }

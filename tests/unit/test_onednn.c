@@ -102,7 +102,7 @@ static void matmul_case(LvDevice *device, int batch_rank, const int64_t *batch, 
     bool ta = form & 1, tb = form & 2, bias = form & 4, residual = form & 8, in_place = form & 16;
     LvActivation activation = form & 32 ? LV_ACTIVATION_GELU : LV_ACTIVATION_NONE;
     Case c = {.step = {.kind = LV_STEP_MATMUL, .label = "matmul"}};
-    c.step.matmul = (LvMatmulStep){ta, tb, bias, residual, activation, alpha};
+    c.step.matmul = (LvMatmulStep){.transpose_a = ta, .transpose_b = tb, .has_bias = bias, .has_residual = residual, .activation = activation, .alpha = alpha};
     int64_t y[LV_MAX_RANK], a[LV_MAX_RANK], b[LV_MAX_RANK], batches = 1;
     for (int i = 0; i < batch_rank; i++) y[i] = a[i] = b[i] = batch[i], batches *= batch[i];
     int r = batch_rank, rb = shared_b ? 0 : r;
@@ -157,6 +157,21 @@ static void test_matmul(void **state) {
     matmul_case(*state, 1, batches[0], false, 4, 3, 5, 15, 2, LV_F64);
 }
 
+// Sums beside a product are a GPU's.
+static void test_sums(void **state) {
+    LvOperand operands[4] = {{{LV_ARENA_IO, 0}, LV_F32, lv_shape(2, (int64_t[]){4, 4}), lv_layout_row_major()}};
+    LvStep step = {.kind = LV_STEP_MATMUL, .label = "matmul", .operands = operands, .operand_count = 4, .kernel = -1};
+    LvCall *call = NULL;
+    LvError error = {0};
+    step.matmul = (LvMatmulStep){.has_sums = true, .alpha = 1};
+    operands[1] = operands[2] = operands[3] = operands[0];
+    operands[3].shape.rank = 1;
+    LvDevice *device = *state;
+    assert_false(device->ops->prepare(device, NULL, &step, &call, &error));
+    assert_int_equal(error.kind, LV_ERROR_UNSUPPORTED);
+    lv_error_clear(&error);
+}
+
 static int open_device(void **state) {
     LvDevice *device;
     LvError error = {0};
@@ -172,6 +187,6 @@ static int close_device(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_conv),      cmocka_unit_test(test_conv_epilogue), cmocka_unit_test(test_conv_algorithms),
-                                       cmocka_unit_test(test_conv_bf16), cmocka_unit_test(test_conv_f64),      cmocka_unit_test(test_matmul)};
+                                       cmocka_unit_test(test_conv_bf16), cmocka_unit_test(test_conv_f64),      cmocka_unit_test(test_matmul), cmocka_unit_test(test_sums)};
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

@@ -205,6 +205,51 @@ static void test_transposed(void **state) {
     }
 }
 
+// The small plan's product with sums of its rows' operand.
+static LvStep *with_sums(LvPlan *p) {
+    LvStep *matmul = &p->steps[1];
+    LvOperand *operands = LV_NEW_ARRAY(p->arena, LvOperand, 4);
+    memcpy(operands, matmul->operands, 3 * sizeof *operands);
+    operands[3] = small_operand(LV_ARENA_ACTIVATIONS, 64, 1, operands[0].shape.dim);
+    operands[3].dtype = operands[0].dtype;
+    matmul->operands = operands, matmul->operand_count = 4, matmul->matmul.has_sums = true, matmul->matmul.alpha = 1;
+    return matmul;
+}
+
+static void test_sums(void **state) {
+    (void)state;
+    for (int lie = 0; lie < 9; lie++) {
+        LvPlan *p = small_plan();
+        LvStep *step = with_sums(p);
+        switch (lie) {
+            case 1: step->matmul.has_sums = false; break;
+            case 2: step->operand_count = 3; break;
+            case 3: step->operands[3].shape.dim[0]++, p->arena_bytes[LV_ARENA_ACTIVATIONS] += 64; break;
+            case 4: step->operands[3].dtype = LV_BF16; break;
+            case 5: step->operands[3].shape.rank = 0; break;
+            case 6: step->matmul.activation = LV_ACTIVATION_RELU; break;
+            case 7: step->matmul.alpha = 0.5; break;
+            case 8: step->matmul.has_bias = true; break;
+            default: break;
+        }
+        LvText text;
+        encode(p, &text);
+        if (lie) {
+            char why[32];
+            snprintf(why, sizeof why, "sums, lie %d", lie);
+            expect_refused(text.data, text.length, why);
+        } else {
+            LvError error = {0};
+            LvPlan *again = NULL;
+            assert_true(lv_plan_decode(text.data, text.length, &again, &error));
+            assert_true(again->steps[1].matmul.has_sums && lv_step_writes(&again->steps[1], 3) && !lv_step_writes(&again->steps[1], 2));
+            lv_plan_destroy(again);
+        }
+        lv_text_free(&text);
+        lv_plan_destroy(p);
+    }
+}
+
 // An infinite scale is no one's intention.
 static void test_not_finite(void **state) {
     (void)state;
@@ -220,6 +265,7 @@ static void test_not_finite(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage), cmocka_unit_test(test_lies),
-                                       cmocka_unit_test(test_moments), cmocka_unit_test(test_transposed), cmocka_unit_test(test_not_finite)};
+                                       cmocka_unit_test(test_moments), cmocka_unit_test(test_transposed), cmocka_unit_test(test_sums),
+                                       cmocka_unit_test(test_not_finite)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

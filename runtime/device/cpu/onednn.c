@@ -281,7 +281,9 @@ static bool prepare_linear_loss(LvCpu *cpu, LvModule *module, const LvStep *step
     return true;
 }
 
-static bool is_for_a_gpu(const LvConvStep *conv) {
+static bool is_for_a_gpu(const LvStep *step) {
+    const LvConvStep *conv = &step->conv;
+    if (step->kind == LV_STEP_MATMUL) return step->matmul.has_sums;
     bool epilogue = conv->has_bias || conv->has_residual || conv->activation != LV_ACTIVATION_NONE;
     return conv->has_moments || (conv->direction == LV_CONV_DATA_GRADIENT && epilogue);
 }
@@ -291,8 +293,8 @@ bool cpu_call_prepare(LvCpu *cpu, LvModule *module, const LvStep *step, LvCall *
     LvLibrary *library = cpu->library;
     LvText key = {0};
     if (step->kind == LV_STEP_LINEAR_LOSS) return prepare_linear_loss(cpu, module, step, out, error);
-    if (step->kind == LV_STEP_CONV && is_for_a_gpu(&step->conv))
-        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "a convolution that also makes moments, or is transposed with a bias: the plan was made for a GPU");
+    if (is_for_a_gpu(step))
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "a product that also makes sums or moments, or is transposed with a bias: the plan was made for a GPU");
     omp_set_num_threads(cpu->threads);  // primitives are made for as many
     call_print_key(step, &key);
     bool known = lv_map_get(&library->calls, key.data) != NULL;

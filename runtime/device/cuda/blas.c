@@ -1,5 +1,5 @@
 // cuBLASLt. Its matrices are column-major, so y = a b becomes y' = b' a': what we store as rows it reads as columns, b is its first
-// operand and a its second, and a bias for each of our columns is one for each of its rows.
+// operand and a its second, and a bias for each of our columns is one for each of its rows. Sums of a are those of its B.
 //
 // An algorithm is the library's guess, or the fastest of its guesses where they can be timed and the answer can be kept: the cache
 // remembers it by GPU, library version and product, and bits then repeat from run to run.
@@ -98,6 +98,7 @@ static void print_product(const CudaProduct *p, LvText *out) {
     lv_text_printf(out, "%s %s tf32 %d transpose %d %d bias %d adds %d activation %d alpha %a", lv_dtype_name(p->operands),
                    lv_dtype_name(p->result), p->tf32, p->transpose_a, p->transpose_b, p->has_bias, p->adds, p->activation,
                    p->alpha);
+    if (p->sums) lv_text_puts(out, " sums");
     const int64_t numbers[] = {p->m, p->n, p->k, p->row_a, p->row_b, p->row_y, p->count, p->step_a, p->step_b, p->step_y,
                                p->alignment_a, p->alignment_b, p->alignment_y};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) lv_text_printf(out, " %lld", (long long)numbers[i]);
@@ -123,6 +124,9 @@ static LtResult make_matrices(const CublasLt *lt, CudaMatmul *m) {
     return result == LT_OK ? make_matrix(lt, p->result, p->m, p->n, p->row_y, p->count, p->step_y, &m->y) : result;
 }
 
+// Of a bias, or of sums.
+static bool has_vector(const CudaProduct *p) { return p->has_bias || p->sums; }
+
 static LtResult make_operation(const CublasLt *lt, CudaMatmul *m) {
     const CudaProduct *p = &m->product;
     bool wide = p->operands == LV_F64;
@@ -131,6 +135,7 @@ static LtResult make_operation(const CublasLt *lt, CudaMatmul *m) {
                         : p->activation == LV_ACTIVATION_GELU ? LT_EPILOGUE_GELU
                                                               : 0;
     if (p->has_bias) epilogue |= LT_EPILOGUE_BIAS;
+    if (p->sums) epilogue = LT_EPILOGUE_SUMS_B;
     if (!epilogue) epilogue = LT_EPILOGUE_NONE;
     const void *anywhere =
         (const void *)(uintptr_t)256;  // an address as aligned as all are: it is what is looked at before a call
@@ -139,7 +144,7 @@ static LtResult make_operation(const CublasLt *lt, CudaMatmul *m) {
     if (result == LT_OK) result = lt->cublasLtMatmulDescSetAttribute(m->matmul, LT_MATMUL_TRANSPOSE_A, &first, sizeof first);
     if (result == LT_OK) result = lt->cublasLtMatmulDescSetAttribute(m->matmul, LT_MATMUL_TRANSPOSE_B, &second, sizeof second);
     if (result == LT_OK) result = lt->cublasLtMatmulDescSetAttribute(m->matmul, LT_MATMUL_EPILOGUE, &epilogue, sizeof epilogue);
-    if (result == LT_OK && p->has_bias)
+    if (result == LT_OK && has_vector(p))
         result = lt->cublasLtMatmulDescSetAttribute(m->matmul, LT_MATMUL_BIAS_POINTER, &anywhere, sizeof anywhere);
     return result;
 }
@@ -195,17 +200,17 @@ static TuneSizes sizes_of(const CudaProduct *p) {
     return (TuneSizes){.a = bytes_of(p->transpose_a ? p->k : p->m, p->row_a, p->count, p->step_a, p->operands),
                        .b = bytes_of(p->transpose_b ? p->n : p->k, p->row_b, p->count, p->step_b, p->operands),
                        .y = bytes_of(p->m, p->row_y, p->count, p->step_y, p->result),
-                       .bias = p->has_bias ? (size_t)p->n * lv_dtype_size(p->result) : 0,
+                       .vector = has_vector(p) ? (size_t)(p->sums ? p->m : p->n) * lv_dtype_size(p->result) : 0,
                        .workspace = CUDA_BLAS_WORKSPACE};
 }
 
-static void set_bias(const CudaBlas *blas, const CudaMatmul *m, const void *bias) {
-    if (m->product.has_bias) blas->lt.cublasLtMatmulDescSetAttribute(m->matmul, LT_MATMUL_BIAS_POINTER, &bias, sizeof bias);
+static void set_vector(const CudaBlas *blas, const CudaMatmul *m, const void *vector) {
+    if (has_vector(&m->product)) blas->lt.cublasLtMatmulDescSetAttribute(m->matmul, LT_MATMUL_BIAS_POINTER, &vector, sizeof vector);
 }
 
-static void use_bias(void *user, const void *bias) {
+static void use_vector(void *user, const void *vector) {
     const Trial *trial = user;
-    set_bias(trial->gpu->blas, trial->matmul, bias);
+    set_vector(trial->gpu->blas, trial->matmul, vector);
 }
 
 // An algorithm that was kept is used only if this library still takes it.
@@ -252,7 +257,7 @@ static bool choose(LvCuda *gpu, CudaMatmul *m, LtPreference preference) {
         good = usable > 0;
         Trial trial = {gpu, m, candidates};
         bool timed =
-            usable > 1 && path && tune_candidates(gpu, sizes_of(&m->product), usable, run_candidate, use_bias, &trial, &best);
+            usable > 1 && path && tune_candidates(gpu, sizes_of(&m->product), usable, run_candidate, use_vector, &trial, &best);
         if (good) m->algorithm = candidates[best].algorithm;
         snprintf(m->implementation, sizeof m->implementation, timed ? "cuBLASLt, measured" : "cuBLASLt");
         // of two processes that measure at the same time, both take what the faster one wrote
@@ -306,10 +311,10 @@ void cuda_matmul_release(LvCuda *gpu, CudaMatmul *matmul) {
     destroy(&gpu->blas->lt, matmul);
 }
 
-bool cuda_matmul_run(LvCuda *gpu, CudaMatmul *m, void *y, const void *a, const void *b, const void *bias, const void *add,
+bool cuda_matmul_run(LvCuda *gpu, CudaMatmul *m, void *y, const void *a, const void *b, const void *vector, const void *add,
                      void *workspace, LvError *error) {
     TuneBuffers at = {.y = y, .a = a, .b = b, .add = add};
-    set_bias(gpu->blas, m, bias);
+    set_vector(gpu->blas, m, vector);
     LtResult result = run(gpu->blas, m, &m->algorithm, &at, workspace, gpu->stream);
     if (result == LT_OK) return true;
     const CudaProduct *p = &m->product;

@@ -36,12 +36,14 @@ enum { LT_F32 = 0, LT_F64 = 1, LT_F16 = 2, LT_BF16 = 14 };                      
 enum { LT_COMPUTE_F32 = 68, LT_COMPUTE_F64 = 70, LT_COMPUTE_TF32 = 77 };              // how sums are made
 enum { LT_PLAIN = 0, LT_TRANSPOSED = 1 };                                             // of an operand, int32
 enum { LT_EPILOGUE_NONE = 1, LT_EPILOGUE_RELU = 2, LT_EPILOGUE_BIAS = 4, LT_EPILOGUE_GELU = 32 };  // sums of them, uint32
+// By itself: the sums of A or of B over k go to where the bias pointer points, a number for each row, or each column, of D.
+enum { LT_EPILOGUE_SUMS_A = 256, LT_EPILOGUE_SUMS_B = 512 };  // CUBLASLT_EPILOGUE_BGRADA, CUBLASLT_EPILOGUE_BGRADB
 
 enum {  // attributes of LtMatmul
     LT_MATMUL_TRANSPOSE_A = 3,    // int32
     LT_MATMUL_TRANSPOSE_B = 4,
     LT_MATMUL_EPILOGUE = 7,       // uint32
-    LT_MATMUL_BIAS_POINTER = 8,   // void *: a number for each row of the result
+    LT_MATMUL_BIAS_POINTER = 8,   // void *: a number for each row of the result; written with SUMS
     LT_MATMUL_BIAS_BATCH_STRIDE = 10,  // int64, 0: one bias for all
     LT_MATMUL_BIAS_TYPE = 26,     // int32
 };

@@ -2,7 +2,8 @@
 //
 // Operands of another type than the product's are converted first; an activation that the library lacks, a residual behind an
 // activation and a result of a type that it does not give are made by a pass over the product. What the library has no algorithm
-// for at all (integers, empty sums) goes to a kernel of plain loops.
+// for at all (integers, empty sums) goes to a kernel of plain loops. Sums of a are its too, of bf16 and f16: where it has no algorithm that
+// makes them, and of other types, a kernel of our own makes them from a.
 //
 // The dimensions before the last two are the batch. Those that lie in memory like one are made one; where b is the same for all of
 // a's, they join a's rows; of what is left the longest is the library's batch, the others are a loop of calls.
@@ -14,7 +15,7 @@
 #include "device/cuda/calls.h"
 #include "device/cuda/own.h"
 
-enum { OPERANDS = 5, Y = 0, A = 1, B = 2, BIAS = 3, RESIDUAL = 4, MOST_LOOPS = LV_MAX_RANK, PLACE_ALIGNMENT = 64 };
+enum { OPERANDS = 6, Y = 0, A = 1, B = 2, BIAS = 3, RESIDUAL = 4, SUMS = 5, MOST_LOOPS = LV_MAX_RANK, PLACE_ALIGNMENT = 64 };
 
 typedef enum { FORM_NOTHING, FORM_LIBRARY, FORM_PLAIN } Form;
 
@@ -157,6 +158,7 @@ static bool choose_types(MatmulCall *c) {
     c->types[Y] = c->types[BIAS] = c->types[RESIDUAL] = c->finishes ? LV_F32 : y;
     c->product.activation = own;
     c->product.adds = adds && !c->finishes;
+    c->product.sums = has(c, SUMS) && !c->finishes && operands != LV_F32 && o[A].dtype == operands;
     return true;
 }
 
@@ -192,13 +194,16 @@ static void describe_product(MatmulCall *c) {
 static void analyse(MatmulCall *c, const LvStep *step) {
     const LvMatmulStep *m = &step->matmul;
     bool transposed;
-    *c = (MatmulCall){.activation = m->activation, .alpha = m->alpha, .index = {0, 1, 2, -1, -1}};
+    *c = (MatmulCall){.activation = m->activation, .alpha = m->alpha, .index = {0, 1, 2, -1, -1, -1}};
     if (m->has_bias) c->index[BIAS] = 3;
     if (m->has_residual) c->index[RESIDUAL] = 3 + m->has_bias;
+    if (m->has_sums) c->index[SUMS] = 3;
     for (int i = 0; i < OPERANDS; i++)
         if (has(c, i)) c->operands[i] = step->operands[c->index[i]];
-    if (elements(&c->operands[Y]) == 0) return;
+    bool empty = elements(&c->operands[Y]) == 0;
+    if (empty && !has(c, SUMS)) return;
     read_shapes(c, m);
+    if (empty) return;
     CudaProduct *p = &c->product;
     bool rows = find_rows(c->a, c->m, c->k, &p->transpose_a, &p->row_a) &&
                 find_rows(c->b, c->k, c->n, &p->transpose_b, &p->row_b) && find_rows(c->y, c->m, c->n, &transposed, &p->row_y) &&
@@ -229,12 +234,15 @@ static int64_t turns_of(const MatmulCall *c) {
     return turns;
 }
 
+static bool sums_itself(const MatmulCall *c) { return has(c, SUMS) && !(c->form == FORM_LIBRARY && c->product.sums); }
+
 static void describe(MatmulCall *c) {
     LvText text = {0};
     if (c->form == FORM_LIBRARY) lv_text_puts(&text, cuda_matmul_describe(c->matmul));
     else lv_text_puts(&text, c->form == FORM_PLAIN ? "plain loops" : "nothing");
     if (c->form == FORM_LIBRARY && turns_of(c) > 1) lv_text_printf(&text, ", %lld calls", (long long)turns_of(c));
     if (c->form == FORM_LIBRARY && c->finishes) lv_text_puts(&text, ", a pass behind it");
+    if (has(c, SUMS)) lv_text_puts(&text, sums_itself(c) ? ", sums by a kernel" : ", sums");
     snprintf(c->implementation, sizeof c->implementation, "%s", text.data);
     lv_text_free(&text);
 }
@@ -244,13 +252,17 @@ bool cuda_matmul_call_create(LvCuda *gpu, const LvModule *module, const LvStep *
     analyse(c, step);
     if (module) c->product.tf32 = c->types[A] == LV_F32 && cuda_kernels_tf32(module);
     bool good = check_residual(c, error) && (c->form != FORM_LIBRARY || cuda_matmul_get(gpu, &c->product, &c->matmul, error));
+    if (good && c->product.sums && !c->matmul) {
+        c->product.sums = false;
+        good = cuda_matmul_get(gpu, &c->product, &c->matmul, error);
+    }
     if (good && c->form == FORM_LIBRARY && !c->matmul && (c->product.has_bias || c->product.activation != LV_ACTIVATION_NONE)) {
         c->bare = c->finishes = true;
         c->product.has_bias = false, c->product.activation = LV_ACTIVATION_NONE;
         good = cuda_matmul_get(gpu, &c->product, &c->matmul, error);
     }
     if (good && c->form == FORM_LIBRARY && !c->matmul) c->form = FORM_PLAIN;
-    bool converts = c->form == FORM_PLAIN || c->finishes || c->converted[A] || c->converted[B] || c->converted[BIAS];
+    bool converts = c->form == FORM_PLAIN || c->finishes || sums_itself(c) || c->converted[A] || c->converted[B] || c->converted[BIAS];
     good = good && (!converts || cuda_own_load(gpu, error));
     if (!good) {
         cuda_matmul_call_destroy(gpu, c);
@@ -342,15 +354,22 @@ static bool run_library(LvCuda *gpu, const MatmulCall *c, char *const given[OPER
         Batch by = offsets_of(c, turn);
         char *add = c->product.adds ? moved(at[RESIDUAL], by.y, c->types[Y]) : NULL;
         if (!cuda_matmul_run(gpu, c->matmul, moved(y, by.y, c->types[Y]), moved(at[A], by.a, c->types[A]),
-                             moved(at[B], by.b, c->types[B]), at[BIAS], add, scratch, error))
+                             moved(at[B], by.b, c->types[B]), c->product.sums ? at[SUMS] : at[BIAS], add, scratch, error))
             return false;
     }
     return !c->finishes || finish(gpu, c, given, y, error);
 }
 
+static bool sum_rows(LvCuda *gpu, const MatmulCall *c, char *const at[OPERANDS], LvError *error) {
+    const LvOperand *o = c->operands;
+    OwnSums s = {.to_type = o[SUMS].dtype, .from_type = o[A].dtype, .rows = c->m, .columns = c->k, .row = c->a.row, .column = c->a.column};
+    return cuda_own_sums(gpu, &s, at[SUMS], at[A], error);
+}
+
 bool cuda_matmul_call_run(LvCuda *gpu, const MatmulCall *c, char *const *buffers, char *scratch, LvError *error) {
     char *at[OPERANDS];
     for (int i = 0; i < OPERANDS; i++) at[i] = has(c, i) ? buffers[c->index[i]] : NULL;
+    if (sums_itself(c) && !sum_rows(gpu, c, at, error)) return false;
     if (c->form == FORM_NOTHING) return true;
     return c->form == FORM_PLAIN ? run_plain(gpu, c, at, error) : run_library(gpu, c, at, scratch, error);
 }

@@ -6,9 +6,10 @@
 
 #include "base/arena.h"
 
-enum { KERNEL_FINISH, KERNEL_MATMUL, KERNELS, THREADS = 256, MOST_BLOCKS = 4096, MOST_BATCH = 32768 };
+enum { KERNEL_FINISH, KERNEL_MATMUL, KERNEL_SUMS, KERNELS, THREADS = 256, MOST_BLOCKS = 4096, MOST_BATCH = 32768 };
 
-// A simulator of CUDA on a host has these of its own (codegen/cuda/prelude_instructions.c).
+// A simulator of CUDA on a host has the first of these of its own (codegen/cuda/prelude_instructions.c). Numbers of types and, below, of
+// activations are those of LvDType and LvActivation.
 static const char prelude[] =
     "#ifndef LV_SIM\n"
     "static __device__ __forceinline__ unsigned short lv_to_bf16(float x) {\n"
@@ -26,9 +27,30 @@ static const char prelude[] =
     "  asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(x) : \"h\"(h));\n"
     "  return x;\n"
     "}\n"
-    "#endif\n";
+    "#endif\n"
+    "static __device__ double lv_own_get(const char *p, long long type, long long i) {\n"
+    "  switch (type) {\n"
+    "    case 0: return (double)((const float *)p)[i];\n"
+    "    case 1: return (double)__int_as_float((int)((unsigned)((const unsigned short *)p)[i] << 16));\n"
+    "    case 2: return (double)lv_from_f16(((const unsigned short *)p)[i]);\n"
+    "    case 3: return ((const double *)p)[i];\n"
+    "    case 4: return (double)((const int *)p)[i];\n"
+    "    case 5: return (double)((const long long *)p)[i];\n"
+    "    default: return (double)((const unsigned char *)p)[i];\n"
+    "  }\n"
+    "}\n"
+    "static __device__ void lv_own_set(char *p, long long type, long long i, double x) {\n"
+    "  switch (type) {\n"
+    "    case 0: ((float *)p)[i] = (float)x; break;\n"
+    "    case 1: ((unsigned short *)p)[i] = lv_to_bf16((float)x); break;\n"
+    "    case 2: ((unsigned short *)p)[i] = lv_to_f16((float)x); break;\n"
+    "    case 3: ((double *)p)[i] = x; break;\n"
+    "    case 4: ((int *)p)[i] = (int)x; break;\n"
+    "    case 5: ((long long *)p)[i] = (long long)x; break;\n"
+    "    default: ((unsigned char *)p)[i] = (unsigned char)(x != 0.0);\n"
+    "  }\n"
+    "}\n";
 
-// Numbers of types and activations are those of LvDType and LvActivation.
 static const char finish_text[] =
     "static __device__ __forceinline__ float lv_own_finish_get(const char *p, long long type, long long i) {\n"
     "  if (type == 0) return ((const float *)p)[i];\n"
@@ -59,28 +81,6 @@ static const char finish_text[] =
 
 // A thread an element of y, a row of blocks for each of the batch.
 static const char matmul_text[] =
-    "static __device__ double lv_own_matmul_get(const char *p, long long type, long long i) {\n"
-    "  switch (type) {\n"
-    "    case 0: return (double)((const float *)p)[i];\n"
-    "    case 1: return (double)__int_as_float((int)((unsigned)((const unsigned short *)p)[i] << 16));\n"
-    "    case 2: return (double)lv_from_f16(((const unsigned short *)p)[i]);\n"
-    "    case 3: return ((const double *)p)[i];\n"
-    "    case 4: return (double)((const int *)p)[i];\n"
-    "    case 5: return (double)((const long long *)p)[i];\n"
-    "    default: return (double)((const unsigned char *)p)[i];\n"
-    "  }\n"
-    "}\n"
-    "static __device__ void lv_own_matmul_set(char *p, long long type, long long i, double x) {\n"
-    "  switch (type) {\n"
-    "    case 0: ((float *)p)[i] = (float)x; break;\n"
-    "    case 1: ((unsigned short *)p)[i] = lv_to_bf16((float)x); break;\n"
-    "    case 2: ((unsigned short *)p)[i] = lv_to_f16((float)x); break;\n"
-    "    case 3: ((double *)p)[i] = x; break;\n"
-    "    case 4: ((int *)p)[i] = (int)x; break;\n"
-    "    case 5: ((long long *)p)[i] = (long long)x; break;\n"
-    "    default: ((unsigned char *)p)[i] = (unsigned char)(x != 0.0);\n"
-    "  }\n"
-    "}\n"
     "extern \"C\" __global__ void lv_own_matmul_0(char *y, const char *a, const char *b, const char *bias, const char *add, char "
     "*scratch,\n"
     "    long long type_y, long long type_a, long long type_b, long long type_bias, long long type_add, long long m, long long "
@@ -94,22 +94,37 @@ static const char matmul_text[] =
     "      const long long row = at / n, column = at % n, to = z * y_step + row * y_row + column * y_column;\n"
     "      double x = 0.0;\n"
     "      for (long long i = 0; i < k; i++)\n"
-    "        x += lv_own_matmul_get(a, type_a, z * a_step + row * a_row + i * a_column) *\n"
-    "             lv_own_matmul_get(b, type_b, z * b_step + i * b_row + column * b_column);\n"
+    "        x += lv_own_get(a, type_a, z * a_step + row * a_row + i * a_column) *\n"
+    "             lv_own_get(b, type_b, z * b_step + i * b_row + column * b_column);\n"
     "      x *= alpha;\n"
-    "      if (bias) x += lv_own_matmul_get(bias, type_bias, column);\n"
+    "      if (bias) x += lv_own_get(bias, type_bias, column);\n"
     "      if (activation == 1) x = x < 0.0 ? 0.0 : x;\n"
     "      else if (activation == 2) x = x / (1.0 + exp(-x));\n"
     "      else if (activation == 3) x = 0.5 * x * (1.0 + erf(x * 0.70710678118654752440));\n"
-    "      if (add) x += lv_own_matmul_get(add, type_add, to);\n"
-    "      lv_own_matmul_set(y, type_y, to, x);\n"
+    "      if (add) x += lv_own_get(add, type_add, to);\n"
+    "      lv_own_set(y, type_y, to, x);\n"
     "    }\n"
+    "}\n";
+
+// A lane a row of the matrix, 32 of them a block, whose THREADS / 32 warps take turns along the columns.
+static const char sums_text[] =
+    "extern \"C\" __global__ void lv_own_sums_0(char *to, const char *from, char *scratch, long long to_type, long long from_type,\n"
+    "    long long rows, long long columns, long long row, long long column) {\n"
+    "  __shared__ double parts[256];\n"
+    "  const long long lane = threadIdx.x % 32, turn = threadIdx.x / 32, turns = blockDim.x / 32, at = blockIdx.x * 32ll + lane;\n"
+    "  double sum = 0.0;\n"
+    "  for (long long i = turn; at < rows && i < columns; i += turns) sum += lv_own_get(from, from_type, at * row + i * column);\n"
+    "  parts[threadIdx.x] = sum;\n"
+    "  __syncthreads();\n"
+    "  if (turn || at >= rows) return;\n"
+    "  for (long long i = 1; i < turns; i++) sum += parts[i * 32 + lane];\n"
+    "  lv_own_set(to, to_type, at, sum);\n"
     "}\n";
 
 // As the kernels of a plan with one step for each.
 bool cuda_own_load(LvCuda *gpu, LvError *error) {
     if (gpu->own) return true;
-    LvKernelText kernels[KERNELS] = {{"lv_own_finish", finish_text}, {"lv_own_matmul", matmul_text}};
+    LvKernelText kernels[KERNELS] = {{"lv_own_finish", finish_text}, {"lv_own_matmul", matmul_text}, {"lv_own_sums", sums_text}};
     LvLaunch launch = {{1, 1, 1}, THREADS, 0};
     LvStep steps[KERNELS];
     LvLoadInfo info;
@@ -173,4 +188,12 @@ bool cuda_own_matmul(LvCuda *gpu, const OwnMatmul *m, void *y, const void *a, co
     LvLaunch launch = {{blocks_for(m->m * m->n), (int32_t)(m->count > MOST_BATCH ? MOST_BATCH : m->count), 1}, THREADS, 0};
     return m->m * m->n == 0 || m->count == 0 ||
            cuda_kernels_launch_one(gpu, gpu->own, KERNEL_MATMUL, 0, launch, parameters, COUNT, error);
+}
+
+bool cuda_own_sums(LvCuda *gpu, const OwnSums *s, void *to, const void *from, LvError *error) {
+    uint64_t parameters[] = {address(to), address(from), 0, s->to_type, s->from_type, (uint64_t)s->rows, (uint64_t)s->columns,
+                             (uint64_t)s->row, (uint64_t)s->column};
+    LvLaunch launch = {{(int32_t)((s->rows + 31) / 32), 1, 1}, THREADS, 0};
+    return s->rows == 0 || cuda_kernels_launch_one(gpu, gpu->own, KERNEL_SUMS, 0, launch, parameters,
+                                                   sizeof parameters / sizeof *parameters, error);
 }

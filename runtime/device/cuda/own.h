@@ -1,4 +1,4 @@
-// Two kernels of the backend's own, for what the library leaves undone. They are compiled, cached and launched like a plan's.
+// Three kernels of the backend's own, for what the library leaves undone. They are compiled, cached and launched like a plan's.
 #ifndef LV_DEVICE_CUDA_OWN_H
 #define LV_DEVICE_CUDA_OWN_H
 
@@ -27,5 +27,12 @@ typedef struct {
 } OwnMatmul;
 bool cuda_own_matmul(LvCuda *gpu, const OwnMatmul *matmul, void *y, const void *a, const void *b, const void *bias,
                      const void *add, LvError *error);
+
+// The sums of a matrix's rows, in f64, of any type and strides.
+typedef struct {
+    LvDType to_type, from_type;
+    int64_t rows, columns, row, column;  // how many; strides in elements
+} OwnSums;
+bool cuda_own_sums(LvCuda *gpu, const OwnSums *sums, void *to, const void *from, LvError *error);
 
 #endif

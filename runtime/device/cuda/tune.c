@@ -45,9 +45,9 @@ static bool find_fastest(const Tuning *t, int count, int *best) {
 
 bool tune_candidates(LvCuda *gpu, TuneSizes sizes, int count,
                      bool run(void *user, int candidate, const TuneBuffers *at, void *workspace),
-                     void use_bias(void *user, const void *bias), void *user, int *best) {
-    enum { A, B, Y, BIAS, WORKSPACE, BUFFERS };
-    const size_t bytes[BUFFERS] = {sizes.a, sizes.b, sizes.y, sizes.bias, sizes.workspace};
+                     void use_vector(void *user, const void *vector), void *user, int *best) {
+    enum { A, B, Y, VECTOR, WORKSPACE, BUFFERS };
+    const size_t bytes[BUFFERS] = {sizes.a, sizes.b, sizes.y, sizes.vector, sizes.workspace};
     void *memory[BUFFERS] = {0};
     LvError ignored = {0};
     Tuning t = {.gpu = gpu, .run = run, .user = user};
@@ -57,7 +57,7 @@ bool tune_candidates(LvCuda *gpu, TuneSizes sizes, int count,
     if (good) {
         t.at = (TuneBuffers){.y = memory[Y], .a = memory[A], .b = memory[B], .add = memory[Y]};
         t.workspace = memory[WORKSPACE];
-        use_bias(user, memory[BIAS]);
+        use_vector(user, memory[VECTOR]);
         good = find_fastest(&t, count, best);
     }
     lv_error_clear(&ignored);

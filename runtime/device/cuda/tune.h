@@ -7,7 +7,7 @@
 enum { TUNE_CANDIDATES = 8 };
 
 typedef struct {
-    size_t a, b, y, bias, workspace;  // bytes
+    size_t a, b, y, vector, workspace;  // bytes; `vector`: of a bias, or of sums
 } TuneSizes;
 
 typedef struct {
@@ -18,6 +18,6 @@ typedef struct {
 // Runs each of the candidates over memory of its own. False where that memory cannot be had, or none runs; else the fastest.
 bool tune_candidates(LvCuda *gpu, TuneSizes sizes, int count,
                      bool run(void *user, int candidate, const TuneBuffers *at, void *workspace),
-                     void use_bias(void *user, const void *bias), void *user, int *best);
+                     void use_vector(void *user, const void *vector), void *user, int *best);
 
 #endif
