@@ -237,34 +237,47 @@ static bool compile_or_find(OpenModel *open, const LvCompileOptions *options, Lv
     return good;
 }
 
-// Bytes that a plan may take where the device has memory of its own, in steps of PARTS of all, so that what others hold changes no plan
-// until it is much: one part at the least stays free for what a driver takes for kernels and graphs. 0: not known.
-static int64_t room_of(const LvCompileOptions *options) {
-    enum { PARTS = 64 };
+// Bytes that a plan may take where the device has memory of its own, `share` PARTS of what is free, in steps of a part of all, so that
+// what others hold changes no plan until it is much. 0: not known.
+enum { PARTS = 64 };
+
+static int64_t room_of(const LvCompileOptions *options, int share) {
     size_t left, total;
     bool opened = options->workspace == workspace_of && lv_device_memory(options->workspace_user, &left, &total);
     if (!opened || total < PARTS) return 0;
-    int64_t part = (int64_t)(total / PARTS), parts = (int64_t)left / part;
-    return parts > 1 ? (parts - 1) * part : 0;
+    int64_t part = (int64_t)(total / PARTS);
+    return (int64_t)left / part * share / PARTS * part;
 }
 
-// A step that keeps more than the device has free is taken for one that makes more again, if there is one that fits; if not, whoever
-// asks for the memory is told what would.
-static void fit_room(OpenModel *open, const LvCompileOptions *options, LvPlan **plan) {
+// The plan within so many bytes in place of *plan, if there is one.
+static bool fit(OpenModel *open, const LvCompileOptions *options, int64_t bytes, LvPlan **plan) {
     LvCompileOptions within = *options;
     LvError refused = {0};
     LvPlan *fitting = NULL;
-    const LvModelEntry *entry = lv_model_find_entry(open->model, options->entry, &refused);
-    bool settled = !*plan || !entry || !entry->trains || options->memory_limit || options->no_optimize;
-    int64_t needed = settled ? 0 : lv_model_limited_bytes(options, *plan);
-    if (needed) within.memory_limit = room_of(options);
-    if (within.memory_limit > 0 && needed > within.memory_limit && compile_or_find(open, &within, &fitting, &refused) && fitting) {
-        fprintf(stderr, "lvrun: note: entry '%s' would take %.3g GB, more than is free on the GPU: it recomputes, and takes %.3g GB\n",
-                options->entry, (double)needed * 1e-9, (double)lv_model_limited_bytes(options, fitting) * 1e-9);
-        lv_plan_destroy(*plan);
-        *plan = fitting;
-    }
+    within.memory_limit = bytes;
+    bool good = compile_or_find(open, &within, &fitting, &refused) && fitting;
     lv_error_clear(&refused);
+    if (!good) return false;
+    fprintf(stderr, "lvrun: note: entry '%s' would take %.3g GB, too much of what is free on the GPU: it recomputes, and takes %.3g GB\n",
+            options->entry, (double)lv_model_limited_bytes(options, *plan) * 1e-9, (double)lv_model_limited_bytes(options, fitting) * 1e-9);
+    lv_plan_destroy(*plan);
+    *plan = fitting;
+    return true;
+}
+
+// A step that keeps too much of what the device has free is taken for one that makes more again, if there is one that fits; if not, whoever
+// asks for the memory is told what would. Recomputing takes a few percent longer, running out of memory stops: a quarter is left for the
+// programs beside it, which validate and draw, if it can be, and a part in any case, for what a driver takes for kernels and graphs.
+static void fit_room(OpenModel *open, const LvCompileOptions *options, LvPlan **plan) {
+    static const int SHARES[] = {PARTS * 3 / 4, PARTS - 1};
+    LvError none = {0};
+    const LvModelEntry *entry = lv_model_find_entry(open->model, options->entry, &none);
+    bool settled = !*plan || !entry || !entry->trains || options->memory_limit || options->no_optimize;
+    lv_error_clear(&none);
+    for (size_t i = 0; !settled && i < sizeof SHARES / sizeof *SHARES; i++) {
+        int64_t room = room_of(options, SHARES[i]);
+        settled = room == 0 || lv_model_limited_bytes(options, *plan) <= room || fit(open, options, room, plan);
+    }
 }
 
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error) {
