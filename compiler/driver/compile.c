@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "driver/pipeline.h"
+#include "passes/pass.h"
 #include "sema/sema.h"
 
 static char *keep(LvPlan *plan, const char *text) { return lv_arena_strdup(plan->arena, text ? text : ""); }
@@ -23,12 +24,37 @@ static void describe_model(LvPlan *plan, const LvModel *model) {
     }
 }
 
+// Marks the caches that every entry reads as operands alone. One that does not elaborate reads nothing: it never runs.
+static void mark_operands(LvModel *model, const LvCompileOptions *options, Graph *graph, const LvDiagnostics *loud) {
+    int count;
+    LvArena *arena = lv_arena_create();
+    const LvModelEntry *entries = lv_model_entries(model, &count);
+    bool *found = operands_find(graph, arena);
+    for (int i = 0; i < count; i++) {
+        LvDiagnostics quiet;
+        LvError error = {0};
+        lv_diagnostics_init(&quiet, loud->sources);
+        Graph *other = lv_model_elaborate(model, entries[i].name, options->batch, &quiet, &error);
+        const bool *theirs = other ? operands_find(other, arena) : NULL;
+        for (size_t v = 0; v < graph->variables.count && other; v++) {
+            bool same = v < other->variables.count && strcmp(other->variables.data[v].name, graph->variables.data[v].name) == 0;
+            found[v] = found[v] && same && theirs[v];
+        }
+        if (other) graph_destroy(other);
+        lv_error_clear(&error);
+        lv_diagnostics_free(&quiet);
+    }
+    for (size_t v = 0; v < graph->variables.count; v++) graph->variables.data[v].operands = found[v];
+    lv_arena_destroy(arena);
+}
+
 // One compilation with a given share of recomputation. *plan stays NULL where the wanted stage came before it.
 static bool compile_once(LvModel *model, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, LvPlan **plan,
                          LvError *error) {
     *plan = NULL;
     Graph *graph = lv_model_elaborate(model, options->entry, options->batch, diagnostics, error);
     if (!graph) return false;
+    if (options->precision != LV_PRECISION_F32 && graph_uses_caches(graph)) mark_operands(model, options, graph, diagnostics);
     bool stopped = false, done = pipeline_run(graph, options, remat, diagnostics, &stopped, error);
     if (done && !stopped) pipeline_finish(graph, options, diagnostics, plan);
     graph_destroy(graph);

@@ -195,6 +195,14 @@ void graph_replace_all(Graph *graph, Value **with) {
         graph->results.data[i].value = replacement(with, count, graph->results.data[i].value);
 }
 
+bool graph_uses_caches(const Graph *graph) {
+    for GRAPH_EACH(graph, node) {
+        if (node->op != OP_state_read && node->op != OP_state_write) continue;
+        if (graph->variables.data[node_int(node, ATTR_variable, 0)].kind == LV_VARIABLE_CACHE) return true;
+    }
+    return false;
+}
+
 int *graph_count_uses(const Graph *graph, LvArena *arena) {
     int *uses = LV_NEW_ARRAY(arena, int, graph->next_value + 1);
     for GRAPH_EACH(graph, node)

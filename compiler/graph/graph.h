@@ -109,6 +109,7 @@ typedef struct {
     int pack;            // variable that this one is a slice of (all trained parameters: the flat arena), -1: none
     int64_t pack_offset; // in elements
     bool is_pack;        // a flat variable made of others, shape [elements incl. padding to 16]; not in checkpoints itself
+    bool operands;       // a cache that no entry reads but in products: kept as narrow as they multiply (passes/operands.c)
     bool is_part;        // a range of a flat variable `pack`, for the optimizer alone (passes/parts.c); not in checkpoints either
     LvSpan span;
 } Variable;
@@ -148,6 +149,7 @@ void graph_move(Graph *graph, Node *node, Node *before);                 // to a
 void graph_replace(Graph *graph, Value *old, Value *with);               // in every node and result. O(nodes)
 // Applies many replacements in one walk: `with[old->id]`, NULL for those that stay; chains are followed.
 void graph_replace_all(Graph *graph, Value **with);
+bool graph_uses_caches(const Graph *graph);
 int *graph_count_uses(const Graph *graph, LvArena *arena);               // by value id; results count as uses
 int graph_add_variable(Graph *graph, const Variable *variable);
 Value *graph_add_input(Graph *graph, const char *name, LvDType dtype, LvShape shape);

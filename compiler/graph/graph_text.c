@@ -86,7 +86,7 @@ void graph_print(const Graph *graph, LvText *out) {
         const Variable *v = &graph->variables.data[i];
         lv_text_puts(out, "  variable ");
         print_quoted(out, v->name);
-        lv_text_printf(out, "%s %s ", v->is_pack ? " pack" : v->is_part ? " part" : "", variable_kinds[v->kind]);
+        lv_text_printf(out, "%s %s ", v->is_pack ? " pack" : v->is_part ? " part" : v->operands ? " operands" : "", variable_kinds[v->kind]);
         print_type(out, v->dtype, v->shape);
         if (v->pack >= 0) lv_text_printf(out, " in %d at %lld", v->pack, (long long)v->pack_offset);
         lv_text_putc(out, '\n');
@@ -205,6 +205,7 @@ static bool read_variable(Reader *r) {
     if (!read_string(r, &v.name)) return false;
     v.is_pack = accept(r, "pack");
     v.is_part = accept(r, "part");
+    v.operands = accept(r, "operands");
     if (!read_word(r, word)) return false;
     for (int i = 0; i < LV_VARIABLE_KIND_COUNT; i++)
         if (!strcmp(word, variable_kinds[i])) kind = i;

@@ -32,14 +32,6 @@ static LvArenaKind arena_of(const Variable *variable) {
     }
 }
 
-static bool uses_caches(const Graph *graph) {
-    for GRAPH_EACH(graph, node) {
-        if (node->op != OP_state_read && node->op != OP_state_write) continue;
-        if (graph->variables.data[node_int(node, ATTR_variable, 0)].kind == LV_VARIABLE_CACHE) return true;
-    }
-    return false;
-}
-
 static bool *find_wanted(const Graph *graph, LvArena *arena) {
     bool *wanted = LV_NEW_ARRAY(arena, bool, graph->variables.count + 1);
     for (size_t i = 0; i < graph->variables.count; i++) wanted[i] = !graph->alone;
@@ -51,7 +43,7 @@ static bool *find_wanted(const Graph *graph, LvArena *arena) {
 
 VariablePlaces variables_place(const Graph *graph, LvArena *arena) {
     VariablePlaces at = {.places = LV_NEW_ARRAY(arena, LvPlace, graph->variables.count + 1)};
-    const bool caches = uses_caches(graph), *wanted = find_wanted(graph, arena);
+    const bool caches = graph_uses_caches(graph), *wanted = find_wanted(graph, arena);
     for (size_t i = 0; i < graph->variables.count; i++) {  // packs first: their members lie within
         const Variable *variable = &graph->variables.data[i];
         at.places[i] = (LvPlace){arena_of(variable), -1};

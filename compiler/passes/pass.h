@@ -58,6 +58,14 @@ bool value_is_float(const Value *value);
 bool node_is_elementwise(const Node *node);                         // element i of the result from element i of the inputs
 bool node_is_leaf(const Node *node);
 bool graph_has_op(const Graph *graph, Op op);
+
+// ---- operands.c: caches of operands
+
+// By variable: a cache of f32 that this graph reads, if at all, in products alone, or to write it anew.
+bool *operands_find(const Graph *graph, LvArena *arena);
+// Caches that are marked so in every entry, and what moves their elements, become narrow.
+void operands_narrow(Graph *graph, LvDType dtype, LvArena *arena);
+
 bool processor_has_bf16(void);                                      // products of bf16, by the library: precision.c
 // Whether the library rounds that operand itself, where the others are narrow: a weight that it lays out anew in every call.
 bool casts_itself(const Node *node, int input, const Target *target);

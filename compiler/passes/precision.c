@@ -8,8 +8,8 @@
 // softmax, the quantizer and the loss see f32. Kernels fuse the casts, so what lies in memory between a kernel and a
 // convolution is as narrow. Where the processor has no bf16 products (x86 before AVX-512: its library would fall back to plain loops)
 // only those are rounded that a template of ours computes, which then reads half the weight; all others stay f32. The products inside
-// of attention are a GPU's tensor cores' too, and a processor's where it has instructions for bf16; over a cache they are not, whose
-// every key would have to be cast.
+// of attention are a GPU's tensor cores' too, and a processor's where it has instructions for bf16; over a cache they are where that is
+// kept narrow (operands.c), so that not every key has to be cast.
 #include "base/processor.h"
 #include "codegen/codegen.h"
 #include "ops/op.h"
@@ -69,7 +69,11 @@ static bool is_f32_loss(const Node *node) {
 }
 
 static bool is_f32_attention(const Node *node) {
-    return (node->op == OP_attention || node->op == OP_attention_grad) && node->inputs[0]->dtype == LV_F32 && !node_bool(node, ATTR_length, false);
+    return (node->op == OP_attention || node->op == OP_attention_grad) && node->inputs[0]->dtype == LV_F32;
+}
+
+static bool is_widened(const Value *value, LvDType dtype) {
+    return value->node->op == OP_cast && value->node->inputs[0]->dtype == dtype;
 }
 
 // q, k and v, and of the gradient y and dy, are rounded; so are the results but for the logsumexp. The softmax inside is made in f32.
@@ -89,6 +93,7 @@ static void narrow_attention(Graph *graph, Node *node, LvDType dtype, Value **wi
 bool pass_precision(Graph *graph, PassContext *context) {
     LvDType dtype = lv_precision_dtype(context->precision);
     if (dtype == LV_F32) return true;
+    operands_narrow(graph, dtype, context->arena);
     bool has_products = context->target->cuda || processor_has_bf16();
     bool attends = context->target->cuda || (dtype == LV_BF16 && lv_processor_has_bf16());
     int count = graph->next_value;
@@ -104,7 +109,7 @@ bool pass_precision(Graph *graph, PassContext *context) {
             rewrite_at(graph, node);
             for (int i = 0; i < 2; i++) node->inputs[i] = build_cast(graph, node->inputs[i], dtype);
         }
-        if (attends && is_f32_attention(node)) {
+        if (is_f32_attention(node) && (node_bool(node, ATTR_length, false) ? is_widened(node->inputs[1], dtype) : attends)) {
             rewrite_at(graph, node);
             narrow_attention(graph, node, dtype, with);
             continue;
