@@ -1,5 +1,5 @@
 // nvrtc_check [--label NAME] [--folder F] [--nvdisasm PROGRAM] [--jobs N] [--table] PLAN.lvm... | --ops sm_90
-//             | --self sm_90
+//             | --own sm_90 | --self sm_90
 // Compiles the kernels of plans for a GPU as the runtime would and checks what came out: check.h. Exit 0: nothing is wrong,
 // 1: something is, 2: bad usage, 77: no NVRTC here, or one that does not know the architecture.
 #include <stdio.h>
@@ -10,11 +10,12 @@
 #include "base/plan_file.h"
 #include "check.h"
 #include "device/cuda/library.h"
+#include "device/cuda/own.h"
 
 enum { SKIPPED = 77 };
 
 typedef struct {
-    const char *label, *ops, *self, *files[64];
+    const char *label, *ops, *own, *self, *files[64];
     int count;
     bool table;
 } Wanted;
@@ -28,19 +29,29 @@ static bool read_words(int argc, char **argv, Wanted *wanted, Check *check) {
         else if (!strcmp(argv[i], "--folder")) check->folder = value_of(argc, argv, &i);
         else if (!strcmp(argv[i], "--nvdisasm")) check->disassembler = value_of(argc, argv, &i);
         else if (!strcmp(argv[i], "--ops")) wanted->ops = value_of(argc, argv, &i);
+        else if (!strcmp(argv[i], "--own")) wanted->own = value_of(argc, argv, &i);
         else if (!strcmp(argv[i], "--self")) wanted->self = value_of(argc, argv, &i);
         else if (!strcmp(argv[i], "--jobs")) check->jobs = atoi(i + 1 < argc ? argv[++i] : "1");
         else if (argv[i][0] == '-' || wanted->count == 64) return false;
         else wanted->files[wanted->count++] = argv[i];
     }
-    if (!wanted->label) wanted->label = wanted->ops ? "ops" : wanted->self ? "self" : wanted->count ? wanted->files[0] : "";
-    return check->folder && check->jobs > 0 && (wanted->count > 0) + (wanted->ops != NULL) + (wanted->self != NULL) == 1;
+    if (!wanted->label) wanted->label = wanted->ops ? "ops" : wanted->own ? "own" : wanted->self ? "self" : wanted->count ? wanted->files[0] : "";
+    return check->folder && check->jobs > 0 && (wanted->count > 0) + (wanted->ops != NULL) + (wanted->own != NULL) + (wanted->self != NULL) == 1;
 }
 
 static int number_of(const char *architecture) { return strncmp(architecture, "sm_", 3) ? 0 : atoi(architecture + 3); }
 
+// Those of the backend's own.
+static bool add_own(Check *check, const char *architecture, LvError *error) {
+    LvPlan *plan = cuda_own_plan(lv_arena_printf(check->arena, "cuda:%s", architecture));
+    bool good = check_add(check, plan, error);
+    lv_plan_destroy(plan);
+    return good;
+}
+
 static bool add_all(const Wanted *wanted, Check *check, LvError *error) {
     if (wanted->ops) return check_add_ops(check, number_of(wanted->ops), error);
+    if (wanted->own) return add_own(check, wanted->own, error);
     for (int i = 0; i < wanted->count; i++) {
         LvPlan *plan = NULL;
         bool good = lv_plan_read(wanted->files[i], &plan, error) && check_add(check, plan, error);
@@ -101,7 +112,7 @@ int main(int argc, char **argv) {
     Check check = {.jobs = 1, .arena = lv_arena_create()};
     int status = 2;
     if (read_words(argc, argv, &wanted, &check)) status = run(&wanted, &check);
-    else fprintf(stderr, "usage: nvrtc_check --folder F [--label NAME] [--nvdisasm PROGRAM] [--jobs N] [--table] PLAN.lvm... | --ops sm_90 | --self sm_90\n");
+    else fprintf(stderr, "usage: nvrtc_check --folder F [--label NAME] [--nvdisasm PROGRAM] [--jobs N] [--table] PLAN.lvm... | --ops sm_90 | --own sm_90 | --self sm_90\n");
     lv_map_free(&check.names);
     lv_vec_free(&check.kernels);
     lv_arena_destroy(check.arena);

@@ -121,23 +121,29 @@ static const char sums_text[] =
     "  lv_own_set(to, to_type, at, sum);\n"
     "}\n";
 
-// As the kernels of a plan with one step for each.
+LvPlan *cuda_own_plan(const char *device) {
+    static const LvKernelText kernels[KERNELS] = {{"lv_own_finish", finish_text}, {"lv_own_matmul", matmul_text}, {"lv_own_sums", sums_text}};
+    LvPlan *plan = lv_plan_create();
+    plan->entry = "", plan->device = lv_arena_strdup(plan->arena, device), plan->prelude = prelude;
+    plan->kernel_count = plan->step_count = KERNELS;
+    plan->kernels = LV_NEW_ARRAY(plan->arena, LvKernelText, KERNELS);
+    plan->steps = LV_NEW_ARRAY(plan->arena, LvStep, KERNELS);
+    for (int k = 0; k < KERNELS; k++) {
+        LvLaunch *launch = LV_NEW(plan->arena, LvLaunch);
+        *launch = (LvLaunch){{1, 1, 1}, THREADS, 0};
+        plan->kernels[k] = kernels[k];
+        plan->steps[k] = (LvStep){.kind = LV_STEP_KERNEL, .label = kernels[k].name, .kernel = k, .launch_count = 1, .launches = launch};
+    }
+    return plan;
+}
+
 bool cuda_own_load(LvCuda *gpu, LvError *error) {
     if (gpu->own) return true;
-    LvKernelText kernels[KERNELS] = {{"lv_own_finish", finish_text}, {"lv_own_matmul", matmul_text}, {"lv_own_sums", sums_text}};
-    LvLaunch launch = {{1, 1, 1}, THREADS, 0};
-    LvStep steps[KERNELS];
     LvLoadInfo info;
-    for (int k = 0; k < KERNELS; k++)
-        steps[k] = (LvStep){.kind = LV_STEP_KERNEL, .kernel = k, .launch_count = 1, .launches = &launch};
-    LvPlan plan = {.entry = "",
-                   .device = gpu->target,
-                   .prelude = prelude,
-                   .kernel_count = KERNELS,
-                   .kernels = kernels,
-                   .step_count = KERNELS,
-                   .steps = steps};
-    return cuda_kernels_load(gpu, &plan, &gpu->own, &info, error);
+    LvPlan *plan = cuda_own_plan(gpu->target);
+    bool good = cuda_kernels_load(gpu, plan, &gpu->own, &info, error);
+    lv_plan_destroy(plan);
+    return good;
 }
 
 static uint64_t address(const void *at) { return (uint64_t)(uintptr_t)at; }

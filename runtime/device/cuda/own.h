@@ -5,6 +5,8 @@
 #include "device/cuda/cuda.h"
 
 bool cuda_own_load(LvCuda *gpu, LvError *error);
+// The kernels as those of a plan with a step for each, to be destroyed; `device`: "cuda:sm_90".
+LvPlan *cuda_own_plan(const char *device);
 
 // to = activation(from + bias) + add, element by element, a bias for each of `columns`; NULL: nothing is added. f32, bf16 and f16,
 // `to` may be `from` or `add`.
