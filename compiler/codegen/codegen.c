@@ -12,7 +12,9 @@ bool codegen_print_template(const Node *node, const Target *target, const char *
     return target->cuda ? cuda_template_print(node, target, name, out, made) : template_print(node, name, out);
 }
 
-int64_t codegen_moment_strips(const Node *node, const Target *target) { return target->cuda ? cuda_conv_strips(node, target) : 0; }
+int64_t codegen_conv_strips(const Node *node, const Each *each, int maps, const Target *target) {
+    return target->cuda ? cuda_conv_strips(node, each, maps, target) : 0;
+}
 
 void codegen_print_kernel(const Kernel *kernel, const Target *target, const char *name, LvText *out, CudaKernel *made) {
     if (target->cuda) {

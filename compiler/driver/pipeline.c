@@ -94,6 +94,7 @@ static const Step PIPELINE[] = {
     {"remat_free", ON_GPU, NULL},
     {"remat", ALWAYS, NULL},
     {"moments", ON_GPU, NULL},
+    {"sums", ON_GPU, NULL},
     {"order", OPTIMIZING, NULL},
     {"parts", IN_PARTS, NULL},
 };

@@ -47,6 +47,22 @@ static bool is_product(const LvStep *step) {
     return kind != ROOFLINE_FUSED && kind != ROOFLINE_COPY;
 }
 
+// What a convolution with sums reads and writes for these alone is not a product's.
+static bool is_of_product(const LvStep *step, int operand) {
+    static const char sums[] = "conv2d_data_grad_sums";
+    if (step->kind != LV_STEP_KERNEL || !step->label || strncmp(step->label, sums, strlen(sums))) return is_product(step);
+    return operand < 2 || operand == step->operand_count - 2;  // inputs first, results last
+}
+
+static double product_bytes(const LvStep *step) {
+    double others = 0;
+    for (int i = 0; i < step->operand_count; i++) {
+        Range range = range_of(&step->operands[i]);
+        if (!is_of_product(step, i)) others += (double)(range.end - range.begin);
+    }
+    return (double)step->bytes - others;
+}
+
 static bool begins_backward(const LvStep *step) {
     if (step->kind == LV_STEP_CONV && step->conv.direction == LV_CONV_WEIGHT_GRADIENT) return true;
     if (step->kind == LV_STEP_LINEAR_LOSS && step->linear_loss.gradient) return true;
@@ -71,7 +87,7 @@ static void note_reads(Ideal *ideal, const LvStep *step, bool backward, bool *gr
             Held *held = &ideal->held.data[k];
             if (!overlap(range, held)) continue;
             *gradient |= held->gradient;
-            if (!backward || !is_product(step) || held->gradient || held->counted) continue;
+            if (!backward || !is_of_product(step, i) || held->gradient || held->counted) continue;
             held->counted = true;
             ideal->kept += 2 * (double)(range.end - range.begin);
         }
@@ -125,7 +141,7 @@ RooflineIdeal roofline_ideal(const LvPlan *plan) {
         bool gradient = false;
         note_reads(&ideal, step, backward, &gradient);
         note_writes(&ideal, step, backward && (gradient || is_product(step)));
-        if (is_product(step)) ideal.products += (double)step->bytes;
+        if (is_product(step)) ideal.products += product_bytes(step);
     }
     double read[LV_ARENA_COUNT], written[LV_ARENA_COUNT];
     for (int a = 0; a < LV_ARENA_COUNT; a++) {

@@ -22,7 +22,7 @@ int64_t op_product_flops(const Node *node) {
         const LvShape w = node->inputs[1]->shape;
         return 2 * lv_shape_elements(y) * w.dim[1] * w.dim[2] * w.dim[3];
     }
-    if (node->op == OP_conv2d_data_grad) {
+    if (node->op == OP_conv2d_data_grad || node->op == OP_conv2d_data_grad_sums) {
         const LvShape w = node->inputs[1]->shape;
         return 2 * lv_shape_elements(a) * w.dim[1] * w.dim[2] * w.dim[3];
     }

@@ -124,6 +124,14 @@ static void evaluate_integers(Op op, const Tensor *const *inputs, int count, Ten
         else evaluate_floats(rule_##name, inputs, count, results);                                                     \
     }
 #include "ops/ops.def"
+
+double elementwise_value(Op op, double a, double b, double c) {
+    switch (op) {
+#define ELEMENTWISE(name, count, expression, GRADIENT) case OP_##name: return rule_##name(a, b, c);
+#include "ops/ops.def"
+    default: lv_internal_error("ops: %s is not elementwise", op_name(op));
+    }
+}
 #undef mod
 
 // ---- cast: to a float rounds to nearest; float to integer cuts off towards zero; to bool is x != 0

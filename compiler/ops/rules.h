@@ -25,6 +25,7 @@ void tensor_set(Tensor *tensor, int64_t at, double value);
 void tensor_copy_element(Tensor *to, int64_t at, const Tensor *from, int64_t from_at);
 double round_to(LvDType dtype, double value);                   // to the nearest value of the type
 void shape_strides(LvShape shape, int64_t stride[LV_MAX_RANK]);  // row-major
+double elementwise_value(Op op, double a, double b, double c);  // of floats
 // index += 1, row-major; false after the last
 bool index_next(LvShape shape, int64_t *index);
 

@@ -93,7 +93,7 @@ bool pass_moments(Graph *graph, PassContext *context) {
         Asked asked;
         if (!is_asked(node, &asked)) continue;
         int id = asked.conv->results[0].id;
-        int64_t strips = of[id] ? 0 : codegen_moment_strips(asked.conv, context->target);
+        int64_t strips = of[id] ? 0 : codegen_conv_strips(asked.conv, NULL, 0, context->target);
         if (strips) of[id] = with_moments(graph, asked.conv, strips, &with);
         if (of[id]) replacements_set(&with, node->results[0].id, join(graph, &asked, of[id]));
     }

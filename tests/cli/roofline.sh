@@ -50,6 +50,31 @@ is train_products "$(line matmuls)" "5 244.00 MiB 60.13 G 897.456 70.2 % 0.0 %"
 holds train_explained grep -qE '^ +0 +256\.416 us f +56\.00 MiB +17\.18 G f32 +1  matmul 4096x2048x1024  cost.lv:13' out
 is train_explained_whole "$(grep -cE '^ *[0-9]+ +[0-9.]+ us [mf] ' out)" "$(line 'in all' | cut -d' ' -f1)"
 
+# The sums that a normalization's backward pass asks for are made by the data gradient: beside dy, the weight and dx, 4 MiB each and
+# 72 KiB, it reads the map before the normalization, 4 MiB, and two numbers for each picture and channel, and leaves two sums of each
+# of 32 strips. Of products alone that is no part.
+cat >norm.lv <<'END'
+import nn
+import optim
+
+model Norm() {
+    first = nn.Conv2d(64, 64, kernel = 3, padding = 1)
+    norm = nn.GroupNorm(64, groups = 32, eps = 1e-6)
+    second = nn.Conv2d(64, 64, kernel = 3, padding = 1)
+
+    entry train(x: f32[B, 64, 64, 64]) {
+        y = second(swish(norm(first(x))))
+        loss = mean(y * y)
+        minimize(loss, optim.AdamW())
+        return {loss}
+    }
+}
+END
+"$bin/lvc" norm.lv --batch 8 --device cuda:sm_90 --gpu h100 --precision bf16 --explain -o norm.lvm >out 2>err; status=$?; succeeds sums
+holds sums_with_their_map grep -qE '^ +[0-9]+ +3\.818 us m +12\.20 MiB +2\.42 G bf16 +1  conv2d_data_grad_sums ' out
+is sums_among_convolutions "$(line convolutions | cut -d' ' -f 1-3)" "5 61.06 MiB"
+is sums_are_no_product "$(line 'products alone' | cut -d' ' -f 1,2)" "42.59 MiB,"
+
 # For a GPU: TF32 by 494.5 TFLOP/s where it may be, bf16 by 989.5; x cast before, y after, the weight once and for all.
 cost product 1024 h100 --device cuda:sm_90 --tf32; is tf32 "$(line matmuls)" "1 176.00 MiB 68.72 G 138.968 100.0 % 0.0 %"
 cost product 1024 h100 --device cuda:sm_90 --precision bf16; is bf16 "$(line matmuls | cut -d' ' -f 1-6)" "1 88.00 MiB 68.72 G 69.449"

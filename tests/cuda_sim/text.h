@@ -155,6 +155,7 @@ LV_SIM_SHUFFLE(unsigned long long, unsigned long long)
 #define lv_copy_async8(...) lv_sim_copy_of(8, __VA_ARGS__)
 #define lv_copy_async4(...) lv_sim_copy_of(4, __VA_ARGS__)
 #define lv_copy_commit() lv_sim_copy_commit()
+#define lv_prefetch(address) ((void)(address))
 #define LV_COPY_WAIT(n) lv_sim_copy_wait(n)
 LV_SIM_F void lv_sim_product(int kind, float *d, const unsigned *a, const unsigned *b) {
     const lv_sim_quad q = lv_sim_mma(kind, {{d[0], d[1], d[2], d[3]}}, a[0], a[1], a[2], a[3], b[0], b[1]);

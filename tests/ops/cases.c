@@ -97,6 +97,12 @@ const char *const op_cases[] = {
     "conv2d_data_grad {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 3, 5, 4]} f32[2, 2, 5, 4] f32[2, 3, 3, 3]",
     "conv2d_data_grad {stride = [2, 2], pad = [0, 1, 0, 1], shape = [1, 2, 6, 5]} f32[1, 3, 3, 2] f32[3, 2, 3, 3]",
     "conv2d_data_grad {stride = [2, 3], pad = [2, 0, 1, 3], shape = [1, 2, 7, 5]} f32[1, 2, 4, 2] f32[2, 2, 5, 2]",
+    "conv2d_data_grad_sums {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 3, 5, 4], strips = 5, each = \"sum x0\"} f32[2, 2, 5, 4] f32[2, 3, 3, 3]",
+    "conv2d_data_grad_sums {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 3, 5, 4], strips = 2, each = \"mul x1 x2; add t0 x3; sigmoid t1; mul x0 t2; mul t3 x1; pixel x1 7; sub x1 t5; mul t3 t6; sum t3; sum t4; sum t7\"} "
+    "f32[2, 2, 5, 4] f32[2, 3, 3, 3] f32[2, 3, 5, 4] f32[2, 3] f32[3]",
+    "conv2d_data_grad_sums {stride = [2, 2], pad = [0, 1, 0, 1], shape = [1, 2, 6, 5], strips = 1, each = \"number 0.25; gt x1 t0; select t1 x0 x2; add t2 t1; sum t3; sum t1; sum x2\"} "
+    "f32[1, 3, 3, 2] f32[3, 2, 3, 3] f32[1, 2, 6, 5] bf16[1, 2, 6, 5]",
+    "conv2d_data_grad_sums {stride = [1, 1], pad = [0, 0, 0, 0], shape = [0, 2, 3, 3], strips = 3, each = \"mul x0 x1; sum t0\"} f32[0, 3, 2, 2] f32[3, 2, 2, 2] f32[2]",
     "conv2d_weight_grad {stride = [1, 1], pad = [1, 1, 1, 1], kernel = [3, 3]} f32[2, 3, 5, 4] f32[2, 2, 5, 4]",
     "conv2d_weight_grad {stride = [2, 2], pad = [0, 1, 0, 1], kernel = [3, 3]} f32[1, 2, 6, 5] f32[1, 3, 3, 2]",
     "conv2d_weight_grad {stride = [2, 3], pad = [2, 0, 1, 3], kernel = [5, 2]} f32[1, 2, 7, 5] f32[1, 2, 4, 2]",

@@ -86,6 +86,14 @@ static void attribute(Reader *r, OpCase *c) {
         attrs_list(&c->attrs, attr, count, at);
         break;
     }
+    case ATTR_NAME: {
+        expect(r, "\"");
+        size_t length = strcspn(r->at, "\"");
+        attrs_name(&c->attrs, attr, lv_arena_printf(c->arena, "%.*s", (int)length, r->at));
+        r->at += length;
+        expect(r, "\"");
+        break;
+    }
     default: bad_line(r, "an attribute that cases cannot give");
     }
 }

@@ -17,6 +17,7 @@
 #include "cases.h"
 #include "codegen/cuda/template_conv.h"
 #include "cuda_device.h"
+#include "ops/each.h"
 
 // T is f32, bf16 or f16; R the type of the result, where it is not T: f32.
 static const char *const shapes[] = {
@@ -67,19 +68,30 @@ static const char *const tile_shapes[] = {
     "conv2d {stride = [2, 2], pad = [0, 1, 0, 1], activation = 2, dtype = R} T[1, 3, 33, 26] T[129, 3, 3, 3]",
 };
 
-// Moments of the result, by S strips where the tile is given. Columns that a tile does not fill, of every width of an access.
-static const char *const moment_shapes[] = {
+// Moments of the result, and sums of what is made of it with other maps and numbers (swish's and the rectifier's gradients before a
+// normalization), by S strips where the tile is given. Columns that a tile does not fill, of every width of an access.
+#define OF_SWISH \
+    "each = \"sub x1 x2; mul x3 t0; add t1 x4; sigmoid t2; mul x0 t3; mul x0 t2; number 1; sub t6 t3; mul t3 t7; mul t5 t8; add t4 t9; mul t10 t0; " \
+    "sum t10; sum t11\""
+#define OF_RECTIFIER "each = \"number 0; gt x1 t0; select t1 x0 t0; pixel x1 5; sub x2 t3; mul t2 t4; sum t2; sum t5; sum x0\""
+static const char *const strip_shapes[] = {
     "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, strips = 2} T[2, 32, 16, 8] T[40, 32, 3, 3] T[40]",
     "conv2d_moments {stride = [1, 1], pad = [0, 0, 0, 0], bias = true, residual = true, strips = 1} T[3, 16, 8, 8] T[24, 16, 1, 1] T[24] T[3, 24, 8, 8]",
     "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, dtype = R, strips = 4} T[1, 8, 32, 16] T[130, 8, 3, 3] f32[130]:100:200",
     "conv2d_moments {stride = [2, 2], pad = [0, 1, 0, 1], bias = true, activation = 2, strips = 1} T[2, 3, 16, 16] T[7, 3, 3, 3] T[7]",
     "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], residual = true, strips = 1} T[2, 256, 8, 8] T[72, 256, 3, 3] T[2, 72, 8, 8]",
     "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, strips = 2} T[1, 5, 8, 16] T[64, 5, 3, 3] f32[64]:9:10",
+    "conv2d_data_grad_sums {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 40, 16, 8], strips = 2, " OF_SWISH "} T[2, 32, 16, 8] T[32, 40, 3, 3] T[2, 40, 16, 8] f32[2, 40] f32[2, 40] f32[2, 40]",
+    "conv2d_data_grad_sums {stride = [1, 1], pad = [0, 0, 0, 0], shape = [3, 24, 8, 8], dtype = R, strips = 1, " OF_SWISH "} T[3, 16, 8, 8] T[16, 24, 1, 1] T[3, 24, 8, 8] T[24] f32[24] f32[3, 24]",
+    "conv2d_data_grad_sums {stride = [1, 1], pad = [1, 1, 1, 1], shape = [1, 130, 32, 16], strips = 4, " OF_RECTIFIER "} T[1, 8, 32, 16] T[8, 130, 3, 3] T[1, 130, 32, 16] f32[130]",
+    "conv2d_data_grad_sums {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 7, 8, 8], strips = 1, " OF_RECTIFIER "} T[2, 3, 8, 8] T[3, 7, 3, 3] T[2, 7, 8, 8] T[2, 7, 8, 8]",
+    "conv2d_data_grad_sums {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 72, 8, 8], strips = 1, " OF_SWISH "} T[2, 256, 8, 8] T[256, 72, 3, 3] T[2, 72, 8, 8] f32[2, 72] f32[72] f32[72]",
 };
-enum { MOMENT_PIXELS = 512 };
-static const char *const moment_tile_shapes[] = {
+enum { STRIP_PIXELS = 512 };
+static const char *const strip_tile_shapes[] = {
     "conv2d_moments {stride = [1, 1], pad = [1, 1, 1, 1], bias = true, residual = true, dtype = R, strips = S} T[2, 8, 16, 32] T[136, 8, 3, 3] T[136] R[2, 136, 16, 32]",
     "conv2d_moments {stride = [2, 2], pad = [0, 1, 0, 1], bias = true, strips = S} T[1, 12, 32, 64] T[40, 12, 3, 3] f32[40]:100:200",
+    "conv2d_data_grad_sums {stride = [1, 1], pad = [1, 1, 1, 1], shape = [2, 136, 16, 32], dtype = R, strips = S, " OF_SWISH "} T[2, 8, 16, 32] T[8, 136, 3, 3] R[2, 136, 16, 32] f32[2, 136] f32[2, 136] f32[136]",
 };
 
 static CudaDevice device;
@@ -194,18 +206,24 @@ static size_t result_bytes(const Node *node, int count) {
     return bytes;
 }
 
+// Of the results those before the inputs: of what may be a call of the library the first, of a template's none.
+static int results_first(const Node *node) { return op_info(node->op)->kind == OP_KIND_CONTRACTION; }
+
+// Where a result is among the operands.
+static int operand_of_result(const Node *node, int result) { return result < results_first(node) ? result : node->input_count + result; }
+
 // The results' bytes, one behind the other. `in_place`: the first is where the residual was.
 static char *run_job(const Job *job, CuModule module, int fill, bool in_place) {
     const Node *node = job->graph->last;
     CuPointer memory[12];
     unsigned long long parameters[12];
-    int count = 0, inputs = node->input_count;
-    memory[count++] = cuda_device_memory(bytes_of(&node->results[0]), fill);
+    int count = 0, inputs = node->input_count, first = results_first(node);
+    for (int i = 0; i < first; i++) memory[count++] = cuda_device_memory(bytes_of(&node->results[i]), fill);
     for (int i = 0; i < inputs; i++) {
         memory[count++] = cuda_device_memory(bytes_of(node->inputs[i]), fill);
         put(memory[count - 1], node->inputs[i], job->inputs.at[i].tensor);
     }
-    for (int i = 1; i < node->result_count; i++) memory[count++] = cuda_device_memory(bytes_of(&node->results[i]), fill);
+    for (int i = first; i < node->result_count; i++) memory[count++] = cuda_device_memory(bytes_of(&node->results[i]), fill);
     memory[count] = cuda_device_memory((size_t)job->made.scratch + LV_SCRATCH_HEAD, fill);
     char head[LV_SCRATCH_HEAD] = {0};
     cuda_device_put(memory[count], head, sizeof head);
@@ -215,7 +233,7 @@ static char *run_job(const Job *job, CuModule module, int fill, bool in_place) {
     cuda_device_launch(module, job->name, job->made.launches.data, job->made.launches.count, parameters, count + 1, job->c->text);
     char *out = calloc(result_bytes(node, node->result_count) + 8, 1);
     for (int i = 0; i < node->result_count; i++)
-        cuda_device_get(out + result_bytes(node, i), parameters[i ? inputs + i : 0], bytes_of(&node->results[i]));
+        cuda_device_get(out + result_bytes(node, i), parameters[operand_of_result(node, i)], bytes_of(&node->results[i]));
     cuda_device_get(head, memory[count], sizeof head);
     for (size_t i = 0; i < sizeof head; i++)
         if (head[i]) fail_msg("%s: its counters are not zero when it ends", job->c->text);
@@ -245,6 +263,43 @@ static void check_moments(const Node *node, const Tensor *y, const char *got, co
     }
 }
 
+// Of what is stored too: by the reference's arithmetic over it.
+typedef struct {
+    const Job *job;
+    const Tensor *x;
+    int64_t plane, at;
+} SumElement;
+
+static double read_element(const void *element, int operand, int64_t pixel) {
+    const SumElement *e = element;
+    if (!operand) return e->x->f[e->at];
+    const Tensor *with = e->job->inputs.at[operand + 1].tensor;
+    int64_t pixels = e->x->shape.dim[2] * e->x->shape.dim[3];
+    int64_t at = pixel < 0 ? e->at : e->plane * pixels + pixel;
+    return with->f[with->shape.rank == 4 ? at : with->shape.rank == 2 ? e->plane : e->plane % e->x->shape.dim[1]];
+}
+
+static void check_sums(const Job *job, const Tensor *x, const char *got, const char *text, LvArena *arena) {
+    const Node *node = job->graph->last;
+    LvShape shape = node->results[1].shape;
+    int64_t sums = shape.dim[0], pictures = shape.dim[1], strips = shape.dim[2], channels = shape.dim[3], pixels = x->shape.dim[2] * x->shape.dim[3];
+    Tensor *have = from_bytes(&node->results[1], got + result_bytes(node, 1), arena), *want = tensor_new(arena, LV_F32, shape);
+    Tensor *sizes = tensor_new(arena, LV_F32, shape);  // what was added up, whatever its sign
+    Each each;
+    assert_true(each_parse(node_attr(node, ATTR_each)->s, node->input_count - 1, &each));
+    for (int64_t at = 0, n = lv_shape_elements(x->shape); at < n; at++) {
+        int64_t plane = at / pixels, s = at % pixels / (pixels / strips);
+        double term[EACH_SUMS];
+        each_evaluate(&each, read_element, &(SumElement){job, x, plane, at}, term);
+        for (int64_t k = 0; k < sums; k++) {
+            int64_t to = ((k * pictures + plane / channels) * strips + s) * channels + plane % channels;
+            want->f[to] += term[k], sizes->f[to] += fabs(term[k]);
+        }
+    }
+    for (int64_t i = 0, n = lv_shape_elements(shape); i < n; i++)
+        if (!(fabs(have->f[i] - want->f[i]) <= 3e-6 * sizes->f[i])) fail_msg("%s: sum %lld is %g, not %g", text, (long long)i, have->f[i], want->f[i]);
+}
+
 // Sums of f32, and the result rounded once more.
 static double allowed(LvDType dtype) { return dtype == LV_BF16 ? 3e-3 : dtype == LV_F16 ? 5e-4 : 3e-6; }
 
@@ -260,7 +315,8 @@ static void check_job(const Job *job, CuModule module, LvArena *arena) {
     size_t bytes = result_bytes(node, node->result_count);
     double apart = tensor_distance(stored, want.at[0].tensor);
     if (!(apart <= allowed(y->dtype))) fail_msg("%s: off by %g", text, apart);
-    if (node->result_count > 1) check_moments(node, stored, got, text, arena);
+    if (node->op == OP_conv2d_moments) check_moments(node, stored, got, text, arena);
+    if (node->op == OP_conv2d_data_grad_sums) check_sums(job, stored, got, text, arena);
     if (job->tile < 0) {
         char *again = run_job(job, module, 0xFF, false);
         if (memcmp(got, again, bytes)) fail_msg("%s: not the same bits twice", text);
@@ -274,12 +330,12 @@ static void check_job(const Job *job, CuModule module, LvArena *arena) {
     free(got);
 }
 
-// S: strips of a map of MOMENT_PIXELS that are as long as the tile's rows.
+// S: strips of a map of STRIP_PIXELS that are as long as the tile's rows.
 static const char *with_types(const char *line, const char *type, const char *result, int rows, LvArena *arena) {
     LvText text = {0};
     for (const char *at = line; *at; at++) {
         bool alone = (at[0] == 'T' || at[0] == 'R') && (at[1] == '[' || at[1] == '}' || at[1] == ',');
-        if (at[0] == 'S' && at[1] == '}') lv_text_printf(&text, "%d", MOMENT_PIXELS / rows);
+        if (at[0] == 'S' && (at[1] == '}' || at[1] == ',')) lv_text_printf(&text, "%d", STRIP_PIXELS / rows);
         else if (alone) lv_text_puts(&text, *at == 'T' ? type : result);
         else lv_text_putc(&text, *at);
     }
@@ -295,7 +351,7 @@ enum { TOGETHER = 16 };  // kernels of a program
 // Every `step`-th line.
 static void run_cases(const char *const *lines, int count, int step, const char *type, bool tf32, int tile) {
     Conv conv = {.unit = strcmp(type, "f32") ? CONV_HALF : tf32 ? CONV_TF32 : CONV_F32, .groups = has_groups(), .c = 8, .o = 8, .m = 1, .n = 8, .k = 8};
-    int rows = tile < 0 ? MOMENT_PIXELS : conv_tile(&conv, tile, 1).m;
+    int rows = tile < 0 ? STRIP_PIXELS : conv_tile(&conv, tile, 1).m;
     LvArena *arena = lv_arena_create();
     for (int first = 0; first < count;) {
         Jobs jobs = {0};
@@ -319,12 +375,12 @@ static void run_cases(const char *const *lines, int count, int step, const char 
     lv_arena_destroy(arena);
 }
 
-enum { MOMENT_SHAPES = sizeof moment_shapes / sizeof *moment_shapes, MOMENT_TILE_SHAPES = sizeof moment_tile_shapes / sizeof *moment_tile_shapes };
+enum { STRIP_SHAPES = sizeof strip_shapes / sizeof *strip_shapes, STRIP_TILE_SHAPES = sizeof strip_tile_shapes / sizeof *strip_tile_shapes };
 
 static void run_shapes(int step, const char *type, bool tf32) {
     if (!found) skip();
     run_cases(shapes, (int)(sizeof shapes / sizeof *shapes), step, type, tf32, -1);
-    run_cases(moment_shapes, MOMENT_SHAPES, 1, type, tf32, -1);
+    run_cases(strip_shapes, STRIP_SHAPES, 1, type, tf32, -1);
 }
 
 static void in_f32(void **state) { (void)state, run_shapes(1, "f32", false); }
@@ -337,7 +393,7 @@ static void run_tiles(int count, const char *type, ConvUnit unit) {
     if (!found) skip();
     for (int i = 0; i < conv_tile_count(&(Conv){.unit = unit, .groups = has_groups()}); i++) {
         run_cases(tile_shapes, count, 1, type, unit == CONV_TF32, i);
-        run_cases(moment_tile_shapes, MOMENT_TILE_SHAPES, 1, type, unit == CONV_TF32, i);
+        run_cases(strip_tile_shapes, STRIP_TILE_SHAPES, 1, type, unit == CONV_TF32, i);
     }
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/plan.h"
 #include "driver/target.h"
+#include "ops/each.h"
 #include "schedule/loop.h"
 
 typedef struct {
@@ -26,8 +27,9 @@ bool cuda_template_takes(const Node *node, const Target *target);
 // Appends text and launches. False, and nothing is appended, where cuda_template_takes is false.
 bool cuda_template_print(const Node *node, const Target *target, const char *name, LvText *out, CudaKernel *made);
 
-// Strips by which conv2d_moments would make moments of this convolution's result at less cost than a kernel that reads it; 0: by none.
-int64_t cuda_conv_strips(const Node *node, const Target *target);
+// Strips by which conv2d_moments would make moments of this convolution's result, or conv2d_data_grad_sums the sums `each` (NULL: moments)
+// over that of this data gradient and `maps` other maps, at less cost than a kernel that reads them; 0: by none.
+int64_t cuda_conv_strips(const Node *node, const Each *each, int maps, const Target *target);
 
 void cuda_put_prelude(LvText *out);  // types, functions and the wrappers of instructions that the kernels use
 

@@ -46,6 +46,8 @@ const char *const cuda_prelude_instructions =
 "LV_D void lv_copy_async4(void *shared, const void *global, int bytes) {\n"
 "  asm volatile(\"cp.async.ca.shared.global [%0], [%1], 4, %2;\" :: \"r\"(lv_shared_address(shared)), \"l\"(global), \"r\"(bytes) : \"memory\");\n"
 "}\n"
+"// The line of 128 bytes comes into the L2 cache.\n"
+"LV_D void lv_prefetch(const void *global) { asm volatile(\"prefetch.global.L2 [%0];\" :: \"l\"(global)); }\n"
 "LV_D void lv_copy_commit(void) { asm volatile(\"cp.async.commit_group;\" ::: \"memory\"); }\n"
 "// Waits until at most n of this thread's groups are under way; a barrier then shows the copies to the other threads.\n"
 "#define LV_COPY_WAIT(n) asm volatile(\"cp.async.wait_group %0;\" :: \"n\"(n) : \"memory\")\n"

@@ -261,7 +261,7 @@ static void reduce_along(CudaPrinter *c, const Nest *nest, NestShape s) {
 
 // ---- the innermost axis kept
 
-enum { MAX_ACCUMULATORS = 8 };  // of a thread: each is two registers, and each wants several loads under way
+enum { MAX_ACCUMULATORS = 8, MAX_LOADED = 88 };  // of a thread: two registers each, and each wants several loads under way; values read
 
 // A thread joins the chunks of its lanes of the innermost axis.
 static void join_across(CudaPrinter *c, const Partials *parts) {
@@ -285,12 +285,21 @@ static void join_across(CudaPrinter *c, const Partials *parts) {
     printer_close_loops(p, 1);
 }
 
+static int loads_in_lanes(const Printer *p) {
+    int loads = 0;
+    for (size_t i = 0; i < p->nest->body.count; i++) {
+        const Instr *instr = &p->nest->body.data[i];
+        loads += instr->kind == INSTR_LOAD && p->live[i] && printer_in_lanes(p, instr->depth);
+    }
+    return loads;
+}
+
 static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
     Printer *p = &c->p;
     p->lanes = nest_lanes(p, nest);
     int sums = 0;
     EACH_REDUCTION(nest, o) sums++;
-    while (p->lanes > 1 && p->lanes * sums > MAX_ACCUMULATORS) p->lanes /= 2;
+    while (p->lanes > 1 && (p->lanes * sums > MAX_ACCUMULATORS || p->lanes * loads_in_lanes(p) > MAX_LOADED)) p->lanes /= 2;
     int64_t pieces = s.width / p->lanes;  // along the innermost axis
     int along = 1;
     while (along < 32 && along < pieces) along *= 2;

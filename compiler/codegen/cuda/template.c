@@ -21,6 +21,7 @@ static CudaPrintTemplate *find_template(const Node *node, const Target *target) 
     case OP_conv2d:
     case OP_conv2d_moments:
     case OP_conv2d_data_grad:
+    case OP_conv2d_data_grad_sums:
     case OP_conv2d_weight_grad: return cuda_print_conv;
     default: return NULL;
     }

@@ -15,7 +15,8 @@
 //
 // A block: `stages` slices of k are on their way into shared memory (cp.async), one is multiplied (template_conv_product.c, and on
 // sm_90 template_conv_group.c); a barrier a slice. At the end bias, activation, residual, and rounding (template_conv_store.c), and
-// where it is asked for the moments of what is stored (template_conv_moments.c). Blocks that share rows of a are neighbours, so that
+// where they are asked for moments of what is stored (template_conv_moments.c) or sums of what is made of it
+// (template_conv_sums.c). Blocks that share rows of a are neighbours, so that
 // a is read from memory once and b, small, stays in the L2 cache.
 //
 // A convolution of repeated pixels comes as a data gradient (passes/upsample.c), padding as the convolution's own.
@@ -27,6 +28,7 @@
 // and what it makes the weight gradient reads again.
 #include "codegen/cuda/template_conv.h"
 
+#include "ops/each.h"
 #include "ops/op.h"
 
 // ---- words
@@ -79,7 +81,27 @@ static void read_epilogue(const Node *node, Conv *conv) {
     conv->has_residual = node_bool(node, ATTR_residual, false);
     if (conv->has_residual) conv->residual = node->inputs[next]->dtype;
     conv->activation = (LvActivation)node_int(node, ATTR_activation, LV_ACTIVATION_NONE);
-    conv->strips = node->op == OP_conv2d_moments ? node_int(node, ATTR_strips, 0) : 0;
+    conv->strips = node_int(node, ATTR_strips, 0);
+}
+
+static double work_of(const Each *each) {
+    double work = each->sum_count;
+    for (int i = 0; i < each->step_count; i++) work += op_cost(each->step[i].op);
+    return work;
+}
+
+static bool read_summed(const Node *node, Conv *conv) {
+    conv->summed = node;
+    for (int i = 2; i < node->input_count; i++) {
+        const Value *operand = node->inputs[i];
+        if (!cuda_is_small_float(operand->dtype)) return false;
+        if (operand->shape.rank < 4 ? !lv_layout_is_row_major(operand->layout, operand->shape.rank) : !lies_right(operand)) return false;
+        conv->maps += operand->shape.rank == 4;
+    }
+    Each each;
+    if (!each_parse(node_attr(node, ATTR_each)->s, node->input_count - 1, &each)) return false;
+    conv->work = work_of(&each);
+    return true;
 }
 
 static void read_product(Conv *conv) {
@@ -100,7 +122,7 @@ static void read_product(Conv *conv) {
 
 static bool read_node(const Node *node, const Target *target, Conv *conv) {
     bool forward = node->op == OP_conv2d || node->op == OP_conv2d_moments, weight = node->op == OP_conv2d_weight_grad;
-    const Value *x = node->op == OP_conv2d_data_grad ? &node->results[0] : node->inputs[0];
+    const Value *x = forward || weight ? node->inputs[0] : &node->results[0];
     const Value *w = weight ? &node->results[0] : node->inputs[1];
     const Value *y = forward ? &node->results[0] : weight ? node->inputs[1] : node->inputs[0];
     const Attr *stride = node_attr(node, ATTR_stride), *pad = node_attr(node, ATTR_pad);
@@ -116,6 +138,7 @@ static bool read_node(const Node *node, const Target *target, Conv *conv) {
     if (conv->has_residual && !lies_right(node->inputs[node->input_count - 1])) return false;
     if (!cuda_is_small_float(conv->type) || !cuda_is_small_float(conv->result) || node->inputs[1]->dtype != conv->type) return false;
     if (!cuda_is_small_float(conv->bias) || !cuda_is_small_float(conv->residual)) return false;
+    if (node->op == OP_conv2d_data_grad_sums && !read_summed(node, conv)) return false;
     conv->unit = conv->type != LV_F32 ? CONV_HALF : target->tf32 ? CONV_TF32 : CONV_F32;
     conv->groups = conv->unit == CONV_HALF && target->sm == 90;
     read_product(conv);
@@ -172,6 +195,7 @@ static const char main_text[] =
     "    $name_copy_b(&b, part, shared + s * $stage + $offset, begin + s < end);\n"
     "    lv_copy_commit();\n"
     "  }\n"
+    "$ask"
     "$loop"
     "  LV_COPY_WAIT(0);\n"
     "  __syncthreads();\n"
@@ -183,8 +207,12 @@ static const char main_text[] =
 static void words_of_parameters(const Conv *conv, ConvWords *words) {
     LvText parameters = {0}, arguments = {0};
     const char *type = cuda_type(conv->type);
-    lv_text_printf(&parameters, "%s *to, const %s *__restrict__ first, const %s *__restrict__ second", cuda_type(conv->result), type, type);
-    lv_text_puts(&arguments, "to, first, second");
+    if (!conv->summed) {
+        lv_text_printf(&parameters, "%s *to, ", cuda_type(conv->result));
+        lv_text_puts(&arguments, "to, ");
+    }
+    lv_text_printf(&parameters, "const %s *__restrict__ first, const %s *__restrict__ second", type, type);
+    lv_text_puts(&arguments, "first, second");
     if (conv->has_bias) {
         lv_text_printf(&parameters, ", const %s *__restrict__ bias", cuda_type(conv->bias));
         lv_text_puts(&arguments, ", bias");
@@ -193,7 +221,11 @@ static void words_of_parameters(const Conv *conv, ConvWords *words) {
         lv_text_printf(&parameters, ", const %s *residual", cuda_type(conv->residual));
         lv_text_puts(&arguments, ", residual");
     }
-    if (conv->strips) {
+    if (conv->summed) {  // a template's results come last
+        conv_sums_parameters(conv, &parameters, &arguments);
+        lv_text_printf(&parameters, ", %s *to, float *sums", cuda_type(conv->result));
+        lv_text_puts(&arguments, ", to, sums");
+    } else if (conv->strips) {
         lv_text_puts(&parameters, ", float *means, float *squares");
         lv_text_puts(&arguments, ", means, squares");
     }
@@ -268,7 +300,10 @@ bool cuda_print_conv(const Node *node, const Target *target, const char *name, L
     return true;
 }
 
-int64_t cuda_conv_strips(const Node *node, const Target *target) {
+int64_t cuda_conv_strips(const Node *node, const Each *each, int maps, const Target *target) {
     Conv conv;
-    return node->op == OP_conv2d && conv_read(node, target, &conv) ? conv_strips(&conv) : 0;
+    if ((node->op != OP_conv2d && node->op != OP_conv2d_data_grad) || !conv_read(node, target, &conv)) return 0;
+    conv.maps = maps;
+    if (each) conv.work = work_of(each);
+    return conv_strips(&conv);
 }

@@ -19,7 +19,10 @@ typedef struct {
     LvDType type, result, bias, residual;
     bool has_bias, has_residual;
     bool groups;           // the GPU multiplies by warp groups too (wgmma)
-    int64_t strips;        // of a picture, whose moments are results too (conv2d_moments); 0: none are
+    int64_t strips;        // of a picture, whose moments (conv2d_moments) or sums are results too; 0: none are
+    const Node *summed;    // conv2d_data_grad_sums; NULL: another
+    int maps;              // that its sums read beside the result,
+    double work;           // and operations on each element
     bool parameter_order;  // the weight gradient lies O,C,KH,KW
     LvActivation activation;
     int64_t parts;    // products of their own: a strided data gradient has one for each remainder of row and column
@@ -49,7 +52,7 @@ enum { CONV_WORD_NAME, CONV_WORD_INDEX };  // the first words: the kernel's name
 typedef struct {
     LvArena *arena;
     int count;
-    TemplateWord at[128];
+    TemplateWord at[160];
 } ConvWords;
 
 void conv_number(ConvWords *words, const char *word, int64_t number);
@@ -74,7 +77,7 @@ int conv_tile_count(const Conv *conv);
 ConvTile conv_tile(const Conv *conv, int number, int splits);  // any of them computes the same,
 bool conv_can_tile(const Conv *conv, const ConvTile *tile);    // that may be taken
 bool conv_choose_tile(const Conv *conv, ConvTile *tile);  // false: none makes the strips that are asked for
-int64_t conv_strips(const Conv *conv);                    // by which moments cost less than reading the result does; 0: by none
+int64_t conv_strips(const Conv *conv);                    // by which moments or sums cost less than reading the result does; 0: by none
 bool conv_along_k(const Conv *conv, ConvOperand operand);
 int64_t conv_elements(const Conv *conv, const ConvTile *tile, ConvOperand operand);  // of its part of a stage
 ConvCopy conv_copy(const Conv *conv, const ConvTile *tile, ConvOperand operand);
@@ -106,10 +109,14 @@ void conv_print_join(const Conv *conv, const ConvTile *tile, ConvWords *words, L
 // template_conv_store.c: NAME_finish, which makes results of sums and stores them; NAME_put, which does so where the tile belongs.
 void conv_print_store(const Conv *conv, ConvWords *words, LvText *out);
 void conv_print_read_row(const Conv *conv, ConvWords *words, LvText *out);  // NAME_read_row
+void conv_print_read(const ConvWords *words, const char *what, LvDType dtype, int width, LvText *out);  // NAME_read_WHAT, of one thread
 int conv_store_width(const Conv *conv);  // results of one thread that are stored together
 
 // template_conv_moments.c: $count and $leave, by which NAME_end sums up what it stores, and $moments, by which the block then does.
 void conv_print_moments(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
+// template_conv_sums.c: the same words for conv2d_data_grad_sums, and $ask, which has its maps come into the L2 cache.
+void conv_print_sums(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out);
+void conv_sums_parameters(const Conv *conv, LvText *parameters, LvText *arguments);  // of its operands
 bool conv_can_sum_up(const Conv *conv, const ConvTile *tile);  // every row that a thread stores is of the same columns
 
 #endif

@@ -92,15 +92,16 @@ static int lanes_across(const Conv *conv, const ConvTile *tile) {
 }
 
 bool conv_can_sum_up(const Conv *conv, const ConvTile *tile) {
-    return conv->direction == LV_CONV_FORWARD &&
+    return conv->direction != LV_CONV_WEIGHT_GRADIENT && conv->parts == 1 &&
            (conv->unit == CONV_F32 || lanes_across(conv, tile) <= 32);
 }
 
 void conv_print_moments(const Conv *conv, const ConvTile *tile, ConvWords *words, LvText *out) {
-    static const char *const none[] = {"begin", "count", "leave", "moments"};
+    static const char *const none[] = {"begin", "count", "leave", "moments", "ask"};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++)
         conv_words(words, none[i], "");
-    if (!conv->strips) return;
+    if (conv->summed) conv_print_sums(conv, tile, words, out);
+    if (conv->summed || !conv->strips) return;
     bool tensor = conv->unit != CONV_F32;
     int rows = tile->m / tile->warps_m;
     conv_number(words, "tm", rows / (tensor ? 16 : 4));

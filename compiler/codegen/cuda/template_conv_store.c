@@ -32,7 +32,7 @@ static const char residual_text[] =
     "    for (int i = 0; i < $width; i++) v[i] += added[i];\n"
     "  }\n";
 
-// Moments are of what is stored.
+// Moments and sums are of what is stored.
 static const char round_text[] =
     "  #pragma unroll\n"
     "  for (int i = 0; i < $width; i++) v[i] = $from($to(v[i]));\n";
@@ -93,7 +93,7 @@ static void print_write_halves(LvDType dtype, int width, LvText *out) {
     lv_text_puts(out, width == 2 ? ";\n" : ");\n");
 }
 
-static void print_read(const ConvWords *words, const char *what, LvDType dtype, int width, LvText *out) {
+void conv_print_read(const ConvWords *words, const char *what, LvDType dtype, int width, LvText *out) {
     lv_text_printf(out, "LV_D void %s_read_%s(const %s *p, float *v) {\n", words->at[CONV_WORD_NAME].text, what, cuda_type(dtype));
     if (dtype == LV_F32) print_read_floats(width, out);
     else print_read_halves(dtype, width, out);
@@ -117,8 +117,8 @@ int conv_store_width(const Conv *conv) {
 }
 
 static void print_finish(const Conv *conv, int width, ConvWords *words, LvText *out) {
-    if (conv->has_bias) print_read(words, "bias", conv->bias, width, out);
-    if (conv->has_residual) print_read(words, "residual", conv->residual, width, out);
+    if (conv->has_bias) conv_print_read(words, "bias", conv->bias, width, out);
+    if (conv->has_residual) conv_print_read(words, "residual", conv->residual, width, out);
     print_write(words, "write", conv->result, width, out);
     conv_number(words, "width", width);
     conv_text(words, "activated", "%s", template_activation(conv->activation));
@@ -143,4 +143,4 @@ void conv_print_store(const Conv *conv, ConvWords *words, LvText *out) {
     conv_fill(words, put_text, out);
 }
 
-void conv_print_read_row(const Conv *conv, ConvWords *words, LvText *out) { print_read(words, "row", LV_F32, conv_store_width(conv), out); }
+void conv_print_read_row(const Conv *conv, ConvWords *words, LvText *out) { conv_print_read(words, "row", LV_F32, conv_store_width(conv), out); }

@@ -44,6 +44,7 @@ static int products_per_element(const ConvTile *tile) { return tile->grouped ? 6
 // Bytes in a cycle: of a multiprocessor's share of the memory, of its share of the L2 cache. Cycles to fill a block's stages; for two
 // blocks to meet, by two atomic operations and a fence.
 enum { MEMORY_BYTES = 13, CACHE_BYTES = 47, FILL_CYCLES = 1500, MEET_CYCLES = 2500 };
+enum { LANES = 128 };  // operations of f32 in a cycle
 // With fewer than two warps for each of its four schedulers a multiprocessor often waits.
 enum { WARPS_WANTED = 8 };
 static const double too_few = 1.5;
@@ -69,6 +70,7 @@ static double products_per_cycle(const Conv *conv, const ConvTile *tile) {
 static double price_of_ends(const Conv *conv, const ConvTile *tile, int splits) {
     double each = splits > 1 ? 4 : (double)lv_dtype_size(conv->result) * (1 + conv->has_residual);
     double cycles = FILL_CYCLES + tile->m * tile->n * each / MEMORY_BYTES;
+    cycles += tile->m * tile->n * (conv->maps * (double)lv_dtype_size(conv->result) / CACHE_BYTES + conv->work / LANES);  // maps wait there
     return cycles / conv_blocks(conv, tile);
 }
 
@@ -88,6 +90,11 @@ static double price(const Conv *conv, const ConvTile *tile, int splits) {
     double each = tile->m * tile->n + products_per_element(tile) * (tile->m + tile->n);
     double k = (double)conv_up(conv_slices(conv, tile), splits) * tile->k;
     return waves * (each * k / products_per_cycle(conv, tile) + price_of_ends(conv, tile, splits)) + price_of_joining(conv, tile, splits);
+}
+
+// Of a picture of the result.
+static int64_t pixels_of(const Conv *conv) {
+    return conv->direction == LV_CONV_FORWARD ? conv->oh * conv->ow : conv->h * conv->w;
 }
 
 // What a split must gain, for the memory that its sums take.
@@ -110,9 +117,9 @@ ConvTile conv_tile(const Conv *conv, int number, int splits) {
 }
 
 
-// Moments are of a tile's rows, which are a strip of one picture.
+// Moments and sums are of a tile's rows, which are a strip of one picture.
 static bool makes_strips(const Conv *conv, const ConvTile *tile, int64_t strips) {
-    return conv_can_sum_up(conv, tile) && tile->m * strips == conv->oh * conv->ow;
+    return conv_can_sum_up(conv, tile) && tile->m * strips == pixels_of(conv);
 }
 
 bool conv_can_tile(const Conv *conv, const ConvTile *tile) {
@@ -126,7 +133,7 @@ static double choose(const Conv *conv, bool whole, ConvTile *tile) {
     for (int i = 0; i < conv_tile_count(conv); i++) {
         ConvTile one = conv_tile(conv, i, 1);
         if (!conv_can_tile(conv, &one)) continue;
-        if (whole && !makes_strips(conv, &one, conv->oh * conv->ow / one.m)) continue;
+        if (whole && !makes_strips(conv, &one, pixels_of(conv) / one.m)) continue;
         for (int splits = 1; splits <= MAX_SPLITS; splits++) {
             if (splits > 1 && conv_slices(conv, &one) < (int64_t)splits * SPLIT_SLICES) break;
             if (!conv_can_join(conv, &one, splits)) break;
@@ -141,16 +148,18 @@ static double choose(const Conv *conv, bool whole, ConvTile *tile) {
 
 bool conv_choose_tile(const Conv *conv, ConvTile *tile) { return choose(conv, false, tile) >= 0; }
 
-// What it costs to read the result once more, for its moments.
+// What it costs to read the result once more, for its moments or for sums, and with it the maps of these.
 static double price_of_reading(const Conv *conv) {
-    double bytes = (double)conv->m * (double)conv->n * (double)lv_dtype_size(conv->result);
+    double bytes = (double)conv->m * (double)conv->n * (double)lv_dtype_size(conv->result) * (1 + conv->maps);
     return bytes / MULTIPROCESSORS / MEMORY_BYTES;
 }
 
 int64_t conv_strips(const Conv *conv) {
     ConvTile any, whole;
-    double least = choose(conv, false, &any), with = choose(conv, true, &whole);
-    return with < 0 || with >= least + price_of_reading(conv) ? 0 : conv->oh * conv->ow / whole.m;
+    Conv alone = *conv;
+    alone.maps = 0, alone.work = 0;
+    double least = choose(&alone, false, &any), with = choose(conv, true, &whole);
+    return with < 0 || with >= least + price_of_reading(conv) ? 0 : pixels_of(conv) / whole.m;
 }
 
 // ---- how tiles are copied

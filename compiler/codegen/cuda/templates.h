@@ -11,7 +11,7 @@ typedef bool CudaPrintTemplate(const Node *node, const Target *target, const cha
 CudaPrintTemplate cuda_print_gather, cuda_print_scatter_add, cuda_print_dynamic_slice, cuda_print_dynamic_update;
 CudaPrintTemplate cuda_print_nearest_code, cuda_print_linear_loss, cuda_print_matvec;
 CudaPrintTemplate cuda_print_attention, cuda_print_attention_few, cuda_print_attention_grad;
-CudaPrintTemplate cuda_print_conv;  // conv2d, conv2d_moments, conv2d_data_grad, conv2d_weight_grad
+CudaPrintTemplate cuda_print_conv;  // conv2d, conv2d_moments, conv2d_data_grad, conv2d_data_grad_sums, conv2d_weight_grad
 
 // C names of element types as they are stored, and the functions from and to f32 ("" for f32 itself).
 const char *cuda_type(LvDType dtype);
