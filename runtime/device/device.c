@@ -42,6 +42,12 @@ const char *lv_device_name(const LvDevice *device) {
     return device->description;
 }
 
+char *lv_device_note(LvDevice *device) {
+    char *note = device->note;
+    device->note = NULL;
+    return note;
+}
+
 const char *lv_device_target(const LvDevice *device) {
     return device->target;
 }

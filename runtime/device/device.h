@@ -94,6 +94,7 @@ struct LvDevice {
     const LvDeviceOps *ops;
     char *description;   // "cpu (2 threads, AVX-512, AMX)"; owned by the backend
     const char *target;  // what plans for it are compiled for: "cpu", "cuda:sm_90" by a GPU's architecture; the backend's
+    char *note;          // NULL: none (lv_device_note); owned by the backend until it is taken
     bool checked;        // every step is waited for, so that an error names the step that caused it: for finding faults
 };
 

@@ -304,7 +304,7 @@ int cmd_bench(int argc, char **argv) {
     release_program(&bench);
     lv_store_destroy(bench.store);
     model_close(&bench.open);
-    if (bench.device) lv_device_close(bench.device);
+    command_close_device(bench.device);
     if (bench.folder[0]) remove_folder(bench.folder);
     options_free(&bench.options);
     return code;

@@ -271,7 +271,7 @@ int cmd_call(int argc, char **argv) {
     lv_plan_destroy(call.plan);
     lv_safetensors_free(call.input);
     model_close(&call.open);
-    if (call.device) lv_device_close(call.device);
+    command_close_device(call.device);
     options_free(&call.options);
     return code;
 }

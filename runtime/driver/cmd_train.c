@@ -178,7 +178,7 @@ int cmd_train(int argc, char **argv) {
     }
     pairing_close(&pairing);
     model_close(&open);
-    if (device) lv_device_close(device);
+    command_close_device(device);
     options_free(&options);
     return code;
 }

@@ -3,6 +3,7 @@
 #define LV_DRIVER_COMMAND_H
 
 #include "base/error.h"
+#include "exec/program.h"
 
 typedef int Command(int argc, char **argv);
 
@@ -11,5 +12,7 @@ Command cmd_train, cmd_eval, cmd_reconstruct, cmd_encode, cmd_decode, cmd_sample
 
 // Prints `lvrun: error: …` and the hint to stderr, clears the error, gives its exit code.
 int command_fail(LvError *error);
+// Says what is to be noted of the device, on stderr, and closes it. NULL: nothing.
+void command_close_device(LvDevice *device);
 
 #endif

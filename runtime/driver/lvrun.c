@@ -1,6 +1,7 @@
 // lvrun: one table of subcommands.
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/text.h"
@@ -33,6 +34,13 @@ int command_fail(LvError *error) {
     if (error->hint) fprintf(stderr, "  hint: %s\n", error->hint);
     lv_error_clear(error);
     return code ? code : 1;
+}
+
+void command_close_device(LvDevice *device) {
+    char *note = device ? lv_device_note(device) : NULL;
+    if (note) fprintf(stderr, "lvrun: note: %s\n", note);
+    free(note);
+    lv_device_close(device);
 }
 
 static void print_usage(FILE *file) {

@@ -102,7 +102,7 @@ int session_main(const SessionCommand *command, int argc, char **argv) {
     }
     lv_store_destroy(session.store);
     model_close(&session.open);
-    if (session.device) lv_device_close(session.device);
+    command_close_device(session.device);
     options_free(&session.options);
     return code;
 }

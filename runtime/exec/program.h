@@ -20,6 +20,9 @@ void lv_device_close(LvDevice *device);
 const char *lv_device_name(const LvDevice *device);    // "cpu (2 threads, AVX-512, AMX)"
 const char *lv_device_target(const LvDevice *device);  // what plans for it are compiled for: "cpu", "cuda:sm_90"
 
+// What has come to pass on it that is no failure, but worth a line: given once, to be freed; NULL: nothing.
+char *lv_device_note(LvDevice *device);
+
 // Memory that the device's library takes beside a plan's arenas, told without preparing or running anything.
 typedef struct {
     size_t bytes;

@@ -369,11 +369,18 @@ static bool settle_after(Run *run, LvError *error) {
     return false;
 }
 
+static void note_device(Run *run) {
+    char *note = lv_device_note(run->device);
+    if (note) run_note(run, "note: %s", note);
+    free(note);
+}
+
 static bool loop(Run *run, LvError *error) {
     if (run->state.pending && !finish_step(run, error)) return false;
     int64_t first = run->state.step;
     while (run->state.step < run->steps && !stop_asked(run)) {
         if (!run_step(run, error)) return settle_after(run, error);
+        note_device(run);
         profile_step(run, run->state.step - first);
         run->state.pending = run->options->val_data && (due(run->options->val_every, run) || run->state.step >= run->steps);
         if (!finish_step(run, error)) return false;

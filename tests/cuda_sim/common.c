@@ -1,5 +1,6 @@
 #include "common.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,12 @@ int sim_trouble(const char *function, int usual) {
     }
     pthread_mutex_unlock(&lock);
     return code;
+}
+
+void *sim_of_driver(const char *function) {
+    static void *driver;
+    if (!driver) driver = dlopen("libcuda.so.1", RTLD_NOW);
+    return driver ? dlsym(driver, function) : NULL;
 }
 
 uint64_t sim_hash(const void *data, size_t bytes, uint64_t seed) {  // FNV-1a, eight bytes at a time, then mixed

@@ -11,6 +11,8 @@ int sim_setting(const char *name, int otherwise);  // an environment variable, a
 // is to go on, else the number named, or `usual`. Counts calls.
 int sim_trouble(const char *function, int usual);
 
+void *sim_of_driver(const char *function);  // of libcuda's stand-in: what the libraries ask it for; NULL: it is not there
+
 uint64_t sim_hash(const void *data, size_t bytes, uint64_t seed);
 
 // A compiled program. "CUBIN": this header, the shared object, the program's text. "PTX", which is text: SIM_PTX_MARK and the

@@ -2,7 +2,6 @@
 // stream, which libcuda's stand-in runs.
 #include "device/cuda/cublaslt_api.h"
 
-#include <dlfcn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -225,12 +224,6 @@ LtResult cublasLtMatmulAlgoCheck(Lt handle, LtMatmul matmul, LtMatrix a, LtMatri
 typedef int StreamCall(CuStream stream, void (*run)(void *data), const void *data, size_t bytes);
 typedef int MemoryHolds(const void *memory, size_t bytes);
 
-static void *of_driver(const char *name) {
-    static void *driver;
-    if (!driver) driver = dlopen("libcuda.so.1", RTLD_NOW);
-    return driver ? dlsym(driver, name) : NULL;
-}
-
 // All that the call touches of an operand must be the device's.
 static bool is_held(MemoryHolds *holds, const void *data, LtMatrix m) {
     const int64_t lines = (int64_t)(m->order ? m->rows : m->columns), length = (int64_t)(m->order ? m->columns : m->rows);
@@ -257,8 +250,8 @@ LtResult cublasLtMatmul(Lt handle, LtMatmul matmul, const void *alpha, const voi
     p.b = matrix_of(b_matrix, b, matmul->transpose_b);
     p.c = matrix_of(c_matrix, c, false);
     p.d = matrix_of(d_matrix, d, false);
-    StreamCall *call = (StreamCall *)(uintptr_t)of_driver("lv_sim_stream_call");
-    MemoryHolds *holds = (MemoryHolds *)(uintptr_t)of_driver("lv_sim_memory_holds");
+    StreamCall *call = (StreamCall *)(uintptr_t)sim_of_driver("lv_sim_stream_call");
+    MemoryHolds *holds = (MemoryHolds *)(uintptr_t)sim_of_driver("lv_sim_memory_holds");
     if (!call || !holds) return LT_EXECUTION_FAILED;
     if (algorithm && algorithm->data[1] && (workspace_bytes < 4096 || !holds(workspace, 4096))) return LT_INVALID_VALUE;
     if (!is_held(holds, a, a_matrix) || !is_held(holds, b, b_matrix) || !is_held(holds, d, d_matrix) || (p.beta != 0 && !is_held(holds, c, c_matrix)) ||

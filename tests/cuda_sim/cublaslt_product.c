@@ -7,35 +7,26 @@
 #include <string.h>
 
 #include "device/cuda/cublaslt_api.h"
-#include "half.h"
+#include "number.h"
 
 enum { ROWS = 4, COLUMNS = 16 };  // of a step
 
 typedef float Vector __attribute__((vector_size(COLUMNS * 4)));
 
+static NumberType number_type(int type) { return type == LT_F32 ? NUMBER_F32 : type == LT_F16 ? NUMBER_F16 : NUMBER_BF16; }
+
 static double load(const void *data, int type, int64_t i) {
-    switch (type) {
-        case LT_F64: return ((const double *)data)[i];
-        case LT_F32: return (double)((const float *)data)[i];
-        case LT_F16: return (double)half_from_f16(((const uint16_t *)data)[i]);
-        default: return (double)half_from_bf16(((const uint16_t *)data)[i]);
-    }
+    return type == LT_F64 ? ((const double *)data)[i] : (double)number_load(data, number_type(type), i);
 }
 
 static void store(void *data, int type, int64_t i, double x) {
-    switch (type) {
-        case LT_F64: ((double *)data)[i] = x; break;
-        case LT_F32: ((float *)data)[i] = (float)x; break;
-        case LT_F16: ((uint16_t *)data)[i] = (uint16_t)half_to_f16((float)x); break;
-        default: ((uint16_t *)data)[i] = (uint16_t)half_to_bf16((float)x);
-    }
+    if (type == LT_F64) ((double *)data)[i] = x;
+    else number_store(data, number_type(type), i, (float)x);
 }
 
 static float factor(const Product *p, const ProductMatrix *m, int64_t batch, int64_t row, int64_t column) {
     const int64_t i = batch * m->batch + row * m->row + column * m->column;
-    if (m->type != LT_F32) return m->type == LT_F16 ? half_from_f16(((const uint16_t *)(const void *)m->data)[i])
-                                                    : half_from_bf16(((const uint16_t *)(const void *)m->data)[i]);
-    const float x = ((const float *)(const void *)m->data)[i];
+    const float x = number_load(m->data, number_type(m->type), i);
     return p->tf32 ? half_of_bits(half_to_tf32(x)) : x;
 }
 

@@ -160,6 +160,12 @@ static void run_kernel(const TestKernel *kernel) {
     }
 }
 
+static void run_case(const TestCase *c) {
+    const Outcome o = in_process(NULL, NULL, NULL, c);
+    say(!o.status, c->name, NULL, o.status < 0 ? "the process died" : o.noted[0] ? o.noted + 2 : o.said);
+    if (o.said[0]) printf("# %s", o.said);
+}
+
 static bool is_wanted(const char *name, char **wanted) {
     if (!*wanted) return true;
     for (; *wanted; wanted++) {
@@ -170,17 +176,17 @@ static bool is_wanted(const char *name, char **wanted) {
 
 int main(int count, char **arguments) {
     const TestKernel *const lists[] = {test_threads, test_matrices};
+    const TestCase *const cases[] = {test_host, test_dnn};
     (void)count;
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         for (const TestKernel *k = lists[i]; k->name; k++) {
             if (is_wanted(k->name, arguments + 1)) run_kernel(k);
         }
     }
-    for (const TestCase *c = test_host; c->name; c++) {
-        if (!is_wanted(c->name, arguments + 1)) continue;
-        const Outcome o = in_process(NULL, NULL, NULL, c);
-        say(!o.status, c->name, NULL, o.status < 0 ? "the process died" : o.noted[0] ? o.noted + 2 : o.said);
-        if (o.said[0]) printf("# %s", o.said);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (const TestCase *c = cases[i]; c->name; c++) {
+            if (is_wanted(c->name, arguments + 1)) run_case(c);
+        }
     }
     return failures ? 1 : 0;
 }

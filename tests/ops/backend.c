@@ -78,15 +78,22 @@ static bool run_program(LvProgram *program, const LvPlan *plan, const BackendPar
     return true;
 }
 
-bool backend_run(LvDevice *device, const char *target, Graph *graph, bool no_fuse, const BackendPart *parts, int count, LvArena *arena,
-                 LvError *error) {
+bool backend_run_plan(LvDevice *device, const LvPlan *plan, const BackendPart *parts, int count, int runs, BackendLook *look, void *user,
+                      LvArena *arena, LvError *error) {
     LvStore *store = NULL;
     LvProgram *program = NULL;
-    LvPlan *plan = backend_plan(graph, target, no_fuse, error);
-    bool good = plan && lv_store_create(device, plan, &store, error) && lv_program_create(device, plan, store, &program, error) &&
-                run_program(program, plan, parts, count, arena, error);
+    bool good = lv_store_create(device, plan, &store, error) && lv_program_create(device, plan, store, &program, error);
+    for (int i = 0; good && i < runs; i++) good = run_program(program, plan, parts, count, arena, error);
+    if (good && look) look(user, plan, program);
     if (program) lv_program_destroy(program);
     if (store) lv_store_destroy(store);
+    return good;
+}
+
+bool backend_run(LvDevice *device, const char *target, Graph *graph, bool no_fuse, const BackendPart *parts, int count, LvArena *arena,
+                 LvError *error) {
+    LvPlan *plan = backend_plan(graph, target, no_fuse, error);
+    bool good = plan && backend_run_plan(device, plan, parts, count, 1, NULL, NULL, arena, error);
     if (plan) lv_plan_destroy(plan);
     return good;
 }

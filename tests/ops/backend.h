@@ -16,6 +16,10 @@ typedef struct {
 LvPlan *backend_plan(Graph *graph, const char *target, bool no_fuse, LvError *error);  // NULL: there is none
 bool backend_run(LvDevice *device, const char *target, Graph *graph, bool no_fuse, const BackendPart *parts, int count, LvArena *arena,
                  LvError *error);
+// The same of a plan that there is, `runs` times, of which the third is a captured one again; `look` sees the program then.
+typedef void BackendLook(void *user, const LvPlan *plan, LvProgram *program);
+bool backend_run_plan(LvDevice *device, const LvPlan *plan, const BackendPart *parts, int count, int runs, BackendLook *look, void *user,
+                      LvArena *arena, LvError *error);
 
 // Results may be off from the true values by what their type allows, with room for the random test values' cancellations.
 // "softmax {axis = 1} ...: y0 fused is off by 0.1" of the first result that is, in `message`; false if one is. `how` is "fused".

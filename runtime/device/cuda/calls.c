@@ -9,20 +9,22 @@ struct LvCall {
     LvModule *module;
     LvStep *step;          // our copy of it
     CudaScratch *scratch;
-    MatmulCall *matmul;    // one of these, or, for a convolution, neither: its kernel is the plan's
+    MatmulCall *matmul;    // one of these
     LossCall *loss;
+    ConvCall *conv;
 };
 
-static size_t step_scratch(const LvStep *step) {
+static size_t step_scratch(LvCuda *gpu, const LvStep *step) {
     if (step->kind == LV_STEP_MATMUL) return cuda_matmul_call_scratch(step);
     if (step->kind == LV_STEP_LINEAR_LOSS) return cuda_loss_call_scratch(step);
+    if (step->kind == LV_STEP_CONV) return cuda_conv_call_scratch(gpu, step);
     return (size_t)step->scratch;
 }
 
-size_t cuda_plan_scratch(const LvPlan *plan) {
+size_t cuda_plan_scratch(LvCuda *gpu, const LvPlan *plan) {
     size_t most = 0;
     for (int s = 0; s < plan->step_count; s++) {
-        size_t bytes = step_scratch(&plan->steps[s]);
+        size_t bytes = step_scratch(gpu, &plan->steps[s]);
         if (bytes > most) most = bytes;
     }
     return most;
@@ -40,17 +42,20 @@ static LvStep *copy_step(const LvStep *step) {
     return copy;
 }
 
+static bool create(LvCuda *gpu, LvCall *call, const LvStep *step, LvError *error) {
+    if (step->kind == LV_STEP_MATMUL) return cuda_matmul_call_create(gpu, call->module, step, &call->matmul, error);
+    if (step->kernel < 0 || step->launch_count == 0 || !call->module)
+        return lv_error_set(error, LV_ERROR_UNSUPPORTED, "the plan has no kernel for it: it was not made for a GPU");
+    if (step->kind == LV_STEP_LINEAR_LOSS) return cuda_loss_call_create(gpu, call->module, step, &call->loss, error);
+    call->conv = cuda_conv_call_create(gpu, call->module, call->step, cuda_scratch_memory(call->scratch));
+    return true;
+}
+
 bool cuda_call_prepare(LvCuda *gpu, LvModule *module, const LvStep *step, LvCall **out, LvError *error) {
     LvCall *call = *out = lv_calloc(1, sizeof *call);
-    bool good = false;
     call->module = module;
     call->step = copy_step(step);
-    if (step->kind == LV_STEP_MATMUL) good = cuda_matmul_call_create(gpu, module, step, &call->matmul, error);
-    else if (step->kernel < 0 || step->launch_count == 0 || !module)
-        lv_error_set(error, LV_ERROR_UNSUPPORTED, "the plan has no kernel for it: it was not made for a GPU");
-    else if (step->kind == LV_STEP_LINEAR_LOSS) good = cuda_loss_call_create(gpu, module, step, &call->loss, error);
-    else good = true;
-    good = good && cuda_scratch_take(gpu, step_scratch(step), &call->scratch, error);
+    bool good = cuda_scratch_take(gpu, step_scratch(gpu, step), &call->scratch, error) && create(gpu, call, step, error);
     if (!good) {
         cuda_call_discard(gpu, call);
         *out = NULL;
@@ -62,6 +67,7 @@ void cuda_call_discard(LvCuda *gpu, LvCall *call) {
     if (!call) return;
     cuda_matmul_call_destroy(gpu, call->matmul);
     cuda_loss_call_destroy(gpu, call->loss);
+    cuda_conv_call_destroy(gpu, call->conv);
     cuda_scratch_leave(gpu, call->scratch);
     free(call->step->operands);
     free(call->step->launches);
@@ -73,10 +79,10 @@ bool cuda_call_run(LvCuda *gpu, LvCall *call, char *const *buffers, LvError *err
     char *scratch = cuda_scratch_memory(call->scratch);
     if (call->matmul) return cuda_matmul_call_run(gpu, call->matmul, buffers, scratch, error);
     if (call->loss) return cuda_loss_call_run(gpu, call->loss, buffers, scratch, error);
-    return cuda_kernels_launch(gpu, call->module, call->step, buffers, error);
+    return cuda_conv_call_run(gpu, call->module, call->step, call->conv, buffers, scratch, error);
 }
 
 const char *cuda_call_describe(const LvCall *call) {
     if (call->matmul) return cuda_matmul_call_describe(call->matmul);
-    return call->loss ? cuda_loss_call_describe(call->loss) : "the plan's kernel";
+    return call->loss ? cuda_loss_call_describe(call->loss) : cuda_conv_call_describe(call->conv);
 }

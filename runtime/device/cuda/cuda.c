@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "device/cuda/blas.h"
 #include "device/cuda/compiler.h"
+#include "device/cuda/cudnn.h"
 #include "io/cache.h"
 
 enum { OLDEST_CUDA = 12000 };
@@ -48,6 +49,17 @@ bool cuda_check(LvCuda *gpu, CuResult result, LvError *error, const char *format
     if (fault && !gpu->base.checked) lv_error_hint(error, "with LV_CUDA_SYNC=1 in the environment the step that fails is named");
     lv_text_free(&what);
     return false;
+}
+
+void cuda_note(LvCuda *gpu, const char *format, ...) {
+    LvText text = {0};
+    va_list args;
+    if (gpu->noted) return;
+    va_start(args, format);
+    lv_text_vprintf(&text, format, args);
+    va_end(args);
+    gpu->base.note = text.data;
+    gpu->noted = true;
 }
 
 void cuda_enter(LvCuda *gpu) { gpu->cu.cuCtxSetCurrent(gpu->context); }
@@ -158,6 +170,7 @@ static void close_device(LvDevice *device) {
         cuda_staging_close(gpu);
     }
     cuda_blas_close(gpu);
+    cuda_dnn_close(gpu);
     cuda_compiler_close(gpu);
     if (gpu->transfers) gpu->cu.cuStreamDestroy_v2(gpu->transfers);
     if (gpu->stream) gpu->cu.cuStreamDestroy_v2(gpu->stream);
@@ -165,6 +178,7 @@ static void close_device(LvDevice *device) {
     cuda_driver_close(gpu);
     free(gpu->cache_dir);
     free(gpu->base.description);
+    free(gpu->base.note);
     free(gpu);
 }
 
@@ -228,16 +242,15 @@ static size_t scratch_bytes(const LvDevice *device) {
     return gpu->scratch_bytes + gpu->landing_bytes;
 }
 
-LvWorkspace lv_cuda_workspace(const LvPlan *plan) {
-    size_t bytes = cuda_plan_scratch(plan);
+static LvWorkspace workspace_of(LvCuda *gpu, const LvPlan *plan) {
+    size_t bytes = cuda_plan_scratch(gpu, plan);
     int64_t begin, landing = lv_ports_span(plan->inputs, plan->input_count, &begin);
     return (LvWorkspace){.bytes = (bytes ? bytes + LV_SCRATCH_HEAD : 0) + (size_t)landing};
 }
 
-static LvWorkspace workspace(LvDevice *device, const LvPlan *plan) {
-    (void)device;
-    return lv_cuda_workspace(plan);
-}
+LvWorkspace lv_cuda_workspace(const LvPlan *plan) { return workspace_of(NULL, plan); }
+
+static LvWorkspace workspace(LvDevice *device, const LvPlan *plan) { return workspace_of((LvCuda *)device, plan); }
 
 static bool event_create(LvDevice *device, LvEvent **event, LvError *error) {
     LvCuda *gpu = (LvCuda *)device;

@@ -11,6 +11,7 @@ enum { CUDA_OLDEST_SM = 80 };  // the kernels need cp.async and mma of bf16
 
 typedef struct CudaCompiler CudaCompiler;  // compiler.h
 typedef struct CudaBlas CudaBlas;          // blas.h
+typedef struct CudaDnn CudaDnn;            // cudnn.h
 typedef struct CudaStaging CudaStaging;    // memory.c: pinned memory that transfers go through
 typedef struct CudaScratch CudaScratch;    // memory.c: one block of scratch memory for all steps, which run one after the other
 
@@ -30,17 +31,21 @@ typedef struct {
     char *cache_dir;      // NULL: none can be written
     CudaCompiler *compiler;
     CudaBlas *blas;
+    CudaDnn *dnn;         // NULL: not looked for yet
     CudaStaging *staging;
     CudaScratch *scratch;  // the newest; older ones live as long as somebody uses them
     size_t scratch_bytes;  // of all
     size_t landing_bytes;  // of all channels
     LvModule *own;         // our own kernels (own.c), loaded when first needed
+    bool noted;            // the device's note was made
     const char *running;   // the entry whose steps were queued last: what a fault is blamed on
 } LvCuda;
 
 // ---- cuda.c
 // False, with error set to "WHAT: the driver's words", unless `result` is CU_OK.
 bool cuda_check(LvCuda *gpu, CuResult result, LvError *error, const char *format, ...) __attribute__((format(printf, 4, 5)));
+// The device's note, if it is the first.
+void cuda_note(LvCuda *gpu, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void cuda_enter(LvCuda *gpu);  // the context, for this thread: before any other call of the driver
 // Opens the driver and counts its devices; no context is made. What is closed again by cuda_driver_close.
 bool cuda_driver_open(LvCuda *gpu, int *count, LvError *error);
@@ -79,6 +84,7 @@ bool cuda_kernels_launch(LvCuda *gpu, LvModule *module, const LvStep *step, char
 // Function NAME_`number` of a kernel; parameters of 8 bytes each.
 bool cuda_kernels_launch_one(LvCuda *gpu, const LvModule *module, int kernel, int number, LvLaunch launch, uint64_t *parameters,
                              int count, LvError *error);
+const char *cuda_kernels_name(const LvModule *module, int kernel);  // which the compiler made of its text
 bool cuda_kernels_tf32(const LvModule *module);  // whether its plan lets products of f32 be made in TF32
 
 // ---- calls.c
@@ -86,8 +92,8 @@ bool cuda_call_prepare(LvCuda *gpu, LvModule *module, const LvStep *step, LvCall
 void cuda_call_discard(LvCuda *gpu, LvCall *call);
 bool cuda_call_run(LvCuda *gpu, LvCall *call, char *const *buffers, LvError *error);
 const char *cuda_call_describe(const LvCall *call);
-// Scratch memory of the plan's steps, kernels and library calls: the most that one takes.
-size_t cuda_plan_scratch(const LvPlan *plan);
+// Scratch memory of the plan's steps, kernels and library calls: the most that one takes. gpu NULL: on any that there may be.
+size_t cuda_plan_scratch(LvCuda *gpu, const LvPlan *plan);
 
 // ---- graph.c
 bool cuda_capture_begin(LvCuda *gpu, LvError *error);

@@ -380,7 +380,7 @@ bool cuda_kernels_load(LvCuda *gpu, const LvPlan *plan, LvModule **out, LvLoadIn
     load->keys = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->keys);
     load->unit_of = lv_calloc((size_t)plan->kernel_count + 1, sizeof *load->unit_of);
     LvModule *module = load->module;
-    bool good = cuda_scratch_take(gpu, cuda_plan_scratch(plan), &module->scratch, error) && build(load, info, error);
+    bool good = cuda_scratch_take(gpu, cuda_plan_scratch(gpu, plan), &module->scratch, error) && build(load, info, error);
     free(load->keys);
     free(load->unit_of);
     lv_text_free(&load->compiler);
@@ -412,6 +412,8 @@ void cuda_kernels_unload(LvCuda *gpu, LvModule *module) {
     free(module->entry);
     free(module);
 }
+
+const char *cuda_kernels_name(const LvModule *module, int kernel) { return module->names[kernel]; }
 
 bool cuda_kernels_tf32(const LvModule *module) { return module->tf32; }
 

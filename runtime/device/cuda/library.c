@@ -33,7 +33,7 @@ static const struct {
                     "apt install cuda-nvrtc-12-8 (NVIDIA's repository), or pip install nvidia-cuda-nvrtc-cu12"},
     [CUDA_CUBLASLT] = {{{"libcublasLt.so.13", 13}, {"libcublasLt.so.12", 12}, {"libcublasLt.so", 0}},
                        "apt install libcublas-12-8 (NVIDIA's repository), or pip install nvidia-cublas-cu12"},
-    [CUDA_CUDNN] = {{{"libcudnn.so.9", 0}, {"libcudnn.so", 0}},
+    [CUDA_CUDNN] = {{{"libcudnn.so.9", 0}, {"libcudnn.so.8", 0}, {"libcudnn.so", 0}},
                     "apt install cudnn9 (NVIDIA's repository), or pip install nvidia-cudnn-cu12"},
     [CUDA_NCCL] = {{{"libnccl.so.2", 0}, {"libnccl.so", 0}},
                    "apt install libnccl2 (NVIDIA's repository), or pip install nvidia-nccl-cu12"},

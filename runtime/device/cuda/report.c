@@ -9,6 +9,7 @@
 #include "base/arena.h"
 #include "device/cuda/blas.h"
 #include "device/cuda/compiler.h"
+#include "device/cuda/cudnn.h"
 
 typedef struct {
     int width;
@@ -85,24 +86,36 @@ static bool report_blas(const Report *r) {
     return true;
 }
 
-// What nothing needs yet.
-static void report_other(const Report *r, const char *label, CudaLibraryName name) {
+// What nothing needs.
+static void report_missing(const Report *r, CudaLibraryName name) {
+    lv_text_printf(r->out, "not there, and not needed: %s\n", cuda_library_package(name));
+}
+
+static void report_dnn(const Report *r) {
+    const char *path = cuda_dnn_path(r->gpu), *refusal = cuda_dnn_refusal(r->gpu);
+    size_t version = cuda_dnn_version(r->gpu);
+    begin_line(r, "cuDNN");
+    if (!path && refusal) lv_text_printf(r->out, "not looked for, %s\n", refusal);
+    else if (!path) report_missing(r, CUDA_CUDNN);
+    if (!path) return;
+    if (version) print_version(r->out, version, version < 90000 ? 10 : 100), lv_text_puts(r->out, ", ");
+    lv_text_puts(r->out, path);
+    if (refusal) lv_text_printf(r->out, "; not used, and not needed: %s", refusal);
+    lv_text_puts(r->out, "\n");
+}
+
+static void report_nccl(const Report *r) {
     CudaLibrary library = {0};
-    size_t version = 0;
-    begin_line(r, label);
-    if (!cuda_library_open(name, 0, &library)) {
-        lv_text_printf(r->out, "not there, and not needed: %s\n", cuda_library_package(name));
+    begin_line(r, "NCCL");
+    if (!cuda_library_open(CUDA_NCCL, 0, &library)) {
+        report_missing(r, CUDA_NCCL);
         return;
     }
-    void *symbol = dlsym(library.handle, name == CUDA_CUDNN ? "cudnnGetVersion" : "ncclGetVersion");
-    size_t (*get_size)(void);
-    int (*get_int)(int *);
-    memcpy(&get_size, &symbol, sizeof symbol);
-    memcpy(&get_int, &symbol, sizeof symbol);
-    int number = 0;
-    if (symbol && name == CUDA_CUDNN) version = get_size();
-    if (symbol && name == CUDA_NCCL && get_int(&number) == 0) version = (size_t)number;
-    print_version(r->out, version, name == CUDA_CUDNN && version < 90000 ? 10 : 100);
+    void *symbol = dlsym(library.handle, "ncclGetVersion");
+    int (*get)(int *), number = 0;
+    memcpy(&get, &symbol, sizeof symbol);
+    if (symbol && get(&number) != 0) number = 0;
+    print_version(r->out, (size_t)number, 100);
     lv_text_printf(r->out, ", %s; nothing uses it yet\n", library.path);
     cuda_library_close(&library);
 }
@@ -116,8 +129,9 @@ bool lv_cuda_report(int width, LvText *out) {
     if (gpu->sm == 0) gpu->sm = CUDA_OLDEST_SM;
     good = report_compiler(&r) && good;
     good = report_blas(&r) && good;
-    report_other(&r, "cuDNN", CUDA_CUDNN);
-    report_other(&r, "NCCL", CUDA_NCCL);
+    report_dnn(&r);
+    report_nccl(&r);
+    cuda_dnn_close(gpu);
     cuda_blas_close(gpu);
     cuda_compiler_close(gpu);
     cuda_driver_close(gpu);

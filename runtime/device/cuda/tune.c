@@ -25,8 +25,8 @@ static float time_run(const Tuning *t, int candidate) {
     return good ? milliseconds : FLT_MAX;
 }
 
-static bool find_fastest(const Tuning *t, int count, int *best) {
-    float times[TUNE_CANDIDATES], spent = 0;
+static bool find_fastest(const Tuning *t, int count, int *best, float *times) {
+    float spent = 0;
     *best = 0;
     for (int i = 0; i < count; i++) times[i] = time_run(t, i) < FLT_MAX ? 0 : FLT_MAX;  // a first run loads its code
     for (int turn = 0; turn < MOST_TURNS && spent < budget; turn++) {
@@ -43,9 +43,8 @@ static bool find_fastest(const Tuning *t, int count, int *best) {
     return times[*best] < FLT_MAX;
 }
 
-bool tune_candidates(LvCuda *gpu, TuneSizes sizes, int count,
-                     bool run(void *user, int candidate, const TuneBuffers *at, void *workspace),
-                     void use_vector(void *user, const void *vector), void *user, int *best) {
+bool tune_timed(LvCuda *gpu, TuneSizes sizes, int count, bool run(void *user, int candidate, const TuneBuffers *at, void *workspace),
+                void use_vector(void *user, const void *vector), void *user, int *best, float times[TUNE_CANDIDATES]) {
     enum { A, B, Y, VECTOR, WORKSPACE, BUFFERS };
     const size_t bytes[BUFFERS] = {sizes.a, sizes.b, sizes.y, sizes.vector, sizes.workspace};
     void *memory[BUFFERS] = {0};
@@ -58,11 +57,18 @@ bool tune_candidates(LvCuda *gpu, TuneSizes sizes, int count,
         t.at = (TuneBuffers){.y = memory[Y], .a = memory[A], .b = memory[B], .add = memory[Y]};
         t.workspace = memory[WORKSPACE];
         use_vector(user, memory[VECTOR]);
-        good = find_fastest(&t, count, best);
+        good = find_fastest(&t, count, best, times);
     }
     lv_error_clear(&ignored);
     for (int i = 0; i < BUFFERS; i++) cuda_release(gpu, memory[i]);
     if (t.before) gpu->cu.cuEventDestroy_v2(t.before);
     if (t.after) gpu->cu.cuEventDestroy_v2(t.after);
     return good;
+}
+
+bool tune_candidates(LvCuda *gpu, TuneSizes sizes, int count,
+                     bool run(void *user, int candidate, const TuneBuffers *at, void *workspace),
+                     void use_vector(void *user, const void *vector), void *user, int *best) {
+    float times[TUNE_CANDIDATES];
+    return tune_timed(gpu, sizes, count, run, use_vector, user, best, times);
 }

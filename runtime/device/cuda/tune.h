@@ -7,7 +7,7 @@
 enum { TUNE_CANDIDATES = 8 };
 
 typedef struct {
-    size_t a, b, y, vector, workspace;  // bytes; `vector`: of a bias, or of sums
+    size_t a, b, y, vector, workspace;  // bytes; `vector`: of a bias, of sums, or of a bias and what lies behind it
 } TuneSizes;
 
 typedef struct {
@@ -15,7 +15,11 @@ typedef struct {
     const void *a, *b, *add;  // `add` is laid out like y
 } TuneBuffers;
 
-// Runs each of the candidates over memory of its own. False where that memory cannot be had, or none runs; else the fastest.
+// Runs each of the candidates over memory of its own. False where that memory cannot be had, or none runs; else the fastest, the
+// first of those that are as fast, and the least time of each in milliseconds; FLT_MAX: it does not run.
+bool tune_timed(LvCuda *gpu, TuneSizes sizes, int count, bool run(void *user, int candidate, const TuneBuffers *at, void *workspace),
+                void use_vector(void *user, const void *vector), void *user, int *best, float times[TUNE_CANDIDATES]);
+// The fastest alone.
 bool tune_candidates(LvCuda *gpu, TuneSizes sizes, int count,
                      bool run(void *user, int candidate, const TuneBuffers *at, void *workspace),
                      void use_vector(void *user, const void *vector), void *user, int *best);
