@@ -60,7 +60,7 @@ const char *const op_cases[] = {
     // data-dependent places
     "gather f32[5, 3] i32[7]:0:5", "gather f32[5, 3] i32[2, 3]:-3:9", "gather f32[5] i32[]:0:5", "gather f32[1, 1] i32[3]:0:1",
     "gather f32[5, 3] i32[0]:0:5", "gather f32[7, 2, 3] i32[5]:0:7", "gather i32[5, 3]:0:99 i32[4]:0:5", "gather f32[3, 0] i32[4]:0:3",
-    "gather f32[131, 67] i32[257]:0:131", "gather bf16[5, 3] i32[7]:0:5", "dynamic_update bf16[3, 5, 7] bf16[3, 1, 7] i32[3]:0:5",
+    "gather f32[131, 67] i32[257]:0:131", "dynamic_update bf16[3, 5, 7] bf16[3, 1, 7] i32[3]:0:5",
     "scatter_add {rows = 5} f32[7, 3] i32[7]:0:5", "scatter_add {rows = 5} f32[2, 3, 2] i32[2, 3]:-3:9", "scatter_add {rows = 1} f32[7] i32[7]:0:1",
     "scatter_add {rows = 3} f32[0, 2] i32[0]:0:3", "scatter_add {rows = 0} f32[3, 2] i32[3]:0:3", "scatter_add {rows = 4} f32[2] i32[]:2:3",
     "scatter_add {rows = 3} i32[5, 2]:-9:9 i32[5]:0:3", "scatter_add {rows = 131} f32[257, 67] i32[257]:0:131",

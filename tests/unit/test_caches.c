@@ -109,14 +109,18 @@ static void check_pieces(ModelRun *run, LvPrecision precision, double tolerance)
     uint32_t word = 1;
     for (int i = 0; i < ROWS * LENGTH * WIDTH; i++) word = word * 1664525 + 1013904223, x[i] = (float)(word >> 8) / (1 << 22) - 2;
     LvProgram *whole = model_run_program(run, "whole", ROWS, precision), *first = model_run_program(run, "first", ROWS, precision);
-    LvProgram *next = model_run_program(run, "next", ROWS, precision);
-    assert_true(whole && first && next);
+    LvProgram *next = model_run_program(run, "next", ROWS, precision), *follow = model_run_program(run, "follow", ROWS, precision);
+    assert_true(whole && first && next && follow);
     model_run_set(whole, "x", x, sizeof x);
     model_run_once(whole);
     model_run_get(whole, "y", y, sizeof y);
     take(x, 0, BEGUN, piece);
     run_on(first, piece, ROWS * BEGUN * WIDTH / 2, "y", piece, BEGUN * position);
     double worst = apart(y, 0, BEGUN, piece);
+    for (int i = 0; i < 2; i++) {  // rows change places, and back
+        model_run_set(follow, "from", ((int32_t[]){1, 0}), ROWS * sizeof(int32_t));
+        model_run_once(follow);
+    }
     for (int at = BEGUN; at < LENGTH; at++) {
         take(x, at, 1, piece);
         run_on(next, piece, ROWS * WIDTH / 2, "y", piece, position);
