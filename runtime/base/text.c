@@ -54,6 +54,13 @@ void lv_text_printf(LvText *text, const char *format, ...) {
     va_end(args);
 }
 
+void lv_text_print_bytes(LvText *text, int64_t bytes) {
+    double b = (double)bytes;
+    if (b >= 1e9) lv_text_printf(text, "%.2f GB", b / 1e9);
+    else if (b >= 1e6) lv_text_printf(text, "%.1f MB", b / 1e6);
+    else lv_text_printf(text, "%.1f kB", b / 1e3);
+}
+
 const char *lv_text_get(const LvText *text) { return text->data ? text->data : ""; }
 
 void lv_text_free(LvText *text) {

@@ -19,6 +19,7 @@ void lv_text_puts(LvText *text, const char *string);
 void lv_text_putc(LvText *text, char c);
 void lv_text_printf(LvText *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void lv_text_vprintf(LvText *text, const char *format, va_list args);
+void lv_text_print_bytes(LvText *text, int64_t bytes);  // "3.53 GB", "596.4 MB", "12.0 kB"
 const char *lv_text_get(const LvText *text);
 void lv_text_free(LvText *text);
 

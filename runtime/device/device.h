@@ -48,14 +48,17 @@ typedef struct {
     void (*unload)(LvDevice *device, LvModule *module);
     bool (*launch)(LvDevice *device, LvModule *module, const LvStep *step, char *const *buffers, LvError *error);
 
-    // Library calls, LV_STEP_CONV, LV_STEP_MATMUL and LV_STEP_LINEAR_LOSS: `prepare` chooses an implementation and makes room
+    // Library calls, LV_STEP_CONV, LV_STEP_MATMUL and LV_STEP_LINEAR_LOSS. `measure` (may be NULL) comes before the plan's own memory is
+    // allocated: what is chosen by timing takes memory for as long, which the process then need not have beside it. `prepare` chooses an implementation and makes room
     // for its scratch memory; `call` runs it. Calls of equal steps may be one. The module (NULL where no step names a kernel)
     // must outlive the call.
+    void (*measure)(LvDevice *device, const LvPlan *plan);
     bool (*prepare)(LvDevice *device, LvModule *module, const LvStep *step, LvCall **call, LvError *error);
     void (*discard)(LvDevice *device, LvCall *call);
     bool (*call)(LvDevice *device, LvCall *call, char *const *buffers, LvError *error);
     const char *(*describe)(const LvCall *call);  // the implementation's name, for profiles
     size_t (*scratch_bytes)(const LvDevice *device);  // memory that all steps share
+    LvMemoryUse (*use)(LvDevice *device);             // of all blocks and scratch, and of the process beside them
     LvWorkspace (*workspace)(LvDevice *device, const LvPlan *plan);  // what the plan would make of it; nothing is run
 
     // Events and waiting. `elapsed` waits for both and gives seconds from `from` to `to`.

@@ -12,6 +12,7 @@
 
 #include <jansson.h>
 
+#include "base/process.h"
 #include "base/random.h"
 #include "command.h"
 #include "exec/weights.h"
@@ -45,6 +46,7 @@ typedef struct {
     int64_t batch, steps, warmup;
     char folder[64];  // for the private cache and the initial weights
     double cold, warm;
+    LvMemoryUse use;  // told before the first step
 } Bench;
 
 static double now(void) {
@@ -80,13 +82,13 @@ static bool fill_inputs(const LvPlan *plan, LvProgram *program, LvError *error) 
     return lv_program_set_input(program, "$seed", &seed, sizeof seed, error) && lv_program_set_input(program, "$lr", &lr, sizeof lr, error);
 }
 
-// The entry of --first, once. Its program stays: with the last one the caches would go.
-static bool run_first(Bench *bench, LvError *error) {
+// The entry of --first. Its program stays: with the last one the caches would go.
+static bool make_first(Bench *bench, LvError *error) {
     LvCompileOptions compile = bench->compile;
     compile.entry = options_get(&bench->options, "first", NULL);
     return !compile.entry || (lv_model_find_entry(bench->open.model, compile.entry, error) && model_compile(&bench->open, &compile, &bench->first_plan, error) &&
                               lv_program_create(bench->device, bench->first_plan, bench->store, &bench->first, error) &&
-                              fill_inputs(bench->first_plan, bench->first, error) && lv_program_run(bench->first, error));
+                              fill_inputs(bench->first_plan, bench->first, error));
 }
 
 static bool run_step(Bench *bench, int32_t step, LvError *error) {
@@ -168,17 +170,6 @@ static bool build(Bench *bench, const char *path, double *seconds, LvError *erro
     return true;
 }
 
-static int64_t peak_resident(void) {
-    char line[256];
-    long long kilobytes = 0;
-    FILE *file = fopen("/proc/self/status", "r");
-    while (file && fgets(line, sizeof line, file)) {
-        if (sscanf(line, "VmHWM: %lld kB", &kilobytes) == 1) break;
-    }
-    if (file) fclose(file);
-    return kilobytes * 1024;
-}
-
 // One run more, step by step, on stderr and into --trace.
 static bool show_profile(Bench *bench, LvError *error) {
     const char *trace = options_get(&bench->options, "trace", NULL);
@@ -206,12 +197,13 @@ static void print_report(const Bench *bench, const double *times, const char *en
         flops += plan->steps[s].flops;
     }
     json_t *report = json_pack(
-        "{ss, ss, ss, ss, sI, sI, sf, sf, sf, sf, sf, sI, sI, sI, sI, si, sI, sb, sI, so, sf}", "model", lv_model_name(bench->open.model),
+        "{ss, ss, ss, ss, sI, sI, sf, sf, sf, sf, sf, sI, sI, sI, sI, sI, sI, si, sI, sb, sI, so, sf}", "model", lv_model_name(bench->open.model),
         "entry", entry, "device", lv_device_name(bench->device), "precision", plan->precision ? plan->precision : "", "batch",
         (json_int_t)bench->batch, "steps", (json_int_t)n, "step_ms", median * 1e3, "step_ms_min", times[0] * 1e3, "step_ms_max",
         times[n - 1] * 1e3, "items_per_s", (double)bench->batch / median, "gflops_per_s", (double)flops / median * 1e-9, "flops",
         (json_int_t)flops, "peak_bytes", (json_int_t)(lv_plan_bytes(plan) + lv_program_info(bench->program).scratch_bytes), "activation_bytes",
-        (json_int_t)plan->arena_bytes[LV_ARENA_ACTIVATIONS], "resident_bytes", (json_int_t)peak_resident(), "kernels",
+        (json_int_t)plan->arena_bytes[LV_ARENA_ACTIVATIONS], "resident_bytes", (json_int_t)lv_process_peak(), "announced_bytes",
+        (json_int_t)lv_memory_total(bench->use), "own_bytes", (json_int_t)bench->use.own_bytes, "kernels",
         plan->kernel_count, "kernel_launches", (json_int_t)launches, "captured", lv_program_info(bench->program).captured,
         "library_calls", (json_int_t)calls, "cold_compile_s", bench->cold >= 0 ? json_real(bench->cold) : json_null(), "warm_compile_s", bench->warm);
     char *text = json_dumps(report, JSON_REAL_PRECISION(6));
@@ -258,9 +250,10 @@ static bool measure(Bench *bench, const char *path, const char *entry, LvError *
         return false;
     }
     release_program(bench);
-    if (!build(bench, path, &bench->warm, error) || !fill_inputs(bench->plan, bench->program, error) ||
-        !run_first(bench, error))
+    if (!build(bench, path, &bench->warm, error) || !fill_inputs(bench->plan, bench->program, error) || !make_first(bench, error))
         return false;
+    bench->use = lv_memory_use(bench->device);
+    if (bench->first && !lv_program_run(bench->first, error)) return false;
     if (!private_cache) bench->cold = -1;
     double *times = lv_calloc((size_t)bench->steps, sizeof *times);
     bool good = true;

@@ -84,6 +84,7 @@ static bool make_programs(Captioner *c, int64_t pictures, LvError *error) {
     c->codes = lv_calloc(group * (size_t)c->g.image_length, sizeof *c->codes);
     c->taken = lv_calloc(group, sizeof *c->taken);
     c->found = lv_calloc(group, sizeof *c->found);
+    session_tell_memory(c->g.session);
     return true;
 }
 

@@ -74,7 +74,9 @@ static bool evaluate(Session *s, LvError *error) {
     bool good = (!pairs || (pairing_open(&pairing, &s->options, s->device, batch, error) &&
                             pairing_complete(&pairing, &s->open, entry, error))) &&
                 session_store(s, entry, 1, error) &&
-                lv_validator_create(s->device, s->store, &plans, &options, &v, error) && lv_validator_run(v, NULL, error);
+                lv_validator_create(s->device, s->store, &plans, &options, &v, error);
+    if (good) session_tell_memory(s);
+    good = good && lv_validator_run(v, NULL, error);
     if (good) {
         const LvScore *scores;
         LvText row = {0};

@@ -111,6 +111,7 @@ static bool open_entries(Generate *g, LvError *error) {
     if (!find(g->next.plan->inputs, g->next.plan->input_count, "token", LV_I32, 1)) return refuse(&g->next, error);
     g->window = prompt->shape.dim[1];
     g->prompt = lv_calloc((size_t)g->window, sizeof *g->prompt);
+    session_tell_memory(g->session);
     return set_choice(g, &g->begin, error) && set_choice(g, &g->next, error);
 }
 

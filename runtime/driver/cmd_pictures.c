@@ -56,6 +56,7 @@ static bool job_open(Job *job, Session *session, const char *entry, size_t pictu
         return false;
     job->pictures = lv_calloc((size_t)job->batch, elements_of(job));
     job->taken = lv_calloc((size_t)job->batch, sizeof *job->taken);
+    session_tell_memory(session);
     return true;
 }
 
@@ -298,6 +299,7 @@ static bool decode_all(Session *s, const LvTensorFile *file, const LvTensor *cod
     if (good && !square) good = lv_error_set(error, LV_ERROR_UNSUPPORTED, "the image of entry 'decode' is not [B, 3, R, R]");
     char *input = lv_calloc(in_bytes + 1, 1);
     float *made = lv_calloc(out_bytes + 1, 1);
+    if (good) session_tell_memory(s);
     int64_t total = codes ? codes->shape.dim[0] : 0, per = good ? lv_shape_elements(port->shape) / batch : 0;
     for (int64_t at = 0; good && at < total; at += batch) {
         int64_t count = total - at < batch ? total - at : batch;

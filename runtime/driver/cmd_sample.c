@@ -267,9 +267,11 @@ static bool prepare(Sampler *s, size_t at, LvError *error) {
 
 static bool make_programs(Sampler *s, LvError *error) {
     int64_t vae_batch = s->batch < VAE_BATCH ? s->batch : VAE_BATCH;
-    return lv_writer_create(&s->g.network, "draw", "text", s->batch, &s->writer, error) &&
-           (!options_has(&s->g.session->options, "rerank") || lv_scorer_create(&s->g.network, s->batch, &s->scorer, error)) &&
-           generator_painter(&s->g, vae_batch, &s->painter, error);
+    bool good = lv_writer_create(&s->g.network, "draw", "text", s->batch, &s->writer, error) &&
+                (!options_has(&s->g.session->options, "rerank") || lv_scorer_create(&s->g.network, s->batch, &s->scorer, error)) &&
+                generator_painter(&s->g, vae_batch, &s->painter, error);
+    if (good) session_tell_memory(s->g.session);
+    return good;
 }
 
 static int64_t common_divisor(int64_t a, int64_t b) {

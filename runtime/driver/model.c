@@ -9,6 +9,7 @@
 #include <jansson.h>
 
 #include "base/plan_file.h"
+#include "base/process.h"
 #include "base/processor.h"
 #include "exec/weights.h"
 #include "io/checkpoint.h"
@@ -229,6 +230,7 @@ static bool compile_or_find(OpenModel *open, const LvCompileOptions *options, Lv
     bool good = plan_cache_find(&cache, options, plan);
     if (!good) {
         good = lv_model_compile(open->model, options, &open->diagnostics, plan, error);
+        lv_process_give_back();  // graphs take more than a small model
         // what the compiler had to say is said again the next time
         if (good && *plan && open->diagnostics.list.count == 0) plan_cache_keep(&cache, *plan);
         print_diagnostics(open);

@@ -69,6 +69,13 @@ bool session_program(Session *session, const char *entry, int64_t batch, LvPlan 
            lv_program_set_input(*program, "$seed", &seed, sizeof seed, error);
 }
 
+void session_tell_memory(const Session *session) {
+    LvText line = {0};
+    lv_memory_print(&line, lv_memory_use(session->device));
+    fprintf(stderr, "%s\n", line.data);
+    lv_text_free(&line);
+}
+
 bool session_folder(const char *path, LvError *error) {
     struct stat info;
     if (mkdir(path, 0777) == 0) return true;

@@ -29,6 +29,7 @@ bool session_program(Session *session, const char *entry, int64_t batch, LvPlan 
 LvPlanSource session_plans(Session *session);
 // The store, from the plan of `entry`, with the weights in it.
 bool session_store(Session *session, const char *entry, int64_t batch, LvError *error);
+void session_tell_memory(const Session *session);  // what it takes, on stderr: when all programs are made, before the first runs
 bool session_folder(const char *path, LvError *error);  // makes it where it is missing
 
 #define SESSION_OPTIONS                                                                          \

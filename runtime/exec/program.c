@@ -112,6 +112,7 @@ bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvP
     clock_gettime(CLOCK_MONOTONIC, &start);
     LvProgram *program = lv_calloc(1, sizeof *program);
     program->device = device, program->plan = plan, program->store = store;
+    if (device->ops->measure) device->ops->measure(device, plan);
     // memory first: a device may be making it ready while kernels are loaded
     bool good = allocate_arenas(program, error) && ports_create(device, plan, program->memory[LV_ARENA_IO], &program->ports, error) &&
                 device->ops->load(device, plan, &program->module, &load, error) &&
@@ -315,6 +316,24 @@ LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan) {
 
 bool lv_device_memory(LvDevice *device, size_t *left, size_t *total) {
     return device->ops->memory(device, left, total);
+}
+
+LvMemoryUse lv_memory_use(LvDevice *device) { return device->ops->use(device); }
+
+int64_t lv_memory_total(LvMemoryUse use) { return use.device_bytes + (use.shared ? use.own_bytes : 0); }
+
+void lv_memory_print(LvText *out, LvMemoryUse use) {
+    lv_text_puts(out, "memory: ");
+    lv_text_print_bytes(out, lv_memory_total(use));
+    if (use.shared) {
+        lv_text_puts(out, ", ");
+        lv_text_print_bytes(out, use.device_bytes);
+        lv_text_puts(out, " of it for the model, ");
+    } else {
+        lv_text_puts(out, " of the GPU's, and of the machine's ");
+    }
+    lv_text_print_bytes(out, use.own_bytes);
+    lv_text_puts(out, " for the program itself");
 }
 
 LvProgramInfo lv_program_info(const LvProgram *program) {

@@ -31,6 +31,16 @@ typedef struct {
 LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan);
 bool lv_device_memory(LvDevice *device, size_t *left, size_t *total);  // bytes of its own; false: it has the machine's
 
+// What all that was made so far will take once it has run: on the device; and beside that the process itself, its code, its heap and
+// what its libraries keep, as it is now.
+typedef struct {
+    int64_t device_bytes, own_bytes;
+    bool shared;  // the device has the process's memory
+} LvMemoryUse;
+LvMemoryUse lv_memory_use(LvDevice *device);
+int64_t lv_memory_total(LvMemoryUse use);              // of the device's memory
+void lv_memory_print(LvText *out, LvMemoryUse use);    // "memory: 147.2 MB, 128.7 MB of it for the model, 18.5 MB for the program itself"
+
 // Memory for the variables of `plan` (any plan of the model; moments only where the plan uses them: a training plan). Caches are
 // not among them: they come with the first program that uses them, zero, and go with the last.
 bool lv_store_create(LvDevice *device, const LvPlan *plan, LvStore **store, LvError *error);

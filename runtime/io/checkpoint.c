@@ -13,6 +13,7 @@
 
 #include "base/vec.h"
 
+enum { PIECE = 8 << 20 };
 enum { MAX_COPY = 256 << 20 };  // larger files get a second name rather than a second copy: disks and time
 
 bool lv_checkpoint_carries(const char *name) {
@@ -23,13 +24,18 @@ static void hash_text(XXH3_state_t *state, const char *text) {
     XXH3_128bits_update(state, text, strlen(text) + 1);
 }
 
-static void hash_tensor(XXH3_state_t *state, const LvTensor *tensor) {
+// `file`: what the tensor lies in, if a file; no more of it than a piece is kept in memory.
+static void hash_tensor(XXH3_state_t *state, const LvTensor *tensor, const LvTensorFile *file) {
     hash_text(state, tensor->name);
     hash_text(state, lv_dtype_name(tensor->dtype));
     int64_t rank = tensor->shape.rank;
     XXH3_128bits_update(state, &rank, sizeof rank);
     XXH3_128bits_update(state, tensor->shape.dim, (size_t)rank * sizeof *tensor->shape.dim);
-    XXH3_128bits_update(state, tensor->data, tensor->bytes);
+    for (size_t at = 0; at < tensor->bytes; at += PIECE) {
+        size_t left = tensor->bytes - at;
+        XXH3_128bits_update(state, (const char *)tensor->data + at, left < PIECE ? left : PIECE);
+        if (file) lv_safetensors_leave(file);
+    }
 }
 
 static void finish_hash(XXH3_state_t *state, char out[33]) {
@@ -74,7 +80,7 @@ bool lv_checkpoint_write(const char *path, const LvTensor *tensors, int count, c
     for (int h = 0; h < HASHED; h++) hash_metadata(state, value_of(all.data, all.count, hashed[h]));
     for (int h = 0; h < HASHED_IF_THERE; h++)
         hash_if_there(state, hashed_if_there[h], value_of(all.data, all.count, hashed_if_there[h]));
-    for (int i = 0; i < count; i++) hash_tensor(state, &tensors[i]);
+    for (int i = 0; i < count; i++) hash_tensor(state, &tensors[i], NULL);
     finish_hash(state, hash);
     lv_vec_push(&all, (LvMetadata){"lverse.hash", hash});
     bool good = lv_safetensors_write(path, tensors, count, all.data, (int)all.count, error);
@@ -97,10 +103,7 @@ static bool check(const LvTensorFile *file, bool any, LvError *error) {
     for (int h = 0; h < HASHED; h++) hash_metadata(state, lv_safetensors_metadata(file, hashed[h]));
     for (int h = 0; h < HASHED_IF_THERE; h++)
         hash_if_there(state, hashed_if_there[h], lv_safetensors_metadata(file, hashed_if_there[h]));
-    for (int i = 0; i < lv_safetensors_count(file); i++) {
-        hash_tensor(state, lv_safetensors_at(file, i));
-        lv_safetensors_leave(file);
-    }
+    for (int i = 0; i < lv_safetensors_count(file); i++) hash_tensor(state, lv_safetensors_at(file, i), file);
     finish_hash(state, hash);
     return !strcmp(hash, want) ||
            lv_error_set(error, LV_ERROR_FORMAT, "the checkpoint has been altered: its content does not fit its hash");

@@ -308,10 +308,8 @@ static bool open_variables(Run *run, LvError *error) {
 // ---- all together
 
 static void print_bytes(LvText *out, const char *what, int64_t bytes) {
-    double b = (double)bytes;
-    if (b >= 1e9) lv_text_printf(out, "%s %.2f GB", what, b / 1e9);
-    else if (b >= 1e6) lv_text_printf(out, "%s %.1f MB", what, b / 1e6);
-    else lv_text_printf(out, "%s %.1f kB", what, b / 1e3);
+    lv_text_printf(out, "%s ", what);
+    lv_text_print_bytes(out, bytes);
 }
 
 static void tell_memory(Run *run) {
@@ -322,10 +320,10 @@ static void tell_memory(Run *run) {
         if (p->variables[i].kind == LV_VARIABLE_PARAM) parameters += lv_shape_elements(p->variables[i].shape);
     }
     LvWorkspace workspace = lv_device_workspace(run->device, p);
+    int64_t own = lv_memory_use(run->device).own_bytes;  // the library's code too, which has just told
     run->workspace = (int64_t)workspace.bytes;
-    run->bytes = lv_plan_bytes(p) + run->workspace;
     lv_text_printf(&line, "%s: %" PRId64 " parameters; training takes", p->model, parameters);
-    print_bytes(&line, "", run->bytes);
+    print_bytes(&line, "", lv_plan_bytes(p) + run->workspace);
     print_bytes(&line, ": weights", p->arena_bytes[LV_ARENA_PARAMS] + p->arena_bytes[LV_ARENA_STATE]);
     print_bytes(&line, ", moments", p->arena_bytes[LV_ARENA_MOMENTS]);
     if (p->arena_bytes[LV_ARENA_GRADIENTS]) print_bytes(&line, ", gradients", p->arena_bytes[LV_ARENA_GRADIENTS]);
@@ -334,21 +332,23 @@ static void tell_memory(Run *run) {
     if (workspace.unmeasured) {
         lv_text_printf(&line, " (%d convolutions are not measured yet: counted as direct)", workspace.unmeasured);
     }
-    print_bytes(&line, "; beside it the program itself", run->program_bytes);
+    print_bytes(&line, "; beside it the program itself", own);
     if (run->feed.codes) print_bytes(&line, ", the picture tokenizer", lv_coder_bytes(run->options->sources->coder));
     run_note(run, "%s", line.data);
     lv_text_free(&line);
 }
 
-// The choice of algorithms may have changed what was told.
-static void tell_workspace(Run *run, int64_t bytes) {
-    if (bytes == run->workspace) return;
+// What it comes to, now that algorithms are chosen and kernels loaded.
+static void tell_ready(Run *run) {
     LvText line = {0};
-    run->bytes += bytes - run->workspace;
-    run->workspace = bytes;
-    print_bytes(&line, "the algorithms chosen take a workspace of", bytes);
-    print_bytes(&line, ": training takes", run->bytes);
+    LvProgramInfo info = lv_program_info(run->program);
+    LvMemoryUse use = lv_memory_use(run->device);
+    run->bytes = lv_memory_total(use);
+    lv_memory_print(&line, use);
+    if (info.scratch_bytes != run->workspace) print_bytes(&line, "; the algorithms chosen take a workspace of", info.scratch_bytes);
     run_note(run, "%s", line.data);
+    run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
+             info.kernels_compiled + info.kernels_cached, info.kernels_compiled, info.compile_seconds);
     lv_text_free(&line);
 }
 
@@ -374,16 +374,7 @@ static bool write_config(const Run *run, LvError *error) {
     return good;
 }
 
-static int64_t resident_bytes(void) {
-    long long pages = 0, resident = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (file && fscanf(file, "%lld %lld", &pages, &resident) != 2) resident = 0;
-    if (file) fclose(file);
-    return (int64_t)resident * sysconf(_SC_PAGESIZE);
-}
-
 bool run_open(Run *run, LvError *error) {
-    run->program_bytes = resident_bytes();
     if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !plan_steps(run, error)) {
         leave_folder(run);
         return false;
@@ -398,10 +389,7 @@ bool run_open(Run *run, LvError *error) {
     if (!open_loader(run, error)) return false;
     if (!lv_program_create(run->device, run->plan, run->store, &run->program, error)) return false;
     run->lag = run->options->profile > 0 ? 0 : lv_program_lag(run->program);
-    LvProgramInfo info = lv_program_info(run->program);
-    tell_workspace(run, info.scratch_bytes);
-    run_note(run, "%s; %d kernels, %d of them compiled now; ready in %.1f s", lv_device_name(run->device),
-             info.kernels_compiled + info.kernels_cached, info.kernels_compiled, info.compile_seconds);
+    tell_ready(run);
     run_note(run, "%s: %zu %s; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
              lv_dataset_count(run->data), lv_dataset_unit(run->data), run->state.step + 1, run->steps,
              run->options->batch * run->options->accumulate);

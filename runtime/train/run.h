@@ -49,8 +49,8 @@ typedef struct {
     bool epoch_ended;
     int64_t saved;           // step of the last checkpoint written, -1
     double speed, psnr, val_loss;  // pictures or tokens a second; of the last validation
-    int64_t bytes, workspace;      // all that training takes, the library's part of it
-    int64_t program_bytes;         // resident before anything was made
+    int64_t bytes;           // of the device's memory that all takes
+    int64_t workspace;       // the library's part, as it was told first
     bool new_folder;               // this run made it
     int lock;                // descriptor of the folder's lock, 0: none
 } Run;

@@ -68,9 +68,9 @@ is() {  # name got wanted
     if [ "$2" = "$3" ]; then ok "$1"; else bad "$1" "'$2', not '$3'"; return 1; fi
 }
 
-# What the last lvrun wrote to stderr, and its exit code, as in said/NAME.txt. `--update` of `run` rewrites those.
+# What the last lvrun wrote to stderr, but for the memory that it takes, and its exit code, as in said/NAME.txt. `--update` of `run` rewrites those.
 said() {  # name
-    { sed -e "s#$work/##g; s#$root/##g" err; echo "exit $status"; } >said.got
+    { sed -e "/^memory: /d; s#$work/##g; s#$root/##g" err; echo "exit $status"; } >said.got
     if [ -n "$update" ]; then
         cp said.got "$here/said/$1.txt"
         ok "$1"

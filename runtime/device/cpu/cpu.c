@@ -94,6 +94,17 @@ static size_t cpu_scratch_bytes(const LvDevice *device) {
     return cpu_library_scratch((const LvCpu *)device);
 }
 
+static LvMemoryUse cpu_use(LvDevice *device) {
+    LvMemoryUse use = {.shared = true};
+    cpu_memory_use((LvCpu *)device, &use);
+    cpu_library_use((LvCpu *)device, &use);
+    return use;
+}
+
+static void cpu_measure(LvDevice *device, const LvPlan *plan) {
+    cpu_library_measure((LvCpu *)device, plan);
+}
+
 static LvWorkspace cpu_workspace(LvDevice *device, const LvPlan *plan) {
     return cpu_library_workspace((LvCpu *)device, plan);
 }
@@ -174,11 +185,13 @@ static const LvDeviceOps cpu_ops = {
     .load = cpu_load,
     .unload = cpu_unload,
     .launch = cpu_launch,
+    .measure = cpu_measure,
     .prepare = cpu_prepare,
     .discard = cpu_discard,
     .call = cpu_call,
     .describe = cpu_call_describe,
     .scratch_bytes = cpu_scratch_bytes,
+    .use = cpu_use,
     .workspace = cpu_workspace,
     .event_create = cpu_event_create,
     .event_destroy = cpu_event_destroy,

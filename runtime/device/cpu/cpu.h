@@ -22,6 +22,7 @@ void cpu_memory_close(LvCpu *cpu);
 bool cpu_memory_allocate(LvCpu *cpu, size_t bytes, void **memory, LvError *error);
 void cpu_memory_release(LvCpu *cpu, void *memory, size_t bytes);
 void cpu_memory_finish(LvCpu *cpu);  // all pages that were allocated are there
+void cpu_memory_use(LvCpu *cpu, LvMemoryUse *use);  // what all blocks take or will take, and what the process has beside them
 
 // ---- channel.c
 bool cpu_channel_create(LvDevice *device, void *inputs, size_t input_bytes, void *results, size_t result_bytes, LvChannel **channel,
@@ -45,6 +46,8 @@ void cpu_call_discard(LvCpu *cpu, LvCall *call);
 bool cpu_call_run(LvCpu *cpu, LvCall *call, char *const *buffers, LvError *error);
 const char *cpu_call_describe(const LvCall *call);
 size_t cpu_library_scratch(const LvCpu *cpu);
+void cpu_library_use(const LvCpu *cpu, LvMemoryUse *use);  // counts the scratch memory that calls share there, and no more to the process itself
+void cpu_library_measure(LvCpu *cpu, const LvPlan *plan);  // the forms that its calls will take
 LvWorkspace cpu_library_workspace(LvCpu *cpu, const LvPlan *plan);
 void cpu_library_version(int version[3]);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/process.h"
 #include "base/vec.h"
 #include "device/cpu/cpu.h"
 
@@ -22,14 +23,14 @@ typedef struct {
     size_t left;
 } Range;
 
-// `ranges` is what no one has begun to touch; `busy` says how many threads touch what they took from it.
+// `blocks` is all that is allocated, `ranges` what of it no one has begun to touch; `busy` says how many threads touch what they took.
 struct LvToucher {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     pthread_t thread;
     bool started, stopping, several_nodes;
     int busy;
-    LV_VEC(Range) ranges;
+    LV_VEC(Range) blocks, ranges;
 };
 
 // A readable page before and at least a vector after: gcc turns a masked load into a whole one and a blend where it thinks
@@ -89,6 +90,7 @@ void cpu_memory_close(LvCpu *cpu) {
     }
     pthread_mutex_destroy(&toucher->mutex);
     pthread_cond_destroy(&toucher->changed);
+    lv_vec_free(&toucher->blocks);
     lv_vec_free(&toucher->ranges);
     free(toucher);
 }
@@ -104,14 +106,24 @@ bool cpu_memory_allocate(LvCpu *cpu, size_t bytes, void **memory, LvError *error
         return lv_error_hint(error, "a smaller batch, or --memory-limit");
     }
     *memory = at + PAGE;
-    if (size < LEAST) return true;
-    madvise(at, size, MADV_HUGEPAGE);
+    bool large = size >= LEAST;
+    if (large) madvise(at, size, MADV_HUGEPAGE);
     pthread_mutex_lock(&toucher->mutex);
-    lv_vec_push(&toucher->ranges, (Range){at, size});
-    if (!toucher->started && !toucher->several_nodes) toucher->started = pthread_create(&toucher->thread, NULL, work, toucher) == 0;
+    lv_vec_push(&toucher->blocks, (Range){at, size});
+    if (large) lv_vec_push(&toucher->ranges, (Range){at, size});
+    if (large && !toucher->started && !toucher->several_nodes) toucher->started = pthread_create(&toucher->thread, NULL, work, toucher) == 0;
     pthread_cond_broadcast(&toucher->changed);
     pthread_mutex_unlock(&toucher->mutex);
     return true;
+}
+
+// Takes out of the list what lies in the block.
+static void forget(Range *ranges, size_t *count, const char *at, size_t size) {
+    size_t kept = 0;
+    for (size_t i = 0; i < *count; i++) {
+        if (ranges[i].at < at || ranges[i].at >= at + size) ranges[kept++] = ranges[i];
+    }
+    *count = kept;
 }
 
 // What of the block is not begun is forgotten, what is being touched is waited for.
@@ -119,18 +131,27 @@ void cpu_memory_release(LvCpu *cpu, void *memory, size_t bytes) {
     LvToucher *toucher = cpu->toucher;
     if (!memory) return;
     char *at = (char *)memory - PAGE;
-    size_t size = mapped_size(bytes), kept = 0;
-    if (size >= LEAST) {
-        pthread_mutex_lock(&toucher->mutex);
-        for (size_t i = 0; i < toucher->ranges.count; i++) {
-            Range range = toucher->ranges.data[i];
-            if (range.at < at || range.at >= at + size) toucher->ranges.data[kept++] = range;
-        }
-        toucher->ranges.count = kept;
-        while (toucher->busy > 0) pthread_cond_wait(&toucher->changed, &toucher->mutex);
-        pthread_mutex_unlock(&toucher->mutex);
-    }
+    size_t size = mapped_size(bytes);
+    pthread_mutex_lock(&toucher->mutex);
+    forget(toucher->blocks.data, &toucher->blocks.count, at, size);
+    forget(toucher->ranges.data, &toucher->ranges.count, at, size);
+    while (size >= LEAST && toucher->busy > 0) pthread_cond_wait(&toucher->changed, &toucher->mutex);
+    pthread_mutex_unlock(&toucher->mutex);
     munmap(at, size);
+}
+
+// Nobody touches anything meanwhile, or what is new would count as the process's own.
+void cpu_memory_use(LvCpu *cpu, LvMemoryUse *use) {
+    LvToucher *toucher = cpu->toucher;
+    pthread_mutex_lock(&toucher->mutex);
+    while (toucher->busy > 0) pthread_cond_wait(&toucher->changed, &toucher->mutex);
+    use->own_bytes = lv_process_resident();
+    for (size_t i = 0; i < toucher->blocks.count; i++) {
+        Range block = toucher->blocks.data[i];
+        use->device_bytes += (int64_t)block.left;
+        use->own_bytes -= (int64_t)lv_process_resident_in(block.at, block.left);
+    }
+    pthread_mutex_unlock(&toucher->mutex);
 }
 
 void cpu_memory_finish(LvCpu *cpu) {

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 
 #include "base/arena.h"
+#include "base/process.h"
 #include "base/processor.h"
 
 enum { ALIGN = 64, HUGE_PAGE = 2 << 20 };
@@ -44,6 +45,16 @@ void cpu_library_close(LvCpu *cpu) {
 
 size_t cpu_library_scratch(const LvCpu *cpu) {
     return cpu->library->scratch.bytes + cpu->library->wide.bytes + cpu->library->own_bytes;
+}
+
+static void add_block(CallBlock block, LvMemoryUse *use) {
+    use->device_bytes += (int64_t)block.bytes;
+    if (block.data) use->own_bytes -= (int64_t)lv_process_resident_in(block.data, block.bytes);
+}
+
+void cpu_library_use(const LvCpu *cpu, LvMemoryUse *use) {
+    add_block(cpu->library->scratch, use);
+    add_block(cpu->library->wide, use);
 }
 
 void cpu_library_version(int version[3]) {
@@ -286,6 +297,19 @@ static bool is_for_a_gpu(const LvStep *step) {
     if (step->kind == LV_STEP_MATMUL) return step->matmul.has_sums;
     bool epilogue = conv->has_bias || conv->has_residual || conv->activation != LV_ACTIVATION_NONE;
     return conv->has_moments || (conv->direction == LV_CONV_DATA_GRADIENT && epilogue);
+}
+
+void cpu_library_measure(LvCpu *cpu, const LvPlan *plan) {
+    LvText key = {0};
+    omp_set_num_threads(cpu->threads);
+    for (int s = 0; s < plan->step_count; s++) {
+        const LvStep *step = &plan->steps[s];
+        if (step->kind != LV_STEP_CONV || is_for_a_gpu(&step->conv) || !has_work(step)) continue;
+        key.length = 0;
+        call_print_key(step, &key);
+        if (!lv_map_has(&cpu->library->calls, key.data)) tune_choose(cpu, step, key.data);
+    }
+    lv_text_free(&key);
 }
 
 // Equal steps share a call: a model has a dozen times more of them than different ones, and primitives take long to make.

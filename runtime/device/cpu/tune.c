@@ -2,7 +2,6 @@
 // briefly, and the answer is kept in the cache by library version, processor, thread count and shape. Bits then repeat from run to run
 // on one machine. An answer that was found while others had the processors is kept apart: the next process measures anew, and if it has
 // no better chance the first answer stays.
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include <time.h>
 
 #include "base/arena.h"
+#include "base/process.h"
 #include "device/cpu/onednn.h"
 #include "device/cpu/race.h"
 #include "io/cache.h"
@@ -107,6 +107,7 @@ static ConvForm fastest(Tuning *t, const Timing *first, bool *sure) {
 
 static ConvForm measure(LvCpu *cpu, const LvStep *step, bool *sure) {
     Tuning t = {.cpu = cpu};
+    cpu_memory_finish(cpu);  // or its thread would be at work beside us
     char **buffers = t.buffers;
     bool good = step->operand_count <= 8;
     for (int i = 0; good && i < step->operand_count; i++) {
@@ -128,7 +129,7 @@ static ConvForm measure(LvCpu *cpu, const LvStep *step, bool *sure) {
     free(cpu->library->scratch.data);
     free(cpu->library->wide.data);
     cpu->library->scratch = scratch, cpu->library->wide = wide;
-    malloc_trim(0);  // a hundred measurements would leave as much in the heap as a small model takes
+    lv_process_give_back();  // a hundred measurements would leave as much in the heap as a small model takes
     return answer;
 }
 

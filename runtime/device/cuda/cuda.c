@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/process.h"
 #include "device/cuda/blas.h"
 #include "device/cuda/compiler.h"
 #include "device/cuda/cudnn.h"
@@ -183,12 +184,16 @@ static void close_device(LvDevice *device) {
 }
 
 static bool allocate(LvDevice *device, size_t bytes, void **memory, LvError *error) {
-    return cuda_allocate((LvCuda *)device, bytes, memory, error);
+    LvCuda *gpu = (LvCuda *)device;
+    if (!cuda_allocate(gpu, bytes, memory, error)) return false;
+    gpu->block_bytes += bytes;
+    return true;
 }
 
 static void release(LvDevice *device, void *memory, size_t bytes) {
-    (void)bytes;
-    cuda_release((LvCuda *)device, memory);
+    LvCuda *gpu = (LvCuda *)device;
+    if (memory) gpu->block_bytes -= bytes;
+    cuda_release(gpu, memory);
 }
 
 static bool upload(LvDevice *device, void *to, const void *host, size_t bytes, LvError *error) {
@@ -240,6 +245,11 @@ static bool call_run(LvDevice *device, LvCall *call, char *const *buffers, LvErr
 static size_t scratch_bytes(const LvDevice *device) {
     const LvCuda *gpu = (const LvCuda *)device;
     return gpu->scratch_bytes + gpu->landing_bytes;
+}
+
+static LvMemoryUse use(LvDevice *device) {
+    size_t bytes = ((LvCuda *)device)->block_bytes + scratch_bytes(device);
+    return (LvMemoryUse){.device_bytes = (int64_t)bytes, .own_bytes = lv_process_resident()};
 }
 
 static LvWorkspace workspace_of(LvCuda *gpu, const LvPlan *plan) {
@@ -338,6 +348,7 @@ static const LvDeviceOps cuda_ops = {
     .call = call_run,
     .describe = cuda_call_describe,
     .scratch_bytes = scratch_bytes,
+    .use = use,
     .workspace = workspace,
     .event_create = event_create,
     .event_destroy = event_destroy,

@@ -34,6 +34,7 @@ typedef struct {
     CudaDnn *dnn;         // NULL: not looked for yet
     CudaStaging *staging;
     CudaScratch *scratch;  // the newest; older ones live as long as somebody uses them
+    size_t block_bytes;    // of arenas
     size_t scratch_bytes;  // of all
     size_t landing_bytes;  // of all channels
     LvModule *own;         // our own kernels (own.c), loaded when first needed

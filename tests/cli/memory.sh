@@ -1,0 +1,32 @@
+# Memory: what a command says before its first step that it will take is what its process is then seen to take, to a twentieth.
+data
+near() {  # announced seen [what may come on top]
+    awk -v a="$1" -v b="$2" -v more="${3:-0}" 'BEGIN { exit !(a > 0 && b > 0 && a <= 1.05 * b && b <= 1.05 * a + more) }'
+}
+field() { sed -nE "s/.*\"$1\": ([0-9]+).*/\1/p" out; }
+# megabytes, by the line "memory: 24.3 MB, ..."
+told() { sed -nE 's/^memory: ([0-9.]+) MB.*/\1/p' "$1"; }
+
+# The most that a command's process had, in megabytes, looked at until it ends: a run of many steps has all its memory soon.
+watch() {  # command of lvrun...
+    "$bin/lvrun" "$@" >out 2>err &
+    local pid=$! kilobytes
+    most=0
+    while kilobytes=$(sed -nE 's/^VmHWM:[[:space:]]*([0-9]+) kB/\1/p' /proc/$pid/status 2>/dev/null) && [ -n "$kilobytes" ]; do
+        most=$kilobytes
+        sleep 0.005
+    done
+    wait $pid
+    status=$?
+    most=$(awk -v k=$most 'BEGIN { printf "%.2f", k * 1024e-6 }')
+}
+
+watch train "$model" --train-dir train "${quick[@]}" --steps 300 --val-every 0 --out run; succeeds train
+holds train_told near "$(told out)" "$most" 6  # at the end a curve is drawn, by libraries that nothing before has used
+watch encode run/checkpoints/last.safetensors train train train train --batch-size 4 --out codes.safetensors; succeeds encode
+holds encode_told near "$(told err)" "$most"
+
+# A network of 4M parameters, in a cache of its own: compiled, convolutions measured
+lvrun bench "$root/models/augvae.lv" reconstruct --config tiny --batch 2 --steps 1; succeeds bench
+holds bench_told near "$(field announced_bytes)" "$(field resident_bytes)"
+holds bench_parts test "$(field announced_bytes)" -gt "$(field own_bytes)"
