@@ -35,18 +35,20 @@
     "LV_INTEGERS(i64, int64_t, uint64_t, int64_t)\n"
 
 // Philox 4x32-10 as in base/random.h. Its rounds are written out: gcc makes vector code of a loop only where no loop is left inside.
-#define PRELUDE_PHILOX \
+// Words are kept in an lv_word, of which the lower half counts: 32 bits on a GPU, 64 where vectors would be packed and unpacked else.
+#define PRELUDE_PHILOX(WORD) \
+    "typedef " WORD " lv_word;\n" \
     "#define LV_PHILOX(K) { \\\n" \
-    "  const uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2; \\\n" \
-    "  const uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ (k0 + K * 0x9E3779B9u), n2 = (uint32_t)(a >> 32) ^ c3 ^ (k1 + K * 0xBB67AE85u); \\\n" \
-    "  c0 = n0, c1 = (uint32_t)b, c2 = n2, c3 = (uint32_t)a; \\\n" \
+    "  const uint64_t a = (uint64_t)0xD2511F53u * (uint32_t)c0, b = (uint64_t)0xCD9E8D57u * (uint32_t)c2; \\\n" \
+    "  const lv_word n0 = (lv_word)(b >> 32) ^ c1 ^ (k0 + K * 0x9E3779B9u), n2 = (lv_word)(a >> 32) ^ c3 ^ (k1 + K * 0xBB67AE85u); \\\n" \
+    "  c0 = n0, c1 = (lv_word)b, c2 = n2, c3 = (lv_word)a; \\\n" \
     "}\n" \
     "LV_F void lv_philox(uint64_t seed, uint32_t stream, uint32_t step, uint64_t block, uint32_t *out) {\n" \
     "  const uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);\n" \
-    "  uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = stream, c3 = step;\n" \
+    "  lv_word c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32), c2 = stream, c3 = step;\n" \
     "  LV_PHILOX(0) LV_PHILOX(1) LV_PHILOX(2) LV_PHILOX(3) LV_PHILOX(4)\n" \
     "  LV_PHILOX(5) LV_PHILOX(6) LV_PHILOX(7) LV_PHILOX(8) LV_PHILOX(9)\n" \
-    "  out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;\n" \
+    "  out[0] = (uint32_t)c0, out[1] = (uint32_t)c1, out[2] = (uint32_t)c2, out[3] = (uint32_t)c3;\n" \
     "}\n" \
     "LV_DRAW float lv_uniform(int64_t seed, uint32_t stream, int32_t step, int64_t index) {\n" \
     "  uint32_t w[4];\n" \

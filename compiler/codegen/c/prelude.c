@@ -124,7 +124,7 @@ PRELUDE_INTEGERS
 "#else\n"
 "#define LV_DRAW LV_F\n"
 "#endif\n"
-PRELUDE_PHILOX
+PRELUDE_PHILOX("uint64_t")
 "static inline __attribute__((unused)) float lv_normal(int64_t seed, uint32_t stream, int32_t step, int64_t index) {\n"
 "  uint32_t w[4];\n"
 "  lv_philox((uint64_t)seed, stream, (uint32_t)step, (uint64_t)index / 4, w);\n"

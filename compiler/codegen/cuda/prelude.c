@@ -56,7 +56,7 @@ const char *const cuda_prelude_functions =
 "LV_F float lv_round_bf16(float x) { return lv_from_bf16(lv_to_bf16(x)); }\n"
 "LV_F float lv_round_f16(float x) { return lv_from_f16(lv_to_f16(x)); }\n"
 PRELUDE_INTEGERS
-PRELUDE_PHILOX
+PRELUDE_PHILOX("uint32_t")
 "LV_F float lv_normal(int64_t seed, uint32_t stream, int32_t step, int64_t index) {\n"
 "  uint32_t w[4];\n"
 "  lv_philox((uint64_t)seed, stream, (uint32_t)step, (uint64_t)index / 4, w);\n"
