@@ -23,13 +23,14 @@ typedef struct {
     size_t left;
 } Range;
 
-// `blocks` is all that is allocated, `ranges` what of it no one has begun to touch; `busy` says how many threads touch what they took.
+// `blocks` is all that is allocated, `ranges` what of it no one has begun to touch; `busy` says how many threads touch what they took;
+// nobody takes more while somebody waits for there to be none.
 struct LvToucher {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     pthread_t thread;
     bool started, stopping, several_nodes;
-    int busy;
+    int busy, waiting;
     LV_VEC(Range) blocks, ranges;
 };
 
@@ -46,7 +47,7 @@ static void touch(char *at, size_t size) {
 
 // With the mutex held: takes a portion and touches it without. False: there was none.
 static bool touch_portion(LvToucher *toucher) {
-    if (toucher->ranges.count == 0) return false;
+    if (toucher->ranges.count == 0 || toucher->waiting > 0) return false;
     Range *range = &toucher->ranges.data[toucher->ranges.count - 1];
     char *at = range->at;
     size_t size = range->left < PORTION ? range->left : PORTION;
@@ -59,6 +60,14 @@ static bool touch_portion(LvToucher *toucher) {
     toucher->busy--;
     pthread_cond_broadcast(&toucher->changed);
     return true;
+}
+
+// With the mutex held: nobody is at work once this returns, until the mutex is given up.
+static void wait_for_all(LvToucher *toucher) {
+    toucher->waiting++;
+    while (toucher->busy > 0) pthread_cond_wait(&toucher->changed, &toucher->mutex);
+    toucher->waiting--;
+    pthread_cond_broadcast(&toucher->changed);
 }
 
 static void *work(void *argument) {
@@ -135,7 +144,7 @@ void cpu_memory_release(LvCpu *cpu, void *memory, size_t bytes) {
     pthread_mutex_lock(&toucher->mutex);
     forget(toucher->blocks.data, &toucher->blocks.count, at, size);
     forget(toucher->ranges.data, &toucher->ranges.count, at, size);
-    while (size >= LEAST && toucher->busy > 0) pthread_cond_wait(&toucher->changed, &toucher->mutex);
+    if (size >= LEAST) wait_for_all(toucher);
     pthread_mutex_unlock(&toucher->mutex);
     munmap(at, size);
 }
@@ -144,7 +153,7 @@ void cpu_memory_release(LvCpu *cpu, void *memory, size_t bytes) {
 void cpu_memory_use(LvCpu *cpu, LvMemoryUse *use) {
     LvToucher *toucher = cpu->toucher;
     pthread_mutex_lock(&toucher->mutex);
-    while (toucher->busy > 0) pthread_cond_wait(&toucher->changed, &toucher->mutex);
+    wait_for_all(toucher);
     use->own_bytes = lv_process_resident();
     for (size_t i = 0; i < toucher->blocks.count; i++) {
         Range block = toucher->blocks.data[i];
