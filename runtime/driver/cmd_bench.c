@@ -203,7 +203,7 @@ static void print_report(const Bench *bench, const double *times, const char *en
         times[n - 1] * 1e3, "items_per_s", (double)bench->batch / median, "gflops_per_s", (double)flops / median * 1e-9, "flops",
         (json_int_t)flops, "peak_bytes", (json_int_t)(lv_plan_bytes(plan) + lv_program_info(bench->program).scratch_bytes), "activation_bytes",
         (json_int_t)plan->arena_bytes[LV_ARENA_ACTIVATIONS], "resident_bytes", (json_int_t)lv_process_peak(), "announced_bytes",
-        (json_int_t)lv_memory_total(bench->use), "own_bytes", (json_int_t)bench->use.own_bytes, "kernels",
+        (json_int_t)lv_memory_peak(bench->use), "own_bytes", (json_int_t)bench->use.own_bytes, "kernels",
         plan->kernel_count, "kernel_launches", (json_int_t)launches, "captured", lv_program_info(bench->program).captured,
         "library_calls", (json_int_t)calls, "cold_compile_s", bench->cold >= 0 ? json_real(bench->cold) : json_null(), "warm_compile_s", bench->warm);
     char *text = json_dumps(report, JSON_REAL_PRECISION(6));

@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/plan_file.h"
+#include "base/process.h"
 #include "exec/ports.h"
 #include "exec/store.h"
 
@@ -318,9 +319,18 @@ bool lv_device_memory(LvDevice *device, size_t *left, size_t *total) {
     return device->ops->memory(device, left, total);
 }
 
-LvMemoryUse lv_memory_use(LvDevice *device) { return device->ops->use(device); }
+LvMemoryUse lv_memory_use(LvDevice *device) {
+    LvMemoryUse use = device->ops->use(device);
+    use.before = lv_process_peak();
+    return use;
+}
 
 int64_t lv_memory_total(LvMemoryUse use) { return use.device_bytes + (use.shared ? use.own_bytes : 0); }
+
+int64_t lv_memory_peak(LvMemoryUse use) {
+    int64_t total = lv_memory_total(use);
+    return use.shared && use.before > total ? use.before : total;
+}
 
 void lv_memory_print(LvText *out, LvMemoryUse use) {
     lv_text_puts(out, "memory: ");
@@ -334,6 +344,9 @@ void lv_memory_print(LvText *out, LvMemoryUse use) {
     }
     lv_text_print_bytes(out, use.own_bytes);
     lv_text_puts(out, " for the program itself");
+    if (lv_memory_peak(use) == lv_memory_total(use)) return;
+    lv_text_puts(out, "; before, while it was made ready, ");
+    lv_text_print_bytes(out, use.before);
 }
 
 LvProgramInfo lv_program_info(const LvProgram *program) {

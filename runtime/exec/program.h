@@ -35,10 +35,12 @@ bool lv_device_memory(LvDevice *device, size_t *left, size_t *total);  // bytes 
 // what its libraries keep, as it is now.
 typedef struct {
     int64_t device_bytes, own_bytes;
-    bool shared;  // the device has the process's memory
+    int64_t before;  // the most that the process had so far: measuring algorithms and compiling take some for a while
+    bool shared;     // the device has the process's memory
 } LvMemoryUse;
 LvMemoryUse lv_memory_use(LvDevice *device);
 int64_t lv_memory_total(LvMemoryUse use);              // of the device's memory
+int64_t lv_memory_peak(LvMemoryUse use);               // the same, or what was needed before, if that is more
 void lv_memory_print(LvText *out, LvMemoryUse use);    // "memory: 147.2 MB, 128.7 MB of it for the model, 18.5 MB for the program itself"
 
 // Memory for the variables of `plan` (any plan of the model; moments only where the plan uses them: a training plan). Caches are
