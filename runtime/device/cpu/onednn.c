@@ -304,7 +304,7 @@ void cpu_library_measure(LvCpu *cpu, const LvPlan *plan) {
     omp_set_num_threads(cpu->threads);
     for (int s = 0; s < plan->step_count; s++) {
         const LvStep *step = &plan->steps[s];
-        if (step->kind != LV_STEP_CONV || is_for_a_gpu(&step->conv) || !has_work(step)) continue;
+        if (step->kind != LV_STEP_CONV || is_for_a_gpu(step) || !has_work(step)) continue;
         key.length = 0;
         call_print_key(step, &key);
         if (!lv_map_has(&cpu->library->calls, key.data)) tune_choose(cpu, step, key.data);
