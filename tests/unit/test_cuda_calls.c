@@ -1,10 +1,12 @@
 // The CUDA backend's library calls against plain sums in f64: products of all shapes, types, transposes and epilogues, sums among them,
 // batches broadcast either way, and cross-entropy by blocks of rows. Skipped without a GPU: see test_cuda_runs.c.
+#include <dirent.h>
 #include <math.h>
 
 #include "cuda_child.h"
 
 #include "exec/program.h"
+#include "io/cache.h"
 
 static char folder[] = "/tmp/lv_test_cuda_calls_XXXXXX";
 
@@ -314,6 +316,34 @@ static void test_workspace(void **state) {
     child_test(workspace, NULL);
 }
 
+// How many algorithms are remembered whole; `spoil`: they become a word.
+static int remembered(bool spoil) {
+    DIR *items = opendir(folder);
+    int count = 0;
+    for (struct dirent *item; items && (item = readdir(items));) {
+        char path[400], *data = NULL, *end = strrchr(item->d_name, '.');
+        size_t length;
+        if (!end || strcmp(end, ".choice")) continue;
+        snprintf(path, sizeof path, "%s/%s", folder, item->d_name);
+        if (lv_cache_read(path, &data, &length) && length > sizeof "spoilt") count++;
+        free(data);
+        if (spoil) assert_true(lv_cache_write(path, "spoilt", sizeof "spoilt"));
+    }
+    if (items) closedir(items);
+    return count;
+}
+
+// What was spoilt is measured anew and replaced.
+static void test_remembered(void **state) {
+    (void)state;
+    child_test(workspace, NULL);
+    int count = remembered(true);
+    if (count == 0) skip();  // a library that offers one algorithm for each
+    assert_int_equal(remembered(false), 0);
+    child_test(workspace, NULL);
+    assert_true(remembered(false) > 0);
+}
+
 // ---- cross-entropy by blocks
 
 // A thread does a row: slow, and plainly what compiler/codegen/cuda/README.md asks for.
@@ -476,7 +506,8 @@ int main(void) {
     if (!mkdtemp(folder)) return 1;
     setenv("LV_CACHE_DIR", folder, 1);
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_products), cmocka_unit_test(test_without_algorithms),
-                                       cmocka_unit_test(test_workspace), cmocka_unit_test(test_losses)};
+                                       cmocka_unit_test(test_workspace), cmocka_unit_test(test_remembered),
+                                       cmocka_unit_test(test_losses)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     snprintf(command, sizeof command, "rm -rf %s", folder);
     return system(command) == 0 ? failed : 1;

@@ -260,9 +260,11 @@ static bool choose(LvCuda *gpu, CudaMatmul *m, LtPreference preference) {
             usable > 1 && path && tune_candidates(gpu, sizes_of(&m->product), usable, run_candidate, use_vector, &trial, &best);
         if (good) m->algorithm = candidates[best].algorithm;
         snprintf(m->implementation, sizeof m->implementation, timed ? "cuBLASLt, measured" : "cuBLASLt");
-        // of two processes that measure at the same time, both take what the faster one wrote
-        if (timed && !lv_cache_write_first(path, &m->algorithm, sizeof m->algorithm) && !read_choice(gpu, m, path))
+        // of two processes that measure at the same time, both take what the faster one wrote; what is spoiled is replaced
+        if (timed && !lv_cache_write_first(path, &m->algorithm, sizeof m->algorithm) && !read_choice(gpu, m, path)) {
             m->algorithm = candidates[best].algorithm;
+            lv_cache_write(path, &m->algorithm, sizeof m->algorithm);
+        }
     }
     free(path);
     return good;
