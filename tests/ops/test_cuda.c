@@ -262,7 +262,7 @@ static void add_folded(Batch *b, int64_t rows, int64_t columns) {
     enum { AFTER = 8 };
     int at = b->count;
     TensorSet *inputs = &b->inputs[at];
-    Graph *g = b->own[at] = graph_create("folded");
+    Graph *g = b->own[at] = graph_create(lv_arena_printf(b->arena, "%lld x %lld", (long long)rows, (long long)columns));
     const char *const names[] = {"x", "weight", "bias", "after"}, *const of[] = {"dx", "dweight", "dbias", "dafter"};
     Value *in[4] = {any_input(g, names[0], 2, (int64_t[]){rows, columns}, b->arena, inputs), any_input(g, names[1], 1, &columns, b->arena, inputs),
                     any_input(g, names[2], 1, &columns, b->arena, inputs), any_input(g, names[3], 2, (int64_t[]){columns, AFTER}, b->arena, inputs)};
@@ -283,16 +283,40 @@ static void add_folded(Batch *b, int64_t rows, int64_t columns) {
     add(b, g);
 }
 
-static int count_folded(const Batch *b) {
+// Kernels with `text` in theirs.
+static int count_with(const Batch *b, const char *text) {
     LvError error = {0};
     Graph *copy = graph_copy(b->graph);
     LvPlan *plan = backend_plan(copy, device->target, false, &error);
     int count = 0;
     if (!plan) fail_msg("%s", error.message);
-    for (int i = 0; i < plan->kernel_count; i++) count += strstr(plan->kernels[i].text, "for (LvIndex tile") != NULL;
+    for (int i = 0; i < plan->kernel_count; i++) count += strstr(plan->kernels[i].text, text) != NULL;
     lv_plan_destroy(plan);
     graph_destroy(copy);
     return count;
+}
+
+// Fused and a kernel a node; frees the batch.
+static void check_batch(Batch *b) {
+    LvText message = {0};
+    for (int fused = 1; fused >= 0; fused--) {
+        LvError error = {0};
+        Graph *copy = graph_copy(b->graph);
+        if (!backend_run(device, device->target, copy, !fused, b->parts, b->count, b->arena, &error)) fail_msg("%s", error.message);
+        graph_destroy(copy);
+        for (int i = 0; i < b->count; i++) {
+            for (int k = 0; k < b->want[i].count; k++) {
+                const char *name = b->want[i].at[k].name;
+                double apart = tensor_distance(set_find(&b->got[i], name), b->want[i].at[k].tensor);
+                if (!(apart <= 1e-5)) lv_text_printf(&message, "%s, %s: %s is off by %g\n", b->own[i]->name, fused ? "fused" : "a kernel a node", name, apart);
+            }
+        }
+    }
+    for (int i = 0; i < b->count; i++) graph_destroy(b->own[i]);
+    graph_destroy(b->graph);
+    lv_arena_destroy(b->arena);
+    if (message.length) fail_msg("%s", lv_text_get(&message));
+    lv_text_free(&message);
 }
 
 // Columns by four, two and one a thread at a time, that fill no block's threads or need several turns; rows that fill no tile; more tiles
@@ -302,28 +326,37 @@ static void test_folded(void **state) {
     enum { CASES = sizeof sizes / sizeof *sizes };
     (void)state;
     if (!device) skip();
-    LvText message = {0};
     Batch b = begin();
     for (int i = 0; i < CASES; i++) add_folded(&b, sizes[i][0], sizes[i][1]);
-    assert_int_equal(count_folded(&b), CASES);
-    for (int fused = 1; fused >= 0; fused--) {
-        LvError error = {0};
-        Graph *copy = graph_copy(b.graph);
-        if (!backend_run(device, device->target, copy, !fused, b.parts, b.count, b.arena, &error)) fail_msg("%s", error.message);
-        graph_destroy(copy);
-        for (int i = 0; i < b.count; i++) {
-            for (int k = 0; k < b.want[i].count; k++) {
-                const char *name = b.want[i].at[k].name;
-                double apart = tensor_distance(set_find(&b.got[i], name), b.want[i].at[k].tensor);
-                if (!(apart <= 1e-5)) lv_text_printf(&message, "%lld x %lld, %s: %s is off by %g\n", (long long)sizes[i][0], (long long)sizes[i][1], fused ? "fused" : "a kernel a node", name, apart);
-            }
-        }
-    }
-    for (int i = 0; i < b.count; i++) graph_destroy(b.own[i]);
-    graph_destroy(b.graph);
-    lv_arena_destroy(b.arena);
-    if (message.length) fail_msg("%s", lv_text_get(&message));
-    lv_text_free(&message);
+    assert_int_equal(count_with(&b, "for (LvIndex tile"), CASES);
+    check_batch(&b);
+}
+
+// ---- sums over rows whose columns are groups with a number each, as channels of a normalization are: threads lie along all columns
+
+static void add_grouped(Batch *b, int64_t rows, int64_t groups, int64_t each) {
+    int at = b->count;
+    Graph *g = b->own[at] = graph_create(lv_arena_printf(b->arena, "%lld x %lld of %lld", (long long)rows, (long long)groups, (long long)each));
+    LvShape shape = lv_shape(2, (int64_t[]){rows, groups * each});
+    Value *x = any_input(g, "x", 2, shape.dim, b->arena, &b->inputs[at]), *scale = any_input(g, "scale", 1, &groups, b->arena, &b->inputs[at]);
+    Value *columns = build_reshape(g, build_expand(g, scale, lv_shape(2, (int64_t[]){groups, each}), (int64_t[]){0}), lv_shape(1, shape.dim + 1));
+    Value *y = build_binary(g, OP_mul, x, build_expand(g, columns, shape, (int64_t[]){1}));
+    graph_add_result(g, "y", y);
+    graph_add_result(g, "sum", build_reduce(g, OP_reduce_sum, y, 1, (int64_t[]){0}));
+    evaluate_set(g, false, &b->inputs[at], &b->want[at], b->arena);
+    add(b, g);
+}
+
+// By four, two and one column a thread at a time; columns that fill no warp, and more than one; rows that several blocks share.
+static void test_grouped(void **state) {
+    static const int64_t sizes[][3] = {{3000, 32, 4}, {5000, 3, 6}, {2513, 5, 16}, {4090, 7, 3}, {1001, 96, 2}};
+    enum { CASES = sizeof sizes / sizeof *sizes };
+    (void)state;
+    if (!device) skip();
+    Batch b = begin();
+    for (int i = 0; i < CASES; i++) add_grouped(&b, sizes[i][0], sizes[i][1], sizes[i][2]);
+    for (int i = 0; i < CASES; i++) assert_int_equal(count_with(&b, lv_arena_printf(b.arena, "*%lld + place", (long long)sizes[i][1])), 1);
+    check_batch(&b);
 }
 
 int main(int argc, char **argv) {
@@ -331,7 +364,7 @@ int main(int argc, char **argv) {
     golden = golden_load(arena);
     device_name = getenv("LV_TEST_DEVICE") ? getenv("LV_TEST_DEVICE") : "cuda";
     if (!lv_device_open(device_name, 0, &device, &reason)) fprintf(stderr, "# skipped: %s\n", reason.message);
-    struct CMUnitTest *tests = lv_calloc((size_t)(op_case_count + golden.count) + 3, sizeof *tests);
+    struct CMUnitTest *tests = lv_calloc((size_t)(op_case_count + golden.count) + 4, sizeof *tests);
     int *firsts = lv_calloc((size_t)golden.count + 1, sizeof *firsts);
     size_t count = 0;
     for (int i = 0; i < op_case_count; i++) {
@@ -346,6 +379,7 @@ int main(int argc, char **argv) {
     }
     if (argc == 1 || strstr("projected", argv[1])) tests[count++] = (struct CMUnitTest){"attention where products have it", test_projected, NULL, NULL, NULL};
     if (argc == 1 || strstr("folded", argv[1])) tests[count++] = (struct CMUnitTest){"rows folded into columns", test_folded, NULL, NULL, NULL};
+    if (argc == 1 || strstr("grouped", argv[1])) tests[count++] = (struct CMUnitTest){"columns in groups", test_grouped, NULL, NULL, NULL};
     int failed = _cmocka_run_group_tests("cuda", tests, count, NULL, NULL);
     free(tests), free(firsts);
     golden_free(&golden);

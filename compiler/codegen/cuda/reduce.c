@@ -285,6 +285,26 @@ static void join_across(CudaPrinter *c, const Partials *parts) {
     printer_close_loops(p, 1);
 }
 
+static int64_t factor_of(const Affine *index, int var) {
+    for (int i = 0; i < index->count; i++)
+        if (index->term[i].var == var) return index->term[i].factor;
+    return 0;
+}
+
+// Extent of the last of the outer kept axes where it lies directly outside the innermost one, as groups of channels do: then threads lie
+// along both, or of 128 channels in groups of 4 each would read 8 bytes far from the others'. Else 1.
+static int64_t outer_run(const Printer *p, const Nest *nest, NestShape s) {
+    if (s.kept == p->base) return 1;
+    int outer = nest->axes[s.kept - 1].var, inner = nest->axes[s.axes - 1].var, found = 0;
+    for (size_t i = 0; i < nest->body.count; i++) {
+        const Instr *instr = &nest->body.data[i];
+        if (instr->kind != INSTR_LOAD || !p->live[i] || factor_of(&instr->index, inner) != 1) continue;
+        if (factor_of(&instr->index, outer) != s.width) return 1;
+        found++;
+    }
+    return found ? printer_axis_extent(nest, s.kept - 1) : 1;
+}
+
 static int loads_in_lanes(const Printer *p) {
     int loads = 0;
     for (size_t i = 0; i < p->nest->body.count; i++) {
@@ -300,19 +320,20 @@ static void reduce_across(CudaPrinter *c, const Nest *nest, NestShape s) {
     int sums = 0;
     EACH_REDUCTION(nest, o) sums++;
     while (p->lanes > 1 && (p->lanes * sums > MAX_ACCUMULATORS || p->lanes * loads_in_lanes(p) > MAX_LOADED)) p->lanes /= 2;
-    int64_t pieces = s.width / p->lanes;  // along the innermost axis
+    int64_t run = outer_run(p, nest, s), pieces = s.width / p->lanes, places = run * pieces;  // along the innermost axis, and the run
     int along = 1;
-    while (along < 32 && along < pieces) along *= 2;
+    while (along < 32 && along < places) along *= 2;
     int rows = CUDA_BLOCK / along;
-    int64_t across = (pieces + along - 1) / along, blocks = s.items * across;
+    int64_t across = (places + along - 1) / along, blocks = s.items / run * across;
     Partials parts = {.s = s, .chunks = 1, .length = s.reduced};
     cut_chunks(c, nest, &parts, blocks, s.reduced, 4 * rows);
     int lanes = p->lanes, inner = s.axes - 1;
     cuda_begin(c);
     printer_line(p, "const int x = threadIdx.x %% %d, y = threadIdx.x / %d;", along, along);
-    printer_line(p, "const LvIndex item = blockIdx.x/%lld, piece = blockIdx.x%%%lld * %d + x;", (long long)across, (long long)across, along);
-    printer_line(p, "const LvIndex i%d = piece*%d;", inner, lanes);
-    printer_line(p, "const bool inside = piece < %lld;", (long long)pieces);
+    printer_line(p, "const bool inside = blockIdx.x%%%lld * %d + x < %lld;", (long long)across, along, (long long)places);
+    printer_line(p, "const LvIndex place = inside ? blockIdx.x%%%lld * %d + x : 0;", (long long)across, along);
+    printer_line(p, "const LvIndex item = blockIdx.x/%lld*%lld + place/%lld, i%d = place%%%lld*%d;", (long long)across, (long long)run,
+                 (long long)pieces, inner, (long long)pieces, lanes);
     if (s.kept > p->base) cuda_put_axes(c, p->base, s.kept, "item");
     printer_depths(p, 0, s.kept);
     cuda_put_accumulators(c, lanes);
