@@ -8,18 +8,11 @@ field() { sed -nE "s/.*\"$1\": ([0-9]+).*/\1/p" out; }
 # megabytes, by the line "memory: 24.3 MB, 5 MB of it ...; before, while it was made ready, 30 MB"
 told() { awk '/^memory: / { most = $2; if ($(NF - 2) == "ready," && $(NF - 1) > most) most = $(NF - 1); print most }' "$1"; }
 
-# The most that a command's process had, in megabytes, looked at until it ends: a run of many steps has all its memory soon.
+# Sets `most`: the megabytes that a command's process had at the most.
 watch() {  # command of lvrun...
-    "$bin/lvrun" "$@" >out 2>err &
-    local pid=$! kilobytes
-    most=0
-    while kilobytes=$(sed -nE 's/^VmHWM:[[:space:]]*([0-9]+) kB/\1/p' /proc/$pid/status 2>/dev/null) && [ -n "$kilobytes" ]; do
-        most=$kilobytes
-        sleep 0.005
-    done
-    wait $pid
+    "$bin/peak" kilobytes "$bin/lvrun" "$@" >out 2>err
     status=$?
-    most=$(awk -v k=$most 'BEGIN { printf "%.2f", k * 1024e-6 }')
+    most=$(awk '{ printf "%.2f", $1 * 1024e-6 }' kilobytes)
 }
 
 watch train "$model" --train-dir train "${quick[@]}" --steps 300 --val-every 0 --out run; succeeds train
