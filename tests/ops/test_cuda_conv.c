@@ -388,12 +388,19 @@ static void in_tf32(void **state) { (void)state, run_shapes(1, "f32", true); }
 static void in_bf16(void **state) { (void)state, run_shapes(1, "bf16", false); }
 static void in_f16(void **state) { (void)state, run_shapes(3, "f16", false); }  // bf16 with other conversions
 
-// The first `count` shapes with every tile.
+// Kernels are not sanitized, and what prints and starts them is the same for all tiles.
+#if defined(__SANITIZE_ADDRESS__)
+enum { TILE_STEP = 4 };
+#else
+enum { TILE_STEP = 1 };
+#endif
+
+// The first `count` shapes with every tile. TF32 stores as bf16 does: strips with every other tile.
 static void run_tiles(int count, const char *type, ConvUnit unit) {
     if (!found) skip();
-    for (int i = 0; i < conv_tile_count(&(Conv){.unit = unit, .groups = has_groups()}); i++) {
+    for (int i = 0; i < conv_tile_count(&(Conv){.unit = unit, .groups = has_groups()}); i += TILE_STEP) {
         run_cases(tile_shapes, count, 1, type, unit == CONV_TF32, i);
-        run_cases(strip_tile_shapes, STRIP_TILE_SHAPES, 1, type, unit == CONV_TF32, i);
+        if (unit != CONV_TF32 || i % 2 == 0) run_cases(strip_tile_shapes, STRIP_TILE_SHAPES, 1, type, unit == CONV_TF32, i);
     }
 }
 
