@@ -231,13 +231,18 @@ static DnnResult give(Dnn handle, Convolution *v, int algorithm, void *workspace
 
 static bool is(const void *factor, float wanted) { return factor && *(const float *)factor >= wanted && *(const float *)factor <= wanted; }
 
+// A convolution as it is given, alone: the factors of the result and of what lay there are 1 and 0.
+static DnnResult begin(const char *function, ConvolutionKind kind, DnnTensor x, DnnFilter w, DnnConvolution v, DnnTensor y, const void *alpha, const void *beta,
+                       Convolution *c) {
+    const DnnResult t = trouble(function), result = t ? t : describe(kind, x, w, v, y, c);
+    return result || (is(alpha, 1) && is(beta, 0)) ? result : DNN_NOT_SUPPORTED;
+}
+
 DnnResult cudnnConvolutionForward(Dnn handle, const void *alpha, DnnTensor x, const void *x_at, DnnFilter w, const void *w_at, DnnConvolution v,
                                   int algorithm, void *workspace, size_t workspace_bytes, const void *beta, DnnTensor y, void *y_at) {
-    const DnnResult t = trouble("cudnnConvolutionForward");
     Convolution c;
-    if (t) return t;
-    const DnnResult result = describe(CONVOLUTION_FORWARD, x, w, v, y, &c);
-    if (result || !is(alpha, 1) || !is(beta, 0)) return result ? result : DNN_NOT_SUPPORTED;
+    const DnnResult result = begin("cudnnConvolutionForward", CONVOLUTION_FORWARD, x, w, v, y, alpha, beta, &c);
+    if (result) return result;
     c.x = (void *)(uintptr_t)x_at, c.filter = (void *)(uintptr_t)w_at, c.y = y_at;
     return give(handle, &c, algorithm, workspace, workspace_bytes);
 }
@@ -264,11 +269,9 @@ DnnResult cudnnConvolutionBiasActivationForward(Dnn handle, const void *alpha1, 
 DnnResult cudnnConvolutionBackwardData(Dnn handle, const void *alpha, DnnFilter w, const void *w_at, DnnTensor dy, const void *dy_at,
                                        DnnConvolution v, int algorithm, void *workspace, size_t workspace_bytes, const void *beta, DnnTensor dx,
                                        void *dx_at) {
-    const DnnResult t = trouble("cudnnConvolutionBackwardData");
     Convolution c;
-    if (t) return t;
-    const DnnResult result = describe(CONVOLUTION_DATA, dx, w, v, dy, &c);
-    if (result || !is(alpha, 1) || !is(beta, 0)) return result ? result : DNN_NOT_SUPPORTED;
+    const DnnResult result = begin("cudnnConvolutionBackwardData", CONVOLUTION_DATA, dx, w, v, dy, alpha, beta, &c);
+    if (result) return result;
     c.x = dx_at, c.filter = (void *)(uintptr_t)w_at, c.y = (void *)(uintptr_t)dy_at;
     return give(handle, &c, algorithm, workspace, workspace_bytes);
 }
@@ -276,11 +279,9 @@ DnnResult cudnnConvolutionBackwardData(Dnn handle, const void *alpha, DnnFilter 
 DnnResult cudnnConvolutionBackwardFilter(Dnn handle, const void *alpha, DnnTensor x, const void *x_at, DnnTensor dy, const void *dy_at,
                                          DnnConvolution v, int algorithm, void *workspace, size_t workspace_bytes, const void *beta, DnnFilter dw,
                                          void *dw_at) {
-    const DnnResult t = trouble("cudnnConvolutionBackwardFilter");
     Convolution c;
-    if (t) return t;
-    const DnnResult result = describe(CONVOLUTION_FILTER, x, dw, v, dy, &c);
-    if (result || !is(alpha, 1) || !is(beta, 0)) return result ? result : DNN_NOT_SUPPORTED;
+    const DnnResult result = begin("cudnnConvolutionBackwardFilter", CONVOLUTION_FILTER, x, dw, v, dy, alpha, beta, &c);
+    if (result) return result;
     c.x = (void *)(uintptr_t)x_at, c.filter = dw_at, c.y = (void *)(uintptr_t)dy_at;
     return give(handle, &c, algorithm, workspace, workspace_bytes);
 }

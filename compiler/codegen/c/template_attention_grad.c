@@ -137,13 +137,17 @@ static const char key_text[] =
     "  $name_back(dvt, keys, $e, dv);\n"
     "}\n";
 
-static const char backward_text[] =
-    "void $name(char *const *buffers, const LvScalar *scalars) {\n"
-    "  const $name_e *q = (const $name_e *)buffers[0], *k = (const $name_e *)buffers[1], *v = (const $name_e *)buffers[2];\n"
-    "  const $name_e *y = (const $name_e *)buffers[3], *dy = (const $name_e *)buffers[5];\n"
-    "  const float *lse = (const float *)buffers[4];\n"
-    "  $name_e *dq = ($name_e *)buffers[$y], *dk = ($name_e *)buffers[$y + 1], *dv = ($name_e *)buffers[$y + 2];\n"
+// How the kernel begins, whatever its tasks are.
+#define KERNEL_BEGIN \
+    "void $name(char *const *buffers, const LvScalar *scalars) {\n" \
+    "  const $name_e *q = (const $name_e *)buffers[0], *k = (const $name_e *)buffers[1], *v = (const $name_e *)buffers[2];\n" \
+    "  const $name_e *y = (const $name_e *)buffers[3], *dy = (const $name_e *)buffers[5];\n" \
+    "  const float *lse = (const float *)buffers[4];\n" \
+    "  $name_e *dq = ($name_e *)buffers[$y], *dk = ($name_e *)buffers[$y + 1], *dv = ($name_e *)buffers[$y + 2];\n" \
     "$readSeeds"
+
+static const char backward_text[] =
+    KERNEL_BEGIN
     "  const long query_groups = ($t + $name_ROWS - 1) / $name_ROWS, key_groups = ($s + $name_ROWS - 1) / $name_ROWS;\n"
     "  const long groups = query_groups + key_groups;\n"
     "  (void)scalars;\n"
@@ -164,12 +168,7 @@ static const char backward_text[] =
     "}\n";
 
 static const char heads_text[] =
-    "void $name(char *const *buffers, const LvScalar *scalars) {\n"
-    "  const $name_e *q = (const $name_e *)buffers[0], *k = (const $name_e *)buffers[1], *v = (const $name_e *)buffers[2];\n"
-    "  const $name_e *y = (const $name_e *)buffers[3], *dy = (const $name_e *)buffers[5];\n"
-    "  const float *lse = (const float *)buffers[4];\n"
-    "  $name_e *dq = ($name_e *)buffers[$y], *dk = ($name_e *)buffers[$y + 1], *dv = ($name_e *)buffers[$y + 2];\n"
-    "$readSeeds"
+    KERNEL_BEGIN
     "  (void)scalars;\n"
     "$parallel"
     "  for (long head = 0; head < $heads; head++) {\n"
