@@ -1,7 +1,9 @@
 // Library calls against loops written out here: every direction, layout, stride, padding, epilogue, odd and empty shapes,
 // f32 and bf16, both algorithms.
 #include "base/plan_file.h"
+#include "base/processor.h"
 #include "conv_case.h"
+#include "device/cpu/onednn.h"
 #include "device/device.h"
 
 static void run(LvDevice *device, Case *c, const char **name) {
@@ -96,6 +98,67 @@ static void test_conv_f64(void **state) {
     conv_case(*state, &shapes[3], LV_CONV_WEIGHT_GRADIENT, 0, 0, true, false, false, LV_ACTIVATION_NONE, LV_F64, LV_CONV_AUTO);
 }
 
+// 1 x 1 over pictures with their channels last as a product of matrices, whatever its scratch memory would be otherwise.
+static void product_case(LvCpu *cpu, const Shape *s, const ConvCase *form) {
+    Case c;
+    LvError error = {0};
+    if (!make_conv(&c, s, form)) fail();
+    LvCall *call = call_create(&c.step);
+    assert_true(matmul_build_conv(cpu->library, call));
+    if (!call_make(call) || !call_room(cpu->library, call, &error) || !cpu_call_run(cpu, call, c.buffers, &error)) fail_msg("product: %s", error.message);
+    check_conv(&c, s, form, call->implementation, form->dtype == LV_BF16 ? 1e-2 : 1e-5, 1e-2);
+    call_destroy(call);
+}
+
+static void test_conv_product(void **state) {
+    static const Shape pixelwise = {2, 24, 6, 5, 40, 1, 1, 1, {0, 0, 0, 0}};
+    for (int type = 0; type < (lv_processor_has_avx512() ? 2 : 1); type++) {
+        LvDType dtype = type ? LV_BF16 : LV_F32;
+        for (int form = 0; form < 16; form++) {
+            LvActivation activation = form & 8 ? LV_ACTIVATION_SWISH : LV_ACTIVATION_NONE;
+            product_case(*state, &pixelwise, &(ConvCase){LV_CONV_FORWARD, 1, 1, form & 1, form & 2, form & 4, activation, dtype, LV_F32, LV_F32, LV_CONV_AUTO});
+        }
+        for (int direction = LV_CONV_DATA_GRADIENT; direction <= LV_CONV_WEIGHT_GRADIENT; direction++)
+            product_case(*state, &pixelwise, &(ConvCase){direction, 1, 1, false, false, false, LV_ACTIVATION_NONE, dtype, LV_F32, LV_F32, LV_CONV_AUTO});
+    }
+}
+
+// What is no product is left to the library: other kernels, strides, layouts, a bias's gradient.
+static void test_conv_no_product(void **state) {
+    static const Shape other[] = {{1, 16, 6, 6, 16, 3, 3, 1, {1, 1, 1, 1}}, {1, 16, 6, 6, 16, 1, 1, 2, {0, 0, 0, 0}}, {1, 16, 6, 6, 16, 1, 1, 1, {1, 1, 1, 1}}};
+    static const Shape pixelwise = {1, 16, 6, 6, 16, 1, 1, 1, {0, 0, 0, 0}};
+    LvLibrary *library = ((LvCpu *)*state)->library;
+    for (int i = 0; i < 5; i++) {
+        int layout = i == 3 ? 2 : 1, direction = i == 4 ? LV_CONV_WEIGHT_GRADIENT : LV_CONV_FORWARD;
+        Case c;
+        assert_true(make_conv(&c, i < 3 ? &other[i] : &pixelwise, &(ConvCase){direction, layout, layout, true, false, false, LV_ACTIVATION_NONE, LV_F32, LV_F32, LV_F32, LV_CONV_AUTO}));
+        LvCall *call = call_create(&c.step);
+        assert_false(matmul_build_conv(library, call));
+        call_destroy(call);
+        free_case(&c);
+    }
+}
+
+// The library copies maps of f32 where a 1 x 1 convolution has a residual, and in its gradients: 134 MB of this one.
+static void test_conv_scratch(void **state) {
+    if (!lv_processor_has_avx512()) skip();
+    int64_t x[4] = {1, 256, 256, 256}, y[4] = {1, 128, 256, 256}, w[4] = {128, 256, 1, 1};
+    LvOperand ox = {{LV_ARENA_ACTIVATIONS, 0}, LV_BF16, lv_shape(4, x), lv_layout_nhwc()}, oy = {{LV_ARENA_ACTIVATIONS, 64}, LV_BF16, lv_shape(4, y), lv_layout_nhwc()};
+    LvOperand ow = {{LV_ARENA_PARAMS, 0}, LV_F32, lv_shape(4, w), lv_layout_row_major()}, residual = oy;
+    residual.place.offset = 128;
+    LvOperand operands[3][4] = {{oy, ox, ow, residual}, {ox, oy, ow}, {ow, ox, oy}};
+    for (int direction = 0; direction < 3; direction++) {
+        bool forward = direction == LV_CONV_FORWARD;
+        LvStep step = {.kind = LV_STEP_CONV, .label = "conv", .operands = operands[direction], .operand_count = 3 + forward};
+        step.conv = (LvConvStep){.direction = (LvConvDirection)direction, .stride = {1, 1}, .has_residual = forward};
+        LvCall *call = call_create(&step);
+        call_build(*state, call, CONV_DIRECT);
+        assert_int_equal(call->form, CALL_STAGES);
+        assert_true(call_scratch(call) + call->wide_bytes < 4 << 20);
+        call_destroy(call);
+    }
+}
+
 // a [batch..., M, K], b [one or equal batch..., K, N]
 static void matmul_case(LvDevice *device, int batch_rank, const int64_t *batch, bool shared_b, int64_t m, int64_t k, int64_t n,
                         int form, double alpha, LvDType dtype) {
@@ -187,6 +250,7 @@ static int close_device(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_conv),      cmocka_unit_test(test_conv_epilogue), cmocka_unit_test(test_conv_algorithms),
-                                       cmocka_unit_test(test_conv_bf16), cmocka_unit_test(test_conv_f64),      cmocka_unit_test(test_matmul), cmocka_unit_test(test_sums)};
+                                       cmocka_unit_test(test_conv_bf16), cmocka_unit_test(test_conv_f64),      cmocka_unit_test(test_conv_product),
+                                       cmocka_unit_test(test_conv_no_product), cmocka_unit_test(test_conv_scratch), cmocka_unit_test(test_matmul), cmocka_unit_test(test_sums)};
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

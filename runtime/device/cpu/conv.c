@@ -200,10 +200,7 @@ static bool build_own(LvCpu *cpu, LvCall *call) {
 }
 
 // As given if the library is fast there; else with the layouts that it likes best; else as slow as it has it.
-bool conv_build(LvCpu *cpu, LvCall *call, ConvForm wanted) {
-    LvLibrary *library = cpu->library;
-    bool winograd = wanted == CONV_LIBRARY_WINOGRAD;
-    if (wanted == CONV_WINOGRAD) return build_own(cpu, call);
+static bool build_library(LvLibrary *library, LvCall *call, bool winograd) {
     static const struct {
         bool x_free, y_free;
     } tries[] = {{false, false}, {true, false}, {false, true}, {true, true}};
@@ -213,6 +210,19 @@ bool conv_build(LvCpu *cpu, LvCall *call, ConvForm wanted) {
     }
     Form form = {0};
     return !winograd && build_best_epilogue(library, call, form);
+}
+
+// The library's 1 x 1 convolutions copy whole maps where there is a residual, and in gradients: up to two maps of f32 for one of bf16. A
+// product of matrices copies nothing and takes up to a fifth longer, so it is for those whose copies were the largest scratch of a step.
+enum { MUCH_SCRATCH = 16 << 20 };
+
+bool conv_build(LvCpu *cpu, LvCall *call, ConvForm wanted) {
+    LvLibrary *library = cpu->library;
+    bool winograd = wanted == CONV_LIBRARY_WINOGRAD;
+    if (wanted == CONV_WINOGRAD) return build_own(cpu, call);
+    bool built = build_library(library, call, winograd);
+    if (winograd || (built && call_scratch(call) <= MUCH_SCRATCH && !call->reference)) return built;
+    return (matmul_build_conv(library, call) && !call->reference) || build_library(library, call, winograd);
 }
 
 bool conv_has(LvCpu *cpu, const LvStep *step, ConvForm form) {

@@ -107,8 +107,7 @@ typedef struct {
     bool sum;         // residual stands in y already
 } Descs;
 
-static bool describe(LvCall *call, Descs *d) {
-    const LvStep *step = call->step;
+static bool describe(LvCall *call, const LvStep *step, Descs *d) {
     const LvMatmulStep *mm = &step->matmul;
     const LvOperand *y = &step->operands[0];
     const LvOperand *residual = mm->has_residual ? &step->operands[3 + mm->has_bias] : NULL;
@@ -133,11 +132,12 @@ static bool describe(LvCall *call, Descs *d) {
     return d->y && d->a && d->b && d->compute_a && d->compute_b && (!mm->has_bias || d->bias) && (!residual || d->residual);
 }
 
-bool matmul_build(LvLibrary *library, LvCall *call) {
-    const LvMatmulStep *mm = &call->step->matmul;
+// `at`: by the product's operands, which one of the call's step each is.
+static bool build_product(LvLibrary *library, LvCall *call, const LvStep *step, const int *at) {
+    const LvMatmulStep *mm = &step->matmul;
     Descs d;
     call_clear(call);
-    if (!describe(call, &d)) return false;
+    if (!describe(call, step, &d)) return false;
     DnnPost posts[DNN_MAX_POSTS];
     int count = 0, bias_post = -1, residual_post = -1;
     if (mm->alpha != 1) posts[count++] = (DnnPost){.kind = DNN_POST_SCALE, .scale = (float)mm->alpha};
@@ -154,17 +154,61 @@ bool matmul_build(LvLibrary *library, LvCall *call) {
     const char *name = dnn_implementation(primitive);
     call->reference = strstr(name, "ref") != NULL && !strstr(name, "gemm");
     snprintf(call->implementation, sizeof call->implementation, "%s", name);
-    dnnl_memory_t a = call_read(library, call, 1, d.a, d.compute_a), b = call_read(library, call, 2, d.b, d.compute_b);
-    dnnl_memory_t y = call_operand(library, call, 0, d.y), extra[2] = {NULL, NULL};
+    dnnl_memory_t a = call_read(library, call, at[1], d.a, d.compute_a), b = call_read(library, call, at[2], d.b, d.compute_b);
+    dnnl_memory_t y = call_operand(library, call, at[0], d.y), extra[2] = {NULL, NULL};
     int number[2] = {0, 0}, extras = 0;
     if (mm->has_bias) {
         number[extras] = d.bias_apart ? DNNL_ARG_ATTR_MULTIPLE_POST_OP(bias_post) | DNNL_ARG_SRC_1 : DNNL_ARG_BIAS;
-        extra[extras++] = call_operand(library, call, 3, d.bias);
+        extra[extras++] = call_operand(library, call, at[3], d.bias);
     }
     if (residual_post >= 0) {
         number[extras] = DNNL_ARG_ATTR_MULTIPLE_POST_OP(residual_post) | DNNL_ARG_SRC_1;
-        extra[extras++] = call_operand(library, call, 3 + mm->has_bias, d.residual);
+        extra[extras++] = call_operand(library, call, at[3 + mm->has_bias], d.residual);
     }
     return call_stage(library, call, primitive, DNNL_ARG_SRC, a, DNNL_ARG_WEIGHTS, b, DNNL_ARG_DST, y, number[0], extra[0],
                       number[1], extra[1], 0);
+}
+
+bool matmul_build(LvLibrary *library, LvCall *call) {
+    return build_product(library, call, call->step, (const int[]){0, 1, 2, 3, 4});
+}
+
+// ---- 1 x 1 convolutions
+
+static bool is_pixelwise(const LvStep *step) {
+    const LvConvStep *c = &step->conv;
+    const LvOperand *w = &step->operands[c->direction == LV_CONV_WEIGHT_GRADIENT ? 0 : 2];
+    bool padded = c->pad[0] || c->pad[1] || c->pad[2] || c->pad[3];
+    return w->shape.dim[2] == 1 && w->shape.dim[3] == 1 && c->stride[0] == 1 && c->stride[1] == 1 && !padded &&
+           !(c->direction == LV_CONV_WEIGHT_GRADIENT && c->has_bias);
+}
+
+// A matrix of what lies like one: pictures with their channels last [B*H*W,C], 1 x 1 weights [O,C]; a bias stays as it is.
+static bool flatten(LvOperand *operand, bool is_weight) {
+    const LvShape given = operand->shape;
+    if (given.rank != 4) return true;
+    LvLayout wanted = is_weight ? lv_layout_row_major() : lv_layout_nhwc();
+    if (!lv_layout_equal(operand->layout, wanted, 4)) return false;
+    int64_t rows = is_weight ? given.dim[0] : given.dim[0] * given.dim[2] * given.dim[3];
+    operand->shape = lv_shape(2, (int64_t[]){rows, given.dim[1]});
+    operand->layout = lv_layout_row_major();
+    return true;
+}
+
+bool matmul_build_conv(LvLibrary *library, LvCall *call) {
+    const LvStep *step = call->step;
+    const LvConvStep *c = &step->conv;
+    bool weights = c->direction == LV_CONV_WEIGHT_GRADIENT;
+    if (!is_pixelwise(step)) return false;
+    // y = x w^T, dx = dy w, dw = dy^T x
+    const int at[] = {0, weights ? 2 : 1, weights ? 1 : 2, 3, 4};
+    LvOperand operands[CALL_MAX_OPERANDS];
+    for (int i = 0; i < step->operand_count; i++) {
+        operands[i] = step->operands[at[i]];
+        if (!flatten(&operands[i], at[i] == (weights ? 0 : 2))) return false;
+    }
+    LvStep product = {.kind = LV_STEP_MATMUL, .label = step->label, .operands = operands, .operand_count = step->operand_count};
+    product.matmul = (LvMatmulStep){.transpose_a = weights, .transpose_b = c->direction == LV_CONV_FORWARD, .has_bias = c->has_bias,
+                                    .has_residual = c->has_residual, .activation = c->activation, .alpha = 1};
+    return build_product(library, call, &product, at);
 }

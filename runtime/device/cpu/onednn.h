@@ -93,6 +93,8 @@ char *call_memory(size_t bytes);
 // conv.c, matmul.c: fill an empty call; false: there is no such form.
 bool conv_build(LvCpu *cpu, LvCall *call, ConvForm form);
 bool matmul_build(LvLibrary *library, LvCall *call);
+// A 1 x 1 convolution, or a gradient of one, over pictures with their channels last: a product of matrices.
+bool matmul_build_conv(LvLibrary *library, LvCall *call);
 bool conv_has(LvCpu *cpu, const LvStep *step, ConvForm form);
 
 // widen.c: the step that the call owns, with f32 for bf16; false where there is no bf16. Running it.
