@@ -24,28 +24,60 @@ static void describe_model(LvPlan *plan, const LvModel *model) {
     }
 }
 
-// Marks the caches that every entry reads as operands alone. One that does not elaborate reads nothing: it never runs.
+// What another entry's graph says of the variables goes to `take`; nothing where it does not elaborate: such a one never runs. `deep`: after
+// the passes that decide how variables are read.
+typedef void TakeGraph(Graph *graph, const Graph *other, const LvCompileOptions *options);
+
+static void take_other(LvModel *model, const char *entry, const LvCompileOptions *options, bool deep, Graph *graph, const LvDiagnostics *loud,
+                       TakeGraph *take) {
+    LvDiagnostics quiet;
+    LvError error = {0};
+    lv_diagnostics_init(&quiet, loud->sources);
+    Graph *other = lv_model_elaborate(model, entry, options->batch, &quiet, &error);
+    if (other && (!deep || pipeline_run_reads(other, options, &quiet, &error))) take(graph, other, options);
+    if (other) graph_destroy(other);
+    lv_error_clear(&error);
+    lv_diagnostics_free(&quiet);
+}
+
+static bool lists_alike(const Graph *graph, const Graph *other, size_t v) {
+    return v < other->variables.count && strcmp(other->variables.data[v].name, graph->variables.data[v].name) == 0;
+}
+
+static void take_operands(Graph *graph, const Graph *other, const LvCompileOptions *options) {
+    (void)options;
+    LvArena *arena = lv_arena_create();
+    const bool *found = operands_find(other, arena);
+    for (size_t v = 0; v < graph->variables.count; v++) {
+        if (!lists_alike(graph, other, v) || !found[v]) graph->variables.data[v].operands = false;
+    }
+    lv_arena_destroy(arena);
+}
+
+// Marks the caches that every entry reads as operands alone.
 static void mark_operands(LvModel *model, const LvCompileOptions *options, Graph *graph, const LvDiagnostics *loud) {
     int count;
-    LvArena *arena = lv_arena_create();
     const LvModelEntry *entries = lv_model_entries(model, &count);
-    bool *found = operands_find(graph, arena);
-    for (int i = 0; i < count; i++) {
-        LvDiagnostics quiet;
-        LvError error = {0};
-        lv_diagnostics_init(&quiet, loud->sources);
-        Graph *other = lv_model_elaborate(model, entries[i].name, options->batch, &quiet, &error);
-        const bool *theirs = other ? operands_find(other, arena) : NULL;
-        for (size_t v = 0; v < graph->variables.count && other; v++) {
-            bool same = v < other->variables.count && strcmp(other->variables.data[v].name, graph->variables.data[v].name) == 0;
-            found[v] = found[v] && same && theirs[v];
-        }
-        if (other) graph_destroy(other);
-        lv_error_clear(&error);
-        lv_diagnostics_free(&quiet);
+    for (size_t v = 0; v < graph->variables.count; v++) graph->variables.data[v].operands = true;
+    take_operands(graph, graph, options);
+    for (int i = 0; i < count; i++) take_other(model, entries[i].name, options, false, graph, loud, take_operands);
+}
+
+// Where a processor has no narrow products, which ones are made so nevertheless depends on their rows, in which the entries' batches
+// may differ: all is kept wide there.
+static void take_reads(Graph *graph, const Graph *other, const LvCompileOptions *options) {
+    LvArena *arena = lv_arena_create();
+    Target target = pipeline_target(options);
+    const unsigned char *reads = alone_find_reads(other, lv_precision_dtype(options->precision), &target, arena);
+    bool wide = !target.cuda && !processor_has_bf16();
+    for (size_t v = 0; v < graph->variables.count; v++) {
+        if (lists_alike(graph, other, v)) graph->variables.data[v].reads_beside |= reads[v] && wide ? VARIABLE_READ_WIDE : reads[v];
     }
-    for (size_t v = 0; v < graph->variables.count; v++) graph->variables.data[v].operands = found[v];
     lv_arena_destroy(arena);
+}
+
+static void mark_reads(LvModel *model, const LvCompileOptions *options, Graph *graph, const LvDiagnostics *loud) {
+    for (const char *const *entry = options->beside; entry && *entry; entry++) take_other(model, *entry, options, true, graph, loud, take_reads);
 }
 
 // One compilation with a given share of recomputation. *plan stays NULL where the wanted stage came before it.
@@ -55,6 +87,7 @@ static bool compile_once(LvModel *model, const LvCompileOptions *options, double
     Graph *graph = lv_model_elaborate(model, options->entry, options->batch, diagnostics, error);
     if (!graph) return false;
     if (options->precision != LV_PRECISION_F32 && graph_uses_caches(graph)) mark_operands(model, options, graph, diagnostics);
+    if (options->alone) mark_reads(model, options, graph, diagnostics);
     bool stopped = false, done = pipeline_run(graph, options, remat, diagnostics, &stopped, error);
     if (done && !stopped) pipeline_finish(graph, options, diagnostics, plan);
     graph_destroy(graph);

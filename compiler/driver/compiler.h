@@ -69,6 +69,8 @@ typedef struct {
     bool bytes;              // inputs f32 [B, 3, R, R] are given as u8, a byte x for the number x / 127.5 - 1
     bool alone;              // no other entry's program shares the variables: what this one does not read has no place, and weights
                              // that it reads only as bf16 or f16 are kept so. Not for entries that train, nor for "init"
+    const char *const *beside;  // with `alone`: names, the last NULL, of entries whose programs do share them, this one's own perhaps
+                             // among them; what all of these read counts. The same list for each of them. NULL: none
     bool clip;               // the gradient's norm is bounded by the input $clip
     bool gradients;          // all gradients are there after a run, for lv_program_get_gradient; else some are overwritten by others
     bool uncontracted;       // kernels round each product: the same numbers with and without fused multiply-add

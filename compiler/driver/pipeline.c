@@ -48,7 +48,7 @@ typedef enum {
     BY_BYTES,    // only where pictures come so
     ON_GPU,      // of the optimizing ones
     LAYING_OUT,  // left out by no_optimize where the library takes row-major pictures
-    ALONE,       // only where no other entry shares the variables
+    ALONE,       // only where no entries but those named share the variables
     IN_PARTS,    // left out by no_optimize, and where all gradients are asked for
 } When;
 
@@ -155,22 +155,43 @@ static bool emit_graph_if(const char *stage, const Graph *graph, const LvCompile
     return true;
 }
 
-bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, bool *stopped,
-                  LvError *error) {
+static bool is_skipped(const Step *step, const LvCompileOptions *options) {
+    bool cuda = pipeline_target(options).cuda;
+    switch (step->when) {
+        case ALWAYS: return false;
+        case OPTIMIZING: return options->no_optimize;
+        case LAYING_OUT: return options->no_optimize && !cuda;
+        case ON_GPU: return options->no_optimize || !cuda;
+        case IN_PARTS: return options->no_optimize || options->gradients;
+        case ALONE: return !options->alone;
+        case NARROWING: return options->precision == LV_PRECISION_F32;
+        case BY_BYTES: return !options->bytes;
+    }
+    return false;
+}
+
+static void extend(Graph *graph, const LvCompileOptions *options) {
     verify(graph, "elaborate");
     update_extend(graph, &(UpdateOptions){options->accumulate, options->clip, options->precision == LV_PRECISION_F16});
     verify(graph, "update");
+}
+
+bool pipeline_run_reads(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error) {
+    extend(graph, options);
+    for (const Step *step = PIPELINE; step->when != ALONE; step++) {
+        if (!is_skipped(step, options) && !run_pass(pass_find(step->pass), graph, options, 0, diagnostics, error)) return false;
+    }
+    return true;
+}
+
+bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, bool *stopped,
+                  LvError *error) {
+    extend(graph, options);
     *stopped = emit_graph_if("graph", graph, options);
-    bool shown = false, cuda = pipeline_target(options).cuda;
+    bool shown = false;
     for (size_t i = 0; i < sizeof PIPELINE / sizeof *PIPELINE && !*stopped; i++) {
         const Step *step = &PIPELINE[i];
-        bool skipped = ((step->when == OPTIMIZING || (step->when == LAYING_OUT && !cuda)) && options->no_optimize) ||
-                       (step->when == ON_GPU && (options->no_optimize || !cuda)) ||
-                       (step->when == IN_PARTS && (options->no_optimize || options->gradients)) ||
-                       (step->when == ALONE && !options->alone) ||
-                       (step->when == NARROWING && options->precision == LV_PRECISION_F32) ||
-                       (step->when == BY_BYTES && !options->bytes);
-        if (!skipped && !run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;
+        if (!is_skipped(step, options) && !run_pass(pass_find(step->pass), graph, options, remat, diagnostics, error)) return false;
         shown |= emit_graph_if(step->pass, graph, options);
         *stopped = emit_graph_if(step->stage, graph, options);
     }

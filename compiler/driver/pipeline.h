@@ -17,6 +17,9 @@ bool lv_pass_run(const char *names, Graph *graph, const LvCompileOptions *option
 bool pipeline_run(Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics, bool *stopped,
                   LvError *error);
 
+// The passes before `alone`: how the entry will read its variables.
+bool pipeline_run_reads(Graph *graph, const LvCompileOptions *options, LvDiagnostics *diagnostics, LvError *error);
+
 Target pipeline_target(const LvCompileOptions *options);  // of a device that target_parse knows
 
 // Schedules, plans memory and emits, whatever the memory limit. *plan stays NULL where `options->emit` is a stage before the plan.

@@ -101,6 +101,8 @@ bool node_bool(const Node *node, AttrName name, bool otherwise);
 
 // ---- variables
 
+enum { VARIABLE_READ_NARROW = 1, VARIABLE_READ_WIDE = 2 };  // as bf16 or f16; as f32, or written, or whatever is no float
+
 typedef struct {
     const char *name;
     LvVariableKind kind;
@@ -110,6 +112,7 @@ typedef struct {
     int64_t pack_offset; // in elements
     bool is_pack;        // a flat variable made of others, shape [elements incl. padding to 16]; not in checkpoints itself
     bool operands;       // a cache that no entry reads but in products: kept as narrow as they multiply (passes/operands.c)
+    unsigned char reads_beside;  // how entries read it that share it, of those that run `alone`: VARIABLE_READ_... (passes/alone.c)
     bool is_part;        // a range of a flat variable `pack`, for the optimizer alone (passes/parts.c); not in checkpoints either
     LvSpan span;
 } Variable;
@@ -128,7 +131,7 @@ struct Graph {
     LV_VEC(Variable) variables;  // all of the model, in order of instantiation, whether this entry reads them or not
     LV_VEC(GraphPort) inputs;
     LV_VEC(GraphPort) results;
-    bool alone;                  // only what is read or written has a place: no other entry shares the variables (passes/alone.c)
+    bool alone;                  // only what is read or written has a place: no entry but those beside shares the variables (passes/alone.c)
     // where new nodes go: before this node (NULL: at the end); and what they are marked with
     Node *insert_before;
     LvSpan span;

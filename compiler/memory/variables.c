@@ -1,6 +1,6 @@
 // Places of variables. Trained parameters lie flat in PARAMS, in the order and at the offsets of their pack, so that one
 // optimizer update walks them end to end; gradients lie in GRADIENTS at the same offsets. Depends on the model's variables
-// alone, which every entry lists alike: `train` and `eval` share one store; but of an entry that runs alone only what it reads or writes
+// alone, which every entry lists alike: `train` and `eval` share one store; but of entries that run alone only what they read or write
 // has a place. Caches have places only where the graph uses one; then
 // all have, so that those who use some agree.
 #include "base/error.h"
@@ -34,7 +34,7 @@ static LvArenaKind arena_of(const Variable *variable) {
 
 static bool *find_wanted(const Graph *graph, LvArena *arena) {
     bool *wanted = LV_NEW_ARRAY(arena, bool, graph->variables.count + 1);
-    for (size_t i = 0; i < graph->variables.count; i++) wanted[i] = !graph->alone;
+    for (size_t i = 0; i < graph->variables.count; i++) wanted[i] = !graph->alone || graph->variables.data[i].reads_beside;
     for GRAPH_EACH(graph, node) {
         if (node->op == OP_state_read || node->op == OP_state_write) wanted[node_int(node, ATTR_variable, 0)] = true;
     }

@@ -135,7 +135,7 @@ static Value *view_of_pack(Graph *graph, Node *concat) {
     for (int i = 1; i < concat->input_count; i++) {
         if (!follows(graph, concat->inputs[i - 1], concat->inputs[i])) return NULL;
     }
-    if (!first) return NULL;
+    if (!first || (graph->alone && !graph->variables.data[first->pack].reads_beside)) return NULL;  // of those only members have places
     int64_t start = first->pack_offset, elements = lv_shape_elements(concat->results[0].shape);
     Value *flat = build_state_read(graph, first->pack);
     return build_reshape(graph, build_slice(graph, flat, &start, lv_shape(1, &elements), NULL), concat->results[0].shape);

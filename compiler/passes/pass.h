@@ -66,6 +66,11 @@ bool *operands_find(const Graph *graph, LvArena *arena);
 // Caches that are marked so in every entry, and what moves their elements, become narrow.
 void operands_narrow(Graph *graph, LvDType dtype, LvArena *arena);
 
+// ---- alone.c
+
+// By variable: how the graph reads it, of VARIABLE_READ_..., 0 where it does not.
+unsigned char *alone_find_reads(const Graph *graph, LvDType dtype, const Target *target, LvArena *arena);
+
 bool processor_has_bf16(void);                                      // products of bf16, by the library: precision.c
 // Whether the library rounds that operand itself, where the others are narrow: a weight that it lays out anew in every call.
 bool casts_itself(const Node *node, int input, const Target *target);

@@ -50,7 +50,9 @@ void plan_prepare(Plan *plan) {
         bool leaf = node->input_count == 0, all = leaf ? is_steady_leaf(graph, node, written, &source) : true, outside = false;
         for (int i = 0; i < node->input_count; i++) {
             all &= steady[node->inputs[i]->id];
-            if (source < sources[node->inputs[i]->id]) source = sources[node->inputs[i]->id];
+            int64_t more = sources[node->inputs[i]->id];
+            if (node->op == OP_concat) source += more;  // which holds them all
+            else if (source < more) source = more;
         }
         for (int i = 0; i < node->result_count; i++) {
             Value *owner = plan_owner(plan, &node->results[i]);

@@ -43,6 +43,7 @@ typedef struct {
     LvProgram *program, *first;  // of --first
     LvPlan *first_plan;
     LvCompileOptions compile;
+    const char *entries[3];  // whose programs share the store: of ENTRY, of --first
     int64_t batch, steps, warmup;
     char folder[64];  // for the private cache and the initial weights
     double cold, warm;
@@ -136,8 +137,11 @@ static bool make_weights(Bench *bench, LvError *error) {
 static bool find_alone(Bench *bench, const char *path, LvError *error) {
     if (!model_open(&bench->open, path, &bench->options, error)) return false;
     const LvModelEntry *entry = lv_model_find_entry(bench->open.model, bench->compile.entry, error);
-    bench->compile.alone = entry && !entry->trains && !options_has(&bench->options, "first");
-    return entry != NULL;
+    bench->entries[0] = bench->compile.entry, bench->entries[1] = options_get(&bench->options, "first", NULL);
+    const LvModelEntry *first = bench->entries[1] ? lv_model_find_entry(bench->open.model, bench->entries[1], error) : entry;
+    bench->compile.alone = entry && first && !entry->trains && !first->trains;
+    bench->compile.beside = bench->entries;
+    return entry && first;
 }
 
 static bool fill_store(Bench *bench, LvError *error) {

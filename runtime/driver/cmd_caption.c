@@ -193,9 +193,10 @@ static bool caption(Session *session, LvError *error) {
     Captioner c = {0};
     Pictures pictures = {0};
     size_t next = 0;
+    static const char *const searching[] = {"beam_begin", "beam_next", NULL}, *const writing[] = {"describe_begin", "describe_next", NULL};
     bool good = read_numbers(&c, &session->options, error) &&
                 pictures_open(&pictures, session->options.words.data + 1, session->options.words.count - 1, error) &&
-                generator_open(&c.g, session, error);
+                generator_open(&c.g, session, c.search ? searching : writing, error);
     c.several = pictures.items.count > 1;
     c.g.doing = "describing", c.g.all = (int64_t)pictures.items.count;
     good = good && make_programs(&c, (int64_t)pictures.items.count, error);

@@ -351,9 +351,11 @@ static bool open_out(Sampler *s, LvError *error) {
 
 static bool sample(Session *session, LvError *error) {
     Sampler s = {.out = options_get(&session->options, "out", "samples")};
+    static const char *const drawing[] = {"draw_begin", "draw_next", NULL}, *const ranking[] = {"draw_begin", "draw_next", "score", NULL};
+    const char *const *entries = options_has(&session->options, "rerank") ? ranking : drawing;
     bool stream = !strcmp(options_get(&session->options, "prompts", ""), "-");
     bool good = read_numbers(&s, &session->options, error) &&
-                (stream || prompts_collect(&s.prompts, &session->options, error)) && generator_open(&s.g, session, error);
+                (stream || prompts_collect(&s.prompts, &session->options, error)) && generator_open(&s.g, session, entries, error);
     if (stream) s.prompts.where = "prompt";
     s.g.doing = "drawing";
     if (options_has(&session->options, "tokens")) s.names = json_array();

@@ -137,7 +137,8 @@ void generator_quiet(Generator *g) {
     if (g->ticker.tick) fprintf(stderr, "\r\033[K");
 }
 
-bool generator_open(Generator *g, Session *session, LvError *error) {
+bool generator_open(Generator *g, Session *session, const char *const *entries, LvError *error) {
+    session->compile.alone = true, session->compile.beside = entries;
     *g = (Generator){.session = session, .doing = ""};
     bool bare = !session->open.checkpoint && !options_has(&session->options, "weights");
     if (!check_model(&session->open, error)) return false;
@@ -146,11 +147,12 @@ bool generator_open(Generator *g, Session *session, LvError *error) {
         return lv_error_hint(error, "name a checkpoint, such as runs/biart/checkpoints/best.safetensors");
     }
     if (!open_companions(g, error) || !read_sizes(g, &session->open, error) || !check_vocabularies(g, error) ||
-        !session_store(session, "score", 1, error)) {
+        !session_store(session, entries[0], 1, error)) {
         return false;
     }
     g->vae_compile = session->compile;
     g->vae_compile.precision = LV_PRECISION_F32;
+    g->vae_compile.alone = false, g->vae_compile.beside = NULL;
     g->vae = (LvNetwork){.device = session->device, .plans = {g, vae_plan}};
     g->network = (LvNetwork){session->device, session->store, session_plans(session)};
     if (isatty(2)) g->ticker = (LvTicker){g, tick};

@@ -21,8 +21,9 @@ typedef struct {
     int64_t done, all;                  // of how many
 } Generator;
 
-// Refuses a model that cannot, and a checkpoint that lacks a companion, with words that say how to get one.
-bool generator_open(Generator *generator, Session *session, LvError *error);
+// Refuses a model that cannot, and a checkpoint that lacks a companion, with words that say how to get one. `entries`: what is going to run,
+// the last NULL; they outlive the session.
+bool generator_open(Generator *generator, Session *session, const char *const *entries, LvError *error);
 void generator_close(Generator *generator);
 // The picture tokenizer both ways. It has as many codes a picture as the model takes, or is refused.
 bool generator_painter(Generator *generator, int64_t batch, LvPainter **painter, LvError *error);

@@ -40,6 +40,7 @@ static void print_options(const LvCompileOptions *o, LvText *out) {
                    o->entry, (long long)o->batch, o->precision, o->device, o->tf32, o->conv, (long long)o->accumulate, o->clip,
                    o->gradients, o->bytes, lv_processor_level_name(), !o->no_fuse, !o->no_optimize, !o->uncontracted, o->alone,
                    (long long)o->memory_limit);
+    for (const char *const *entry = o->beside; entry && *entry; entry++) lv_text_printf(out, " beside %s", *entry);
 }
 
 static void print_key(const LvModel *model, const LvCompileOptions *options, const char *build, char key[33]) {

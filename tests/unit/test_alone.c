@@ -1,4 +1,4 @@
-// An entry compiled to run alone (passes/alone.c): what it does not read has no place, its weights are as narrow as its products, and
+// Entries compiled to run alone, by themselves or together (passes/alone.c): what it does not read has no place, its weights are as narrow as its products, and
 // it computes what it does beside the others.
 #include <math.h>
 #include <setjmp.h>
@@ -107,6 +107,83 @@ static void test_bf16(void **state) {
     check_decode(LV_PRECISION_BF16, products ? LV_BF16 : LV_F32, products ? 0.36 : 0.7);
 }
 
+// ---- entries that share the variables
+
+enum { DRAWN = 2, TEXT = 8 };
+static const LvSetting small[] = {MODEL_SETTING("n_layer", "2"),   MODEL_SETTING("n_head", "2"),      MODEL_SETTING("n_embd", "64"),
+                                  MODEL_SETTING("text_vocab", "40"), MODEL_SETTING("image_vocab", "24"), MODEL_SETTING("text_len", "8"),
+                                  MODEL_SETTING("image_len", "16"), MODEL_SETTING("end_id", "3")};
+static const char *const drawing[] = {"draw_begin", "draw_next", NULL};
+
+static void set_choice(LvProgram *program) {
+    const int64_t seeds[DRAWN] = {1, 2};
+    const float ones[DRAWN] = {1, 1};
+    const int32_t all[DRAWN] = {0, 0};
+    model_run_set(program, "seed", seeds, sizeof seeds);
+    model_run_set(program, "temperature", ones, sizeof ones);
+    model_run_set(program, "top_k", all, sizeof all);
+    model_run_set(program, "top_p", ones, sizeof ones);
+}
+
+// Two tokens of each picture, and their log-probabilities.
+static void draw(LvProgram *const *programs, int32_t tokens[2][DRAWN], float logprob[2][DRAWN]) {
+    int32_t text[DRAWN * TEXT];
+    for (int i = 0; i < DRAWN * TEXT; i++) text[i] = i % TEXT < 5 ? i + 4 : 3;
+    model_run_set(programs[0], "text", text, sizeof text);
+    for (int i = 0; i < 2; i++) {
+        set_choice(programs[i]);
+        model_run_once(programs[i]);
+        model_run_get(programs[i], "token", tokens[i], sizeof tokens[i]);
+        model_run_get(programs[i], "logprob", logprob[i], sizeof logprob[i]);
+    }
+}
+
+static LvPlan *compile_together(ModelRun *run, const char *entry, LvPrecision precision) {
+    LvCompileOptions options = {.entry = entry, .batch = DRAWN, .device = "cpu", .precision = precision, .alone = true, .beside = drawing};
+    LvPlan *plan = NULL;
+    if (!lv_model_compile(run->model, &options, &run->diagnostics, &plan, &run->error)) fail_msg("%s", run->error.message);
+    return plan;
+}
+
+// Beginning and going on over one store that holds as bf16 what both read so: the same bits as over one in f32.
+static void check_together(LvPrecision precision, LvDType dtype, double most) {
+    int64_t seed = 5;
+    int32_t tokens[2][2][DRAWN];
+    float logprob[2][2][DRAWN];
+    ModelRun run;
+    LvStore *store = NULL;
+    LvPlan *plans[2];
+    LvProgram *programs[2] = {NULL, NULL}, *usual[2];
+    model_run_open(&run, "models/biart.lv", small, sizeof small / sizeof *small);
+    LvProgram *init = model_run_program(&run, "init", 1, LV_PRECISION_F32);
+    model_run_set(init, "$seed", &seed, sizeof seed);
+    model_run_once(init);
+    for (int i = 0; i < 2; i++) usual[i] = model_run_program(&run, drawing[i], DRAWN, precision);
+    draw(usual, tokens[0], logprob[0]);
+    for (int i = 0; i < 2; i++) plans[i] = compile_together(&run, drawing[i], precision);
+    if (!lv_store_create(run.device, plans[1], &store, &run.error)) fail_msg("%s", run.error.message);
+    copy_variables(run.store, store);
+    for (int i = 0; i < 2; i++)
+        if (!lv_program_create(run.device, plans[i], store, &programs[i], &run.error)) fail_msg("%s", run.error.message);
+    draw(programs, tokens[1], logprob[1]);
+    assert_memory_equal(tokens[0], tokens[1], sizeof tokens[0]);
+    assert_memory_equal(logprob[0], logprob[1], sizeof logprob[0]);
+    assert_int_equal(variable_of(store, "blocks.0.attn.key.weight")->dtype, dtype);
+    assert_int_equal(variable_of(store, "tok_emb.weight")->dtype, LV_F32);  // rows of it are added to others
+    assert_true((double)plans[0]->arena_bytes[LV_ARENA_PARAMS] <= most * (double)run.plans[1]->arena_bytes[LV_ARENA_PARAMS]);
+    for (int i = 0; i < 2; i++) lv_program_destroy(programs[i]);
+    lv_store_destroy(store);
+    for (int i = 0; i < 2; i++) lv_plan_destroy(plans[i]);
+    model_run_close(&run);
+}
+
+static void test_together(void **state) {
+    (void)state;
+    bool products = lv_processor_has_bf16() || lv_processor_has_avx512();  // without, all stays f32: it is the rows that decide there
+    check_together(LV_PRECISION_F32, LV_F32, 1);
+    check_together(LV_PRECISION_BF16, products ? LV_BF16 : LV_F32, products ? 0.6 : 1);
+}
+
 // A program that wants what has no place is refused.
 static void test_refused(void **state) {
     (void)state;
@@ -125,6 +202,6 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_f32), cmocka_unit_test(test_bf16), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_f32), cmocka_unit_test(test_bf16), cmocka_unit_test(test_together), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
