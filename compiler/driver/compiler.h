@@ -65,6 +65,7 @@ typedef struct {
     int64_t (*workspace)(void *user, const LvPlan *plan);  // what the device's library takes on top, for the limit; NULL: nothing
     void *workspace_user;
     LvConvAlgorithm conv;
+    int64_t ranks;           // processes that train together, each on a batch of its own; 0 and 1: one by itself. passes/update.c
     int64_t accumulate;      // runs of a training entry that one update sums up; 0 and 1: every run updates. Input $part
     bool bytes;              // inputs f32 [B, 3, R, R] are given as u8, a byte x for the number x / 127.5 - 1
     bool alone;              // no other entry's program shares the variables: what this one does not read has no place, and weights

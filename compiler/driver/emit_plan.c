@@ -285,6 +285,7 @@ LvPlan *emit_plan(const Schedule *schedule, const MemoryPlan *memory, const LvCo
     const char *uncontracted = schedule->target.cuda ? "// lv: uncontracted\n" : "#pragma GCC optimize(\"fp-contract=off\")\n";
     plan->prelude = lv_arena_printf(plan->arena, "%s%s", options->uncontracted ? uncontracted : "", schedule->prelude);
     plan->tf32 = schedule->target.tf32;
+    plan->ranks = options->ranks > 1 ? options->ranks : 1;
     emit_steps(&e);
     plan->step_count = (int)e.steps.count;
     plan->steps = LV_NEW_ARRAY(plan->arena, LvStep, e.steps.count + 1);

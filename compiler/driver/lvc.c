@@ -24,6 +24,7 @@ static const OptionSpec specs[] = {
     {"precision", OPTION_VALUE, "P", "f32 or bf16, f16 for GPUs (default f32)"},
     {"cpu", OPTION_VALUE, "LEVEL", "use no more of the processor than avx2 or avx512 (default native)"},
     {"conv", OPTION_VALUE, "A", "algorithm of convolutions: direct, winograd or auto (default)"},
+    {"ranks", OPTION_VALUE, "N", "processes that train together, each on a batch (default 1)"},
     {"tf32", OPTION_FLAG, NULL, "products of f32 may be made in TF32, on a GPU"},
     {"bytes", OPTION_FLAG, NULL, "pictures among the inputs come as bytes, as lvrun gives them (default); --no-bytes: as f32, as call does"},
     {"memory-limit", OPTION_VALUE, "BYTES", "recompute rather than store more than this; k, M, G after the number"},
@@ -93,7 +94,8 @@ static bool read_options(const Options *options, LvCompileOptions *out, LvError 
     out->batch = 8;
     out->emit = options_get(options, "emit", NULL);
     out->bytes = options_flag(options, "bytes", true);
-    return options_compile(options, out, error) && options_integer(options, "batch", 1, 1 << 20, &out->batch, error);
+    return options_compile(options, out, error) && options_integer(options, "ranks", 1, INT32_MAX, &out->ranks, error) &&
+           options_integer(options, "batch", 1, 1 << 20, &out->batch, error);
 }
 
 // The entry asked for, else the first that trains, else the first.

@@ -120,7 +120,7 @@ Target pipeline_target(const LvCompileOptions *options) {
 static bool run_pass(const Pass *pass, Graph *graph, const LvCompileOptions *options, double remat, LvDiagnostics *diagnostics,
                      LvError *error) {
     Target target = pipeline_target(options);
-    PassContext context = {.precision = options->precision, .target = &target, .remat = remat, .diagnostics = diagnostics, .error = error, .arena = lv_arena_create()};
+    PassContext context = {.precision = options->precision, .target = &target, .ranks = options->ranks > 1 ? options->ranks : 1, .remat = remat, .diagnostics = diagnostics, .error = error, .arena = lv_arena_create()};
     bool done = pass->run(graph, &context);
     lv_arena_destroy(context.arena);
     if (done) verify(graph, pass->name);
@@ -172,7 +172,9 @@ static bool is_skipped(const Step *step, const LvCompileOptions *options) {
 
 static void extend(Graph *graph, const LvCompileOptions *options) {
     verify(graph, "elaborate");
-    update_extend(graph, &(UpdateOptions){options->accumulate, options->clip, options->precision == LV_PRECISION_F16});
+    UpdateOptions update = {.ranks = options->ranks, .accumulate = options->accumulate, .clip = options->clip};
+    update.scale = options->precision == LV_PRECISION_F16;
+    update_extend(graph, &update);
     verify(graph, "update");
 }
 

@@ -56,6 +56,7 @@ static Extent extent_of(const Parts *p, const Node *node) {
         return steady ? STEADY : OTHER;
     }
     if (node == p->pack || node->op == OP_constant || node->op == OP_iota) return FLAT;
+    if (node->op == OP_all_reduce) return p->extent[node->inputs[0]->id] == FLAT ? FLAT : OTHER;
     if (node->op == OP_state_read) return p->graph->variables.data[node_int(node, ATTR_variable, 0)].pack < 0 ? FLAT : OTHER;
     if (node->op == OP_expand) return node->inputs[0]->shape.rank == 0 ? FLAT : OTHER;
     bool flat = node_is_elementwise(node) && node->input_count > 0;
@@ -190,6 +191,21 @@ static void drop_whole(Parts *p) {
     }
 }
 
+// The sum of the whole over ranks, which is an effect that nothing but us may drop.
+static bool is_whole_sum(const Parts *p, const Node *node) {
+    return node->op == OP_all_reduce && node->results[0].id < p->values && p->updates[node->results[0].id];
+}
+
+static bool drop_unused(Parts *p, PassContext *context) {
+    Node *next;
+    if (!pass_dce(p->graph, context)) return false;
+    for (Node *node = p->graph->first; node; node = next) {
+        next = node->next;
+        if (is_whole_sum(p, node)) graph_remove(p->graph, node);
+    }
+    return pass_dce(p->graph, context);
+}
+
 // Where the pack is cut: starts[j] is the first member of the part that ends before member j, in the division of the first j members
 // that costs least. A part costs its elements times the nodes from the first of its gradients to the last, and besides as much as
 // makes it `most` equal parts where gradients come evenly and in the pack's order; where they jump about there are more.
@@ -246,5 +262,5 @@ bool pass_parts(Graph *graph, PassContext *context) {
     cut(&p, starts);
     drop_whole(&p);
     rewrite_end(graph);
-    return pass_dce(graph, context);
+    return drop_unused(&p, context);
 }

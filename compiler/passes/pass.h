@@ -10,6 +10,7 @@
 typedef struct {
     LvPrecision precision;
     const Target *target;
+    int64_t ranks;         // that run the plan together, each on a batch of its own; 1: it is by itself
     double remat;          // share of the cheap waiting values to make again, 0 to 1; from there to 2: contractions too, passes/remat.c
     LvArena *arena;        // scratch, freed after the pass
     LvDiagnostics *diagnostics;

@@ -5,6 +5,8 @@
 //   accumulate = k:  a <- (part = 0 ? 0 : a) + g / k      $part: number of the run, from 0; the optimizer sees a, and what
 //                    v <- (part = k - 1 ? v' : v)          it writes (parameters, moments) holds in the last run alone
 //                    random numbers of step k $step + $part, so that no two runs draw the same
+//   ranks = n:       g <- all_reduce(g) / n              after the sum: the gradient of the batches of all ranks as one, so that all
+//                                                         make the same update; results of one number are means over them too
 //   scale:           gradients of S loss, divided by S     after the sum, before the bound. S changes by torch.amp.GradScaler's
 //                    v <- (all |g| finite ? v' : v)        rules: halved where a gradient is not finite, doubled after 2000 steps
 //                                                          that were, within bounds (plan.h)
@@ -79,6 +81,37 @@ static void number_draws(Graph *g, Value *part, int64_t runs) {
         g->insert_before = node;
         *step = build_binary(g, OP_add, build_binary(g, OP_mul, *step, scalar(g, (double)runs, LV_I32)), part);
     }
+}
+
+// ---- several ranks
+
+static Value *mean_over_ranks(Graph *g, Value *a, int64_t ranks) {
+    Value *sum = build_node(g, OP_all_reduce, 1, &a, NULL);
+    return build_binary(g, OP_mul, sum, build_like(g, 1.0 / (double)ranks, a));
+}
+
+static bool is_number(const GraphPort *result) {
+    return result->value->dtype == LV_F32 && result->value->shape.rank == 0;
+}
+
+// All in one sum: each by itself would have to be waited for.
+static void add_mean_results(Graph *g, int64_t ranks) {
+    LvArena *arena = lv_arena_create();
+    Value **numbers = LV_NEW_ARRAY(arena, Value *, g->results.count + 1);
+    int64_t one = 1, start = 0;
+    int count = 0;
+    for (size_t i = 0; i < g->results.count; i++) {
+        const GraphPort *result = &g->results.data[i];
+        if (is_number(result)) numbers[count++] = build_reshape(g, result->value, lv_shape(1, &one));
+    }
+    Value *means = count ? mean_over_ranks(g, build_concat(g, count, numbers, 0), ranks) : NULL;
+    for (size_t i = 0; i < g->results.count; i++) {
+        GraphPort *result = &g->results.data[i];
+        if (!is_number(result)) continue;
+        result->value = build_reshape(g, build_slice(g, means, &start, lv_shape(1, &one), NULL), lv_shape(0, NULL));
+        start++;
+    }
+    lv_arena_destroy(arena);
 }
 
 // ---- the norm
@@ -199,8 +232,8 @@ static void replace_behind(Node *first, const Value *old, Value *with) {
 
 void update_extend(Graph *g, const UpdateOptions *options) {
     Node *pack = find_pack(g);
-    bool sums = options->accumulate > 1;
-    if (!pack || !(sums || options->clip || options->scale)) return;
+    bool sums = options->accumulate > 1, ranks = options->ranks > 1;
+    if (!pack || !(sums || ranks || options->clip || options->scale)) return;
     Value *now = &pack->results[0], *part = NULL, *sum = NULL, *last = NULL;
     Node *behind = pack->next;
     Scaling scaling = {0};
@@ -218,12 +251,14 @@ void update_extend(Graph *g, const UpdateOptions *options) {
     }
     g->insert_before = behind;
     if (sums) now = sum = add_sum(g, now, part, options->accumulate, &sum_variable);
+    if (ranks) now = mean_over_ranks(g, now, options->ranks);
     if (options->scale) now = unscaled(g, now, &scaling);
     if (options->clip) now = add_bound(g, now);
     replace_behind(behind, &pack->results[0], now);
     if (sums) last = build_binary(g, OP_eq, part, scalar(g, (double)(options->accumulate - 1), LV_I32));
     hold_writes(g, both(g, last, scaling.finite));
     g->insert_before = NULL;
+    if (ranks) add_mean_results(g, options->ranks);
     if (sums) build_state_write(g, sum_variable, sum);
     if (options->scale) write_scale(g, &scaling, last);
     g->span = LV_NO_SPAN;

@@ -17,6 +17,7 @@ typedef enum {
     LV_ERROR_NUMERIC,      // NaN or infinity where numbers must be finite
     LV_ERROR_SOURCE,       // the user's program has errors; diagnostics hold them
     LV_ERROR_INTERRUPTED,
+    LV_ERROR_ELSEWHERE,    // on another rank, which tells it
 } LvErrorKind;
 
 typedef struct {

@@ -194,6 +194,7 @@ typedef struct LvPlan {
     const char *device;  // "cpu", "cuda:sm_90"
     int64_t batch;
     bool tf32;           // products of f32 may be made in TF32
+    int64_t ranks;       // that run it together, 1: it is by itself
     int setting_count;
     LvPlanSetting *settings;  // every model parameter with its resolved value
     int source_count;

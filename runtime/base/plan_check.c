@@ -223,6 +223,14 @@ static bool check_linear_loss(const Check *check, const LvStep *step) {
     return true;
 }
 
+// As many elements are summed as the shape says, so that there must be no others between them.
+static bool check_all_reduce(const Check *check, const LvStep *step) {
+    const LvOperand *o = step->operands;
+    if (step->operand_count != 1) return fail(check, "takes one operand");
+    if (o->dtype != LV_F32 && o->dtype != LV_F64 && o->dtype != LV_I32 && o->dtype != LV_I64) return fail(check, "wrong type");
+    return lv_layout_is_row_major(o->layout, o->shape.rank) || fail(check, "the operand is row-major");
+}
+
 static bool check_step(Check *check, const LvStep *step) {
     int64_t bytes[2] = {0, 0}, size;
     if (step->operand_count < 0 || step->scalar_count < 0) return fail(check, "negative count");
@@ -245,8 +253,8 @@ static bool check_step(Check *check, const LvStep *step) {
         case LV_STEP_LINEAR_LOSS: return check_linear_loss(check, step);
         case LV_STEP_COPY:
             return (step->operand_count == 2 && bytes[0] == bytes[1]) || fail(check, "a copy of unequal sizes");
-        case LV_STEP_ZERO:
-        case LV_STEP_ALL_REDUCE: return step->operand_count == 1 || fail(check, "takes one operand");
+        case LV_STEP_ALL_REDUCE: return check_all_reduce(check, step);
+        case LV_STEP_ZERO: return step->operand_count == 1 || fail(check, "takes one operand");
         case LV_STEP_KIND_COUNT: break;
     }
     return fail(check, "unknown kind");
@@ -259,6 +267,8 @@ bool lv_plan_check(const LvPlan *plan, LvError *error) {
         if (plan->arena_bytes[a] < 0 || plan->arena_bytes[a] > most_bytes) return fail(&check, "impossible size");
     }
     if (plan->arena_bytes[LV_ARENA_CONSTANTS] > 0 && !plan->constants) return fail(&check, "constants are missing");
+    check.what = "ranks";
+    if (plan->ranks < 0 || plan->ranks > INT32_MAX) return fail(&check, "an impossible number");
     check.what = "kernel";
     for (int k = 0; k < plan->kernel_count; k++) {
         check.index = k;

@@ -215,6 +215,7 @@ static void code_plan(Codec *c, LvPlan *plan) {
     code_text(c, &plan->precision, "precision");
     code_integer(c, &plan->batch, "batch");
     code_bool(c, &plan->tf32, "tf32");
+    code_integer(c, &plan->ranks, "the number of ranks");
     for (int a = 0; a < LV_ARENA_COUNT; a++) code_integer(c, &plan->arena_bytes[a], "arena_bytes");
     code_pairs(c, &plan->settings, &plan->setting_count, "settings");
     code_pairs(c, &plan->sources, &plan->source_count, "sources");

@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/plan.h"
 
-enum { LV_PLAN_FILE_VERSION = 7 };
+enum { LV_PLAN_FILE_VERSION = 8 };
 
 bool lv_plan_write(const LvPlan *plan, const char *path, LvError *error);
 bool lv_plan_read(const char *path, LvPlan **plan, LvError *error);

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/plan.h"
+#include "comm/comm.h"
 #include "exec/program.h"
 
 typedef struct LvModule LvModule;  // the kernels of a plan, loaded (backend's own)
@@ -89,6 +90,11 @@ typedef struct {
     bool (*channel_give)(LvDevice *device, LvChannel *channel, const LvPiece *pieces, int count, LvError *error);
     bool (*channel_read)(LvDevice *device, LvChannel *channel, const char **results, LvError *error);
 
+    // Ranks: one process a device. `join` is collective, once, before any program is made for more than one rank, whose device keeps `comm`
+    // (never NULL) in its LvDevice. `all_reduce` queues a sum over the ranks, in place: all of them call it in the same order. `what` names it.
+    bool (*join)(LvDevice *device, LvComm *comm, LvError *error);
+    bool (*all_reduce)(LvDevice *device, void *data, size_t count, LvDType dtype, const char *what, LvError *error);
+
     // Before the first step of a run, on the thread that runs: the CPU binds its thread count here.
     void (*begin)(LvDevice *device);
 } LvDeviceOps;
@@ -98,6 +104,7 @@ struct LvDevice {
     char *description;   // "cpu (2 threads, AVX-512, AMX)"; owned by the backend
     const char *target;  // what plans for it are compiled for: "cpu", "cuda:sm_90" by a GPU's architecture; the backend's
     char *note;          // NULL: none (lv_device_note); owned by the backend until it is taken
+    LvComm *comm;        // the ranks it has joined, NULL: it is by itself
     bool checked;        // every step is waited for, so that an error names the step that caused it: for finding faults
 };
 

@@ -35,9 +35,9 @@ static int read_build_id(struct dl_phdr_info *info, size_t size, void *out) {
 // Every field of LvCompileOptions but those with which nothing is kept.
 static void print_options(const LvCompileOptions *o, LvText *out) {
     lv_text_printf(out,
-                   "entry %s batch %lld precision %d device %s tf32 %d conv %d accumulate %lld clip %d gradients %d bytes %d cpu %s fuse %d "
+                   "entry %s batch %lld precision %d device %s tf32 %d conv %d accumulate %lld ranks %lld clip %d gradients %d bytes %d cpu %s fuse %d "
                    "optimize %d contract %d alone %d limit %lld",
-                   o->entry, (long long)o->batch, o->precision, o->device, o->tf32, o->conv, (long long)o->accumulate, o->clip,
+                   o->entry, (long long)o->batch, o->precision, o->device, o->tf32, o->conv, (long long)o->accumulate, (long long)o->ranks, o->clip,
                    o->gradients, o->bytes, lv_processor_level_name(), !o->no_fuse, !o->no_optimize, !o->uncontracted, o->alone,
                    (long long)o->memory_limit);
     for (const char *const *entry = o->beside; entry && *entry; entry++) lv_text_printf(out, " beside %s", *entry);

@@ -106,10 +106,17 @@ static bool prepare_calls(LvProgram *program, LvError *error) {
     return true;
 }
 
+// A plan by itself may run on a rank too: it sums nothing over ranks.
+static bool check_ranks(const LvDevice *device, const LvPlan *plan, LvError *error) {
+    int ranks = lv_comm_size(device->comm);
+    if (plan->ranks <= 1 || plan->ranks == ranks) return true;
+    return lv_error_set(error, LV_ERROR_USAGE, "the plan is for %lld ranks, and there %s %d", (long long)plan->ranks, ranks == 1 ? "is" : "are", ranks);
+}
+
 bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvProgram **out, LvError *error) {
     struct timespec start, end;
     LvLoadInfo load = {0};
-    if (!lv_plan_check(plan, error) || !store_serves(store, plan, error)) return false;
+    if (!lv_plan_check(plan, error) || !store_serves(store, plan, error) || !check_ranks(device, plan, error)) return false;
     clock_gettime(CLOCK_MONOTONIC, &start);
     LvProgram *program = lv_calloc(1, sizeof *program);
     program->device = device, program->plan = plan, program->store = store;
@@ -221,7 +228,9 @@ static bool run_step(LvProgram *program, int index, LvError *error) {
         case LV_STEP_ZERO:
             lv_shape_bytes(step->operands[0].shape, step->operands[0].dtype, &bytes);
             return ops->zero(device, buffers[0], bytes, error);
-        case LV_STEP_ALL_REDUCE: return true;  // one process: the sum over ranks is the value itself
+        case LV_STEP_ALL_REDUCE:
+            return ops->all_reduce(device, buffers[0], (size_t)lv_shape_elements(step->operands[0].shape), step->operands[0].dtype, step->label,
+                                   error);
         case LV_STEP_KIND_COUNT: break;
     }
     return lv_error_set(error, LV_ERROR_FORMAT, "step %d is of no known kind", index);
@@ -309,6 +318,10 @@ bool lv_program_received(const LvProgram *program, const char *name, void *data,
     const LvPort *port = find_port(program->plan->results, program->plan->result_count, name);
     if (!port) return lv_error_set(error, LV_ERROR_USAGE, "entry '%s' has no result '%s'", program->plan->entry, name);
     return check_bytes(port, "result", bytes, error) && ports_received(program->ports, port, data, bytes, error);
+}
+
+bool lv_device_join(LvDevice *device, LvComm *comm, LvError *error) {
+    return lv_comm_size(comm) == 1 || device->ops->join(device, comm, error);
 }
 
 LvWorkspace lv_device_workspace(LvDevice *device, const LvPlan *plan) {

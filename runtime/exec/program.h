@@ -20,6 +20,11 @@ void lv_device_close(LvDevice *device);
 const char *lv_device_name(const LvDevice *device);    // "cpu (2 threads, AVX-512, AMX)"
 const char *lv_device_target(const LvDevice *device);  // what plans for it are compiled for: "cpu", "cuda:sm_90"
 
+// The device becomes that of a rank: collective, before programs of plans for several ranks are made. NULL: nothing changes. The ranks
+// outlive the device.
+typedef struct LvComm LvComm;
+bool lv_device_join(LvDevice *device, LvComm *comm, LvError *error);
+
 // What has come to pass on it that is no failure, but worth a line: given once, to be freed; NULL: nothing.
 char *lv_device_note(LvDevice *device);
 

@@ -154,6 +154,16 @@ static void cpu_graph_destroy(LvDevice *device, LvGraph *graph) {
     (void)device, (void)graph;
 }
 
+static bool cpu_join(LvDevice *device, LvComm *comm, LvError *error) {
+    (void)error;
+    device->comm = comm;
+    return true;
+}
+
+static bool cpu_all_reduce(LvDevice *device, void *data, size_t count, LvDType dtype, const char *what, LvError *error) {
+    return lv_comm_sum(device->comm, data, count, dtype, what, error);
+}
+
 // The thread count is OpenMP's setting of the calling thread; kernels and oneDNN both read it.
 static void cpu_begin(LvDevice *device) {
     LvCpu *cpu = (LvCpu *)device;
@@ -208,6 +218,8 @@ static const LvDeviceOps cpu_ops = {
     .channel_send = cpu_channel_send,
     .channel_give = cpu_channel_give,
     .channel_read = cpu_channel_read,
+    .join = cpu_join,
+    .all_reduce = cpu_all_reduce,
     .begin = cpu_begin,
 };
 

@@ -328,6 +328,16 @@ static bool channel_read(LvDevice *device, LvChannel *channel, const char **resu
 
 static void begin(LvDevice *device) { cuda_enter((LvCuda *)device); }
 
+static bool join(LvDevice *device, LvComm *comm, LvError *error) {
+    (void)device, (void)comm;
+    return lv_error_set(error, LV_ERROR_UNSUPPORTED, "several GPUs: not there yet");
+}
+
+static bool all_reduce(LvDevice *device, void *data, size_t count, LvDType dtype, const char *what, LvError *error) {
+    (void)data, (void)count, (void)dtype, (void)what;
+    return join(device, NULL, error);
+}
+
 static const LvDeviceOps cuda_ops = {
     .name = "cuda",
     .behind = true,
@@ -365,6 +375,8 @@ static const LvDeviceOps cuda_ops = {
     .channel_send = channel_send,
     .channel_give = channel_give,
     .channel_read = channel_read,
+    .join = join,
+    .all_reduce = all_reduce,
     .begin = begin,
 };
 
