@@ -77,6 +77,7 @@ bool lv_error_system(LvError *error, const char *format, ...) {
 }
 
 int lv_error_exit_code(const LvError *error) {
+    if (error->kind == LV_ERROR_ELSEWHERE) return 0;  // the other rank's exit code is that of all
     return error->kind == LV_OK ? 0 : error->kind == LV_ERROR_USAGE ? 2 : 1;
 }
 

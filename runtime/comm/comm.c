@@ -178,7 +178,8 @@ bool lv_comm_share_text(LvComm *comm, LvText *text, LvError *error) {
 
 bool lv_comm_agree(LvComm *comm, bool good, LvError *error) {
     if (!comm) return good;
-    int64_t failed = good ? 0 : comm->size - comm->rank;  // the lowest rank that failed has the greatest
+    enum { KINDS = 64 };
+    int64_t own = good ? 0 : (comm->size - comm->rank) * (int64_t)KINDS + error->kind, failed = own;  // the lowest that failed has the greatest
     LvError broken = {0};
     if (!lv_comm_most(comm, &failed, &broken)) {
         if (good) *error = broken;
@@ -186,8 +187,9 @@ bool lv_comm_agree(LvComm *comm, bool good, LvError *error) {
         return false;
     }
     if (failed == 0) return true;
-    comm->ended = true;
-    if (failed == comm->size - comm->rank) return false;
+    bool stopped = failed % KINDS == LV_ERROR_INTERRUPTED;
+    comm->ended = !stopped;
+    if (failed == own) return false;
     lv_error_clear(error);
-    return lv_error_set(error, LV_ERROR_ELSEWHERE, "rank %d failed", comm->size - (int)failed);
+    return lv_error_set(error, stopped ? LV_ERROR_INTERRUPTED : LV_ERROR_ELSEWHERE, "%s", stopped ? "stopped" : "another rank failed");
 }

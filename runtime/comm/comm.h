@@ -33,7 +33,7 @@ bool lv_comm_most(LvComm *comm, int64_t *value, LvError *error);  // the greates
 bool lv_comm_share(LvComm *comm, void *data, size_t bytes, LvError *error);
 bool lv_comm_share_text(LvComm *comm, LvText *text, LvError *error);
 // True on every rank or on none. Where it is false, the lowest rank that failed keeps its error, and the others' is LV_ERROR_ELSEWHERE:
-// whoever prints errors prints one. After it all ranks end alike.
+// whoever prints errors prints one (LV_ERROR_INTERRUPTED is so on all). After it all ranks end alike.
 bool lv_comm_agree(LvComm *comm, bool good, LvError *error);
 
 #endif

@@ -110,6 +110,7 @@ struct LvDevice {
 
 bool lv_cpu_open(int threads, LvDevice **device, LvError *error);
 bool lv_cuda_open(int index, LvDevice **device, LvError *error);  // the index-th GPU that the driver shows
+int lv_cuda_count(void);                                          // GPUs that the driver shows; 0: none, or no driver
 LvWorkspace lv_cuda_workspace(const LvPlan *plan);                // the slot `workspace` of any GPU: none need be there
 
 #endif

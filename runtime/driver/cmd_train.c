@@ -11,6 +11,7 @@
 #include "command.h"
 #include "pairing.h"
 #include "peak.h"
+#include "ranks.h"
 #include "train_options.h"
 #include "view.h"
 
@@ -26,6 +27,7 @@ static void listen_to_signals(void) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);  // to ranks, through mpirun: it would end them on the others
     signal(SIGXFSZ, SIG_IGN);  // a file over the limit is then an error of write, as a full disk is
 }
 
@@ -42,6 +44,7 @@ static const char examples[] =
 typedef struct {
     OpenModel *open;
     LvCompileOptions compile;
+    int64_t ranks;  // of entry train
 } Source;
 
 static bool make_plan(void *user, const char *entry, int64_t batch, LvPlan **plan, LvError *error) {
@@ -55,6 +58,7 @@ static bool make_plan(void *user, const char *entry, int64_t batch, LvPlan **pla
     if (!known) return true;
     compile.entry = entry;
     compile.batch = batch;
+    compile.ranks = !strcmp(entry, "train") ? source->ranks : 1;
     return model_compile(source->open, &compile, plan, error);
 }
 
@@ -108,27 +112,26 @@ static void print_summary(const LvTrainOptions *t, const LvTrainSummary *s) {
 }
 
 // Everything open and checked that the command line names.
-static bool open_all(Options *options, OpenModel *open, Source *source, Pairing *pairing, LvDevice **device, LvTrainOptions *t,
+static bool open_all(Options *options, OpenModel *open, Source *source, Pairing *pairing, LvDevice *device, LvComm *comm, LvTrainOptions *t,
                      LvError *error) {
-    int64_t threads = 0, batch = 8;
-    return train_options_prepare(options, error) && options_integer(options, "threads", 1, 4096, &threads, error) &&
-           options_integer(options, "batch-size", 1, 1 << 20, &batch, error) &&
-           options_compile(options, &source->compile, error) &&
-           model_open_device(options, &source->compile, device, error) &&
-           pairing_open(pairing, options, *device, batch, error) && model_open(open, options->words.data[0], options, error) &&
-           train_options_read(options, open, t, error) &&
+    int64_t batch = 8;
+    return options_integer(options, "batch-size", 1, 1 << 20, &batch, error) &&
+           pairing_open(pairing, options, device, batch, error) && model_open(open, options->words.data[0], options, error) &&
+           train_options_read(options, open, comm, t, error) &&
            options_loss_scale(options, &source->compile, &t->loss_scale, error) && pairing_complete(pairing, open, "train", error) &&
            train_share(options, &pairing->sources.text_to_image, error);
 }
 
-static bool train(Options *options, OpenModel *open, LvDevice **opened, Pairing *pairing, LvError *error) {
+static bool train(Options *options, OpenModel *open, LvComm *comm, LvDevice **opened, Pairing *pairing, LvError *error) {
     LvTrainOptions t;
     LvTrainSummary summary;
     View view;
-    Source source = {.open = open};
+    Source source = {.open = open, .ranks = lv_comm_size(comm)};
     LvPlanSource plans = {&source, make_plan};
-    if (!open_all(options, open, &source, pairing, opened, &t, error)) return false;
+    bool good = train_options_prepare(options, error) && options_compile(options, &source.compile, error);
+    if (!lv_comm_agree(comm, good, error) || !ranks_open_device(options, comm, &source.compile, opened, error)) return false;
     LvDevice *device = *opened;
+    if (!lv_comm_agree(comm, open_all(options, open, &source, pairing, device, comm, &t, error), error)) return false;
     LvText model = {0}, config = {0};
     model_describe(open, &model);
     print_config(open, options, &config);
@@ -144,9 +147,9 @@ static bool train(Options *options, OpenModel *open, LvDevice **opened, Pairing 
     source.compile.clip = t.clip > 0;
     source.compile.bytes = true;
     LvTrainView shown = view_open(&view, device);
-    bool good = lv_train(device, &plans, &t, &shown, &summary, error);
+    good = lv_train(device, &plans, &t, &shown, &summary, error);
     view_close(&view);
-    if (good) print_summary(&t, &summary);
+    if (good && lv_comm_rank(comm) == 0) print_summary(&t, &summary);
     lv_text_free(&model);
     lv_text_free(&config);
     return good;
@@ -158,7 +161,8 @@ int cmd_train(int argc, char **argv) {
     LvDevice *device = NULL;
     Pairing pairing = {0};
     LvError error = {0};
-    int code = 0;
+    LvComm *comm = NULL;
+    int code = 0, launched = -1;
     bool good = options_parse(&options, train_option_specs, true, argc, argv, &error);
     if (good && options_flag(&options, "help", false)) {
         code = options_help_page(
@@ -173,12 +177,16 @@ int cmd_train(int argc, char **argv) {
                        : lv_error_set(&error, LV_ERROR_USAGE, "train takes a MODEL");
             lv_error_hint(&error, "lvrun train models/augvae.lv --config tiny --train-dir PICTURES; lvrun help train tells more");
         }
-        good = good && train(&options, &open, &device, &pairing, &error);
+        good = good && ranks_open(&options, argv, &comm, &launched, &error);
+        if (good && launched >= 0) code = launched;
+        else good = good && train(&options, &open, comm, &device, &pairing, &error);
+        if (!good && lv_comm_rank(comm) > 0) lv_error_prefix(&error, "rank %d", lv_comm_rank(comm));
         if (!good) code = command_fail(&error);
     }
     pairing_close(&pairing);
     model_close(&open);
     command_close_device(device);
+    lv_comm_close(comm, good);
     options_free(&options);
     return code;
 }

@@ -30,6 +30,7 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 int command_fail(LvError *error) {
     int code = lv_error_exit_code(error);
+    if (error->kind == LV_ERROR_ELSEWHERE) return lv_error_clear(error), code;
     fprintf(stderr, "lvrun: error: %s\n", error->message ? error->message : "failed");
     if (error->hint) fprintf(stderr, "  hint: %s\n", error->hint);
     lv_error_clear(error);

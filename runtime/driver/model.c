@@ -193,16 +193,20 @@ static int64_t workspace_of(void *device, const LvPlan *plan) {
     return (int64_t)lv_device_workspace(device, plan).bytes;
 }
 
+bool model_use_device(LvDevice *device, LvCompileOptions *compile, LvError *error) {
+    compile->device = lv_device_target(device);
+    compile->workspace = workspace_of;
+    compile->workspace_user = device;
+    return lv_precision_check(compile->precision, compile->device, error);
+}
+
 bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevice **device, LvError *error) {
     int64_t threads = 0;
     if (!options_integer(options, "threads", 1, 4096, &threads, error) ||
         !lv_device_open(options_get(options, "device", "cpu"), (int)threads, device, error)) {
         return false;
     }
-    compile->device = lv_device_target(*device);
-    compile->workspace = workspace_of;
-    compile->workspace_user = *device;
-    return lv_precision_check(compile->precision, compile->device, error);
+    return model_use_device(*device, compile, error);
 }
 
 // Whether it takes pictures, if it takes any, in the form asked for.
@@ -221,7 +225,7 @@ static bool artifact_serves(const OpenModel *open, const LvCompileOptions *o) {
     return plan && !open->changed && !strcmp(plan->entry, o->entry) && plan->batch == o->batch &&
            !strcmp(plan->device, o->device) && takes_bytes(plan, o->bytes) &&
            !strcmp(plan->precision, lv_precision_name(o->precision)) && o->conv == LV_CONV_AUTO && lv_processor_level() == LV_PROCESSOR_NATIVE &&
-           o->memory_limit == 0 && o->accumulate <= 1 && !o->clip && !o->gradients && !o->no_fuse &&
+           o->memory_limit == 0 && o->accumulate <= 1 && o->ranks <= 1 && !o->clip && !o->gradients && !o->no_fuse &&
            !o->no_optimize && !o->emit && !o->explain;
 }
 

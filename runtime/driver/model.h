@@ -34,6 +34,7 @@ const LvPort *model_entry_input(const LvModelEntry *entry, const char *name);
 // The device of --device and --threads: plans are compiled for it, and what its library takes on top of one counts against
 // --memory-limit.
 bool model_open_device(const Options *options, LvCompileOptions *compile, LvDevice **device, LvError *error);
+bool model_use_device(LvDevice *device, LvCompileOptions *compile, LvError *error);  // the same of one that is open
 // Takes the artifact's own plan where that is what was asked for, and compiles otherwise.
 bool model_compile(OpenModel *open, const LvCompileOptions *options, LvPlan **plan, LvError *error);
 // Runs entry `init` with the seed: every variable's initial value.

@@ -21,13 +21,6 @@ static bool number(Options *options, const char *name, double low, double *value
 }
 
 bool train_options_prepare(Options *options, LvError *error) {
-    int64_t gpus = 0;
-    if (options_has(options, "gpus") && !options_integer(options, "gpus", -1, 4096, &gpus, error)) return false;
-    if (gpus != 0) {
-        lv_error_set(error, LV_ERROR_UNSUPPORTED, "--gpus %s: this machine has no GPU that lvrun can use",
-                     options_get(options, "gpus", ""));
-        return lv_error_hint(error, "leave --gpus out (or --gpus 0) to train on the CPU; lvrun doctor says what is there");
-    }
     double weight = 1;
     if (!options_number(options, "codebook-weight", &weight, error)) return false;
     if (weight != 1) {
@@ -81,7 +74,7 @@ static bool read_rate(Options *options, const OpenModel *open, LvTrainOptions *t
         !number(options, "clip", 0, &t->clip, error)) {
         return false;
     }
-    t->rate = isnan(rate) ? base * (double)t->batch : rate;
+    t->rate = isnan(rate) ? base * (double)(t->batch * lv_comm_size(t->comm)) : rate;
     if (!isnan(t->rate)) return true;
     lv_error_set(error, LV_ERROR_USAGE, "no learning rate: the model has no parameter learning_rate");
     return lv_error_hint(error, "--lr 1e-3, say");
@@ -204,8 +197,8 @@ static void read_init(const Options *options, const OpenModel *open, LvTrainOpti
     t->init = files;
 }
 
-bool train_options_read(Options *options, const OpenModel *open, LvTrainOptions *t, LvError *error) {
-    *t = (LvTrainOptions){.fresh = options_flag(options, "fresh", false), .images = true};
+bool train_options_read(Options *options, const OpenModel *open, LvComm *comm, LvTrainOptions *t, LvError *error) {
+    *t = (LvTrainOptions){.comm = comm, .fresh = options_flag(options, "fresh", false), .images = true};
     t->tensorboard = options_flag(options, "tensorboard", true);
     t->out = options_get(options, "out", options_get(options, "log-dir", NULL));
     if (!t->out) t->out = default_out(options, open);

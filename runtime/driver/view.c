@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -79,8 +80,14 @@ static void profiled(void *user, const LvPlan *plan, const LvProgram *program, i
     profile_print(&profile, stderr);
 }
 
+// Of ranks it is what started them that knows.
+static bool is_terminal(void) {
+    const char *known = getenv("LV_TERMINAL");
+    return lv_comm_launched() > 1 ? known && !strcmp(known, "1") : isatty(1);
+}
+
 LvTrainView view_open(View *view, LvDevice *device) {
-    *view = (View){.terminal = isatty(1), .device = device};
+    *view = (View){.terminal = is_terminal(), .device = device};
     return (LvTrainView){view, note, progress, encoded, profiled};
 }
 

@@ -60,6 +60,9 @@ bool lv_store_read(const LvStore *store, int index, void *data, size_t bytes, Lv
 const void *lv_store_peek(const LvStore *store, int index);  // the variable where it lies, until a program runs; NULL: not in the host's memory
 bool lv_store_write(LvStore *store, int index, const void *data, size_t bytes, LvError *error);
 
+// Every variable of all ranks becomes what it is on rank 0.
+bool lv_store_share(LvStore *store, LvError *error);
+
 // Where plans come from. `plan`: *plan is NULL where the model has no such entry; who asks for it destroys what it gets.
 typedef struct {
     void *user;

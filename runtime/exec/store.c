@@ -103,6 +103,32 @@ bool lv_store_write(LvStore *store, int index, const void *data, size_t bytes, L
     return locate(store, index, bytes, &at, error) && store->device->ops->upload(store->device, at, data, bytes, error);
 }
 
+// Through the host, a piece at a time, where the device has its own memory.
+static bool share_pieces(LvStore *store, char *memory, size_t bytes, LvError *error) {
+    enum { PIECE = 64 << 20 };
+    const LvDeviceOps *ops = store->device->ops;
+    LvComm *comm = store->device->comm;
+    bool first = lv_comm_rank(comm) == 0, good = true;
+    char *room = lv_malloc(bytes < PIECE ? bytes + 1 : PIECE);
+    for (size_t at = 0; good && at < bytes; at += PIECE) {
+        size_t piece = bytes - at < PIECE ? bytes - at : PIECE;
+        good = (!first || ops->download(store->device, room, memory + at, piece, error)) && lv_comm_share(comm, room, piece, error) &&
+               (first || ops->upload(store->device, memory + at, room, piece, error));
+    }
+    free(room);
+    return good;
+}
+
+bool lv_store_share(LvStore *store, LvError *error) {
+    bool good = true;
+    store->version++;
+    for (int a = 0; good && store->device->comm && a < LV_STORE_ARENAS; a++) {
+        if (store->device->ops->on_host) good = lv_comm_share(store->device->comm, store->memory[a], (size_t)store->bytes[a], error);
+        else good = share_pieces(store, store->memory[a], (size_t)store->bytes[a], error);
+    }
+    return good;
+}
+
 bool store_serves(const LvStore *store, const LvPlan *plan, LvError *error) {
     for (int i = 0; i < plan->variable_count; i++) {
         const LvVariable *want = &plan->variables[i];

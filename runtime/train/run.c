@@ -15,9 +15,12 @@
 
 #include "base/arena.h"
 #include "base/folder.h"
+#include "base/plan_file.h"
 #include "base/vec.h"
 #include "exec/weights.h"
 #include "io/checkpoint.h"
+
+bool run_agree(Run *run, bool good, LvError *error) { return lv_comm_agree(run->options->comm, good, error); }
 
 // ---- the folder
 
@@ -132,14 +135,15 @@ LvCodesOptions run_codes_options(Run *run) {
 static bool open_data(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
     if (!lv_feed_open_data(&run->data, o->train_data, o->sources, NULL, error)) return false;
-    for (size_t i = 0; i < lv_dataset_warnings(run->data) && i < 5; i++)
+    for (size_t i = 0; run->rank == 0 && i < lv_dataset_warnings(run->data) && i < 5; i++)
         run_note(run, "warning: %s", lv_dataset_warning(run->data, i));
-    if ((int64_t)lv_dataset_count(run->data) < o->batch) {
-        lv_error_set(error, LV_ERROR_USAGE, "%s: %zu %s are less than a batch of %" PRId64, o->train_data,
-                     lv_dataset_count(run->data), lv_dataset_unit(run->data), o->batch);
-        return lv_error_hint(error, "--batch-size %zu", lv_dataset_count(run->data));
+    size_t count = lv_dataset_count(run->data);
+    if ((int64_t)count < o->batch * run->ranks) {
+        lv_error_set(error, LV_ERROR_USAGE, "%s: %zu %s are less than a batch of %" PRId64, o->train_data, count, lv_dataset_unit(run->data),
+                     o->batch * run->ranks);
+        return (int64_t)count < run->ranks ? false : lv_error_hint(error, "--batch-size %zu", count / (size_t)run->ranks);
     }
-    if (o->val_data) {  // found wanting now rather than after an hour
+    if (o->val_data && run->rank == 0) {  // found wanting now rather than after an hour
         LvDataset *validation = NULL;
         if (!lv_feed_open_data(&validation, o->val_data, o->sources, NULL, error)) return false;
         lv_dataset_close(validation);
@@ -147,21 +151,31 @@ static bool open_data(Run *run, LvError *error) {
     return true;
 }
 
+// Rank 0 encodes them; the others find them there.
+static bool open_codes(Run *run, LvError *error) {
+    LvCodesOptions codes = run_codes_options(run);
+    codes.variants = run->options->codes_variants;
+    bool good = true;
+    for (int turn = 0; good && turn < 2; turn++) {
+        if ((run->rank > 0) == turn) good = lv_codes_open(run->data, run->options->sources->coder, &codes, &run->codes, error);
+        good = run_agree(run, good, error);
+    }
+    run->feed.known = run->codes;
+    return good;
+}
+
 // Also encodes the pictures, where that is done once: the last thing before the first step, as it may take hours.
 static bool open_loader(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
     LvLoaderOptions loader = lv_loader_options_training();
-    if (run->feed.codes && o->codes_folder) {
-        LvCodesOptions codes = run_codes_options(run);
-        codes.variants = o->codes_variants;
-        if (!lv_codes_open(run->data, o->sources->coder, &codes, &run->codes, error)) return false;
-        run->feed.known = run->codes;
-    }
+    if (run->feed.codes && o->codes_folder && !open_codes(run, error)) return false;
     lv_feed_loader(&run->feed, &loader);
     loader.crop = o->crop;
     loader.flip = o->flip;
     loader.scale_min = o->scale_min;
     loader.seed = (uint64_t)o->seed;
+    loader.rank = run->rank;
+    loader.world = run->ranks;
     loader.workers = o->workers;
     loader.broken = on_broken;
     loader.broken_user = run;
@@ -173,7 +187,7 @@ static bool open_loader(Run *run, LvError *error) {
 // How far the run goes, and its rates.
 static bool plan_steps(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
-    int64_t batches = (int64_t)lv_dataset_count(run->data) / o->batch;
+    int64_t batches = (int64_t)lv_dataset_count(run->data) / (o->batch * run->ranks);
     if (o->limit_batches > 0 && o->limit_batches < batches) batches = o->limit_batches;
     int64_t by_epochs = o->epochs > 0 ? o->epochs * batches / o->accumulate : INT64_MAX;
     run->steps = o->steps > 0 && o->steps < by_epochs ? o->steps : by_epochs;
@@ -284,7 +298,7 @@ static bool go_on(Run *run, const LvTensorFile *file, const char *path, LvError 
     return true;
 }
 
-static bool open_variables(Run *run, LvError *error) {
+static bool open_first_variables(Run *run, LvError *error) {
     LvText folder = {0}, path = {0}, refused = {0};
     LvTensorFile *file = NULL;
     lv_text_printf(&folder, "%s/checkpoints", run->options->out);
@@ -297,11 +311,20 @@ static bool open_variables(Run *run, LvError *error) {
     if (run->state.scaling.scale <= 0) run->state.scaling.scale = run->options->loss_scale;
     good = good && lv_loss_scale_write(run->store, &run->state.scaling, error) &&
            lv_loss_scale_read(run->store, &run->state.scaling, error);
-    run->skipped = run->state.scaling.skipped;
     lv_safetensors_free(file);
     lv_text_free(&folder);
     lv_text_free(&path);
     lv_text_free(&refused);
+    return good;
+}
+
+// All ranks begin as rank 0 does.
+static bool open_variables(Run *run, LvError *error) {
+    LvComm *comm = run->options->comm;
+    bool good = run_agree(run, run->rank > 0 || open_first_variables(run, error), error) &&
+                lv_comm_share(comm, &run->state, sizeof run->state, error) && lv_comm_share(comm, &run->saved, sizeof run->saved, error) &&
+                lv_store_share(run->store, error);
+    run->skipped = run->state.scaling.skipped;
     return good;
 }
 
@@ -352,13 +375,27 @@ static void tell_ready(Run *run) {
     lv_text_free(&line);
 }
 
+static bool make_plan(Run *run, LvError *error) {
+    if (!run->source->plan(run->source->user, "train", run->options->batch, &run->plan, error)) return false;
+    if (run->plan) return true;
+    lv_error_set(error, LV_ERROR_USAGE, "the model has no entry 'train'");
+    return lv_error_hint(error, "entry train(image: f32[B, 3, R, R]) { …; minimize(loss, optim.AdamW()); return {loss} }");
+}
+
+// What the machine has free decides on plans, and ranks whose plans differed would wait for each other's sums for ever.
+static bool share_plan(Run *run, LvError *error) {
+    LvText text = {0};
+    if (run->ranks == 1) return true;
+    bool good = run_agree(run, run->rank > 0 || lv_plan_encode(run->plan, &text, error), error) &&
+                lv_comm_share_text(run->options->comm, &text, error) &&
+                (run->rank == 0 || lv_plan_decode(text.data, text.length, &run->plan, error));
+    lv_text_free(&text);
+    return good;
+}
+
 // The plan alone: kernels are compiled last, when nothing else can be wrong any more.
 static bool open_plan(Run *run, LvError *error) {
-    if (!run->source->plan(run->source->user, "train", run->options->batch, &run->plan, error)) return false;
-    if (!run->plan) {
-        lv_error_set(error, LV_ERROR_USAGE, "the model has no entry 'train'");
-        return lv_error_hint(error, "entry train(image: f32[B, 3, R, R]) { …; minimize(loss, optim.AdamW()); return {loss} }");
-    }
+    if (!run_agree(run, run->rank > 0 || make_plan(run, error), error) || !share_plan(run, error)) return false;
     for (int i = 0; i < run->plan->step_count; i++) run->flops += (double)(run->plan->steps[i].flops * run->options->accumulate);
     run->results = lv_calloc((size_t)run->plan->result_count + 1, sizeof *run->results);
     run->received = lv_calloc((size_t)run->plan->result_count + 1, sizeof *run->received);
@@ -374,26 +411,40 @@ static bool write_config(const Run *run, LvError *error) {
     return good;
 }
 
-bool run_open(Run *run, LvError *error) {
-    if (!open_data(run, error) || !open_plan(run, error) || !open_folder(run, error) || !plan_steps(run, error)) {
-        leave_folder(run);
-        return false;
+// One rank of a machine first: the others find in the cache what it compiles and measures.
+static bool open_program(Run *run, LvError *error) {
+    int local = lv_comm_local_rank(run->options->comm);
+    bool good = true;
+    for (int turn = 0; good && turn < 2; turn++) {
+        if ((local > 0) == turn) good = lv_program_create(run->device, run->plan, run->store, &run->program, error);
+        good = run_agree(run, good, error);
     }
+    return good;
+}
+
+static bool open_all(Run *run, LvError *error) {
+    if (!run_agree(run, open_data(run, error), error) || !open_plan(run, error)) return false;
+    bool good = (run->rank > 0 || open_folder(run, error)) && plan_steps(run, error);
+    if (!run_agree(run, good, error)) return false;
     tell_memory(run);
-    if (!open_variables(run, error) || !write_config(run, error)) {
+    return open_variables(run, error) && run_agree(run, run->rank > 0 || write_config(run, error), error);
+}
+
+bool run_open(Run *run, LvError *error) {
+    if (!open_all(run, error)) {
         leave_folder(run);
         return false;
     }
     run->epoch = run->state.position.epoch;
     if (run->state.step >= run->steps && !run->state.pending) return true;
-    if (!open_loader(run, error)) return false;
-    if (!lv_program_create(run->device, run->plan, run->store, &run->program, error)) return false;
+    if (!run_agree(run, open_loader(run, error), error) || !open_program(run, error)) return false;
     run->lag = run->options->profile > 0 ? 0 : lv_program_lag(run->program);
     tell_ready(run);
-    run_note(run, "%s: %zu %s; steps %" PRId64 " to %" PRId64 ", batch %" PRId64, run->options->train_data,
+    run_note(run, "%s: %zu %s; steps %" PRId64 " to %" PRId64 ", batch %" PRId64 "%s", run->options->train_data,
              lv_dataset_count(run->data), lv_dataset_unit(run->data), run->state.step + 1, run->steps,
-             run->options->batch * run->options->accumulate);
-    return lv_journal_open(run->options->out, run->state.step, run->options->tensorboard, &run->journal, error);
+             run->options->batch * run->options->accumulate, run->ranks > 1 ? " a rank" : "");
+    if (run->ranks > 1) run_note(run, "%d ranks: %" PRId64 " a step", run->ranks, run->options->batch * run->options->accumulate * run->ranks);
+    return run->rank > 0 || lv_journal_open(run->options->out, run->state.step, run->options->tensorboard, &run->journal, error);
 }
 
 void run_close(Run *run) {

@@ -52,11 +52,16 @@ typedef struct {
     int64_t bytes;           // of the device's memory that all takes
     int64_t workspace;       // the library's part, as it was told first
     bool new_folder;               // this run made it
+    int ranks;               // that train together, and which one of them this is
+    int rank;
+    bool stopping;           // all ranks know that one was asked to stop
     int lock;                // descriptor of the folder's lock, 0: none
 } Run;
 
 bool run_open(Run *run, LvError *error);
 void run_close(Run *run);
+// True on every rank or on none (lv_comm_agree).
+bool run_agree(Run *run, bool good, LvError *error);
 LvCodesOptions run_codes_options(Run *run);  // of the run's data sets, but for `variants`
 void run_note(Run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -33,21 +33,35 @@ void run_note(Run *run, const char *format, ...) {
     LvText line = {0};
     va_list args;
     va_start(args, format);
+    if (run->rank > 0) lv_text_printf(&line, "rank %d: ", run->rank);
     lv_text_vprintf(&line, format, args);
     va_end(args);
-    if (run->view->note) run->view->note(run->view->user, line.data);
+    bool told = run->rank > 0 && !strstr(line.data, "warning: ");  // by rank 0, the same
+    if (run->view->note && !told) run->view->note(run->view->user, line.data);
     lv_text_free(&line);
 }
 
 static bool stop_asked(const Run *run) {
-    return run->options->stop && *run->options->stop;
+    return run->ranks > 1 ? run->stopping : run->options->stop && *run->options->stop;
+}
+
+// Ranks stop at the same step, once one of them was asked to.
+static bool look_for_stop(Run *run, LvError *error) {
+    int64_t asked = run->options->stop && *run->options->stop;
+    if (run->ranks == 1) return true;
+    if (!lv_comm_most(run->options->comm, &asked, error)) return false;
+    run->stopping = asked;
+    return true;
 }
 
 // ---- one step
 
+// Pictures of an epoch that are used, of all ranks.
+static uint64_t limit_of(const Run *run) { return (uint64_t)(run->options->limit_batches * run->options->batch * run->ranks); }
+
 static bool next_batch(Run *run, const LvBatch **batch, LvError *error) {
     LvPosition at = lv_loader_position(run->loader);
-    if (run->options->limit_batches > 0 && at.index >= (uint64_t)(run->options->limit_batches * run->options->batch)) {
+    if (run->options->limit_batches > 0 && at.index >= limit_of(run)) {
         lv_loader_seek(run->loader, (LvPosition){at.epoch + 1, 0});
     }
     return lv_loader_next(run->loader, batch, error);
@@ -152,6 +166,9 @@ static bool queue_run(Run *run, int32_t part, const LvBatch *batch, LvError *err
     return true;
 }
 
+// Ranks draw different numbers: each stands for pictures of its own.
+static int64_t seed_of(const Run *run) { return (int64_t)((uint64_t)run->options->seed + (uint64_t)run->rank * 0x9e3779b97f4a7c15u); }
+
 // Queues a step, and reads the results of those before it that may be unread no longer.
 static bool run_step(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
@@ -159,7 +176,7 @@ static bool run_step(Run *run, LvError *error) {
     float clip = (float)o->clip;
     QueuedStep *queued = &run->queued[(run->first + run->count++) % (LV_RESULTS_LATE + 1)];
     *queued = (QueuedStep){.step = step, .rate = lv_rate_at(&run->rule, &run->state.plateau, step), .start = now(), .runs = o->accumulate};
-    if (!lv_feed_scalars(run->program, o->seed, step, (float)queued->rate, error) ||
+    if (!lv_feed_scalars(run->program, seed_of(run), step, (float)queued->rate, error) ||
         !lv_program_set_input(run->program, "$clip", &clip, sizeof clip, error)) {
         return false;
     }
@@ -170,7 +187,7 @@ static bool run_step(Run *run, LvError *error) {
         if (!queue_run(run, part, batch, error)) return false;
         run->state.position = batch->after;
         run->epoch_ended = batch->after.epoch > batch->at.epoch ||
-                           (o->limit_batches > 0 && batch->after.index >= (uint64_t)(o->limit_batches * o->batch));
+                           (o->limit_batches > 0 && batch->after.index >= limit_of(run));
     }
     run->state.step = step;
     return true;
@@ -184,8 +201,9 @@ static double loss_of(const Run *run) {
 }
 
 static bool log_step(Run *run, const QueuedStep *step, double seconds, LvError *error) {
+    if (run->rank > 0) return true;
     int64_t positions = lv_feed_positions(&run->feed), each = positions > 0 ? positions : 1;
-    double all = (double)(run->options->batch * run->options->accumulate * each), items = all / fmax(seconds, 1e-9);
+    double all = (double)(run->options->batch * run->options->accumulate * run->ranks * each), items = all / fmax(seconds, 1e-9);
     double share = run->options->peak > 0 ? run->flops / fmax(seconds, 1e-9) / run->options->peak : NAN;
     run->speed = run->speed > 0 ? 0.95 * run->speed + 0.05 * items : items;
     lv_journal_begin(run->journal, "train", step->step);
@@ -295,7 +313,7 @@ static bool open_validator(Run *run, LvError *error) {
     return run->validator || lv_validator_create(run->device, run->store, run->source, &options, &run->validator, error);
 }
 
-static bool validate(Run *run, bool *best, LvError *error) {
+static bool validate_first(Run *run, bool *best, LvError *error) {
     double start = now();
     if (!open_validator(run, error) || !lv_validator_run(run->validator, run->options->stop, error)) return false;
     double loss = lv_validator_score(run->validator, "val_loss");
@@ -308,8 +326,16 @@ static bool validate(Run *run, bool *best, LvError *error) {
     return log_validation(run, now() - start, error) && save_sheet(run, error) && show_samples(run, error);
 }
 
+// Rank 0 does it; the others learn what came of it.
+static bool validate(Run *run, bool *best, LvError *error) {
+    LvComm *comm = run->options->comm;
+    bool good = run_agree(run, run->rank > 0 || validate_first(run, best, error), error);
+    return good && lv_comm_share(comm, best, sizeof *best, error) && lv_comm_share(comm, &run->state, sizeof run->state, error) &&
+           lv_comm_share(comm, &run->val_loss, sizeof run->val_loss, error) && lv_comm_share(comm, &run->psnr, sizeof run->psnr, error);
+}
+
 // step-N first, then the names `last` and, if it is so, `best` for the same file: at any moment all names are whole files.
-static bool save(Run *run, bool best, LvError *error) {
+static bool save_first(Run *run, bool best, LvError *error) {
     const LvTrainOptions *o = run->options;
     LvText file = {0}, last = {0}, best_name = {0};
     lv_text_printf(&file, "%s/checkpoints/step-%" PRId64 ".safetensors", o->out, run->state.step);
@@ -326,11 +352,16 @@ static bool save(Run *run, bool best, LvError *error) {
         lv_text_printf(&folder, "%s/checkpoints", o->out);
         lv_checkpoint_prune(folder.data, o->keep);
         lv_text_free(&folder);
-        run->saved = run->state.step;
     }
     lv_text_free(&file);
     lv_text_free(&last);
     lv_text_free(&best_name);
+    return good;
+}
+
+static bool save(Run *run, bool best, LvError *error) {
+    bool good = run_agree(run, run->rank > 0 || save_first(run, best, error), error);
+    if (good) run->saved = run->state.step;
     return good;
 }
 
@@ -378,14 +409,14 @@ static void note_device(Run *run) {
 static bool loop(Run *run, LvError *error) {
     if (run->state.pending && !finish_step(run, error)) return false;
     int64_t first = run->state.step;
-    while (run->state.step < run->steps && !stop_asked(run)) {
+    while (look_for_stop(run, error) && run->state.step < run->steps && !stop_asked(run)) {
         if (!run_step(run, error)) return settle_after(run, error);
         note_device(run);
         profile_step(run, run->state.step - first);
         run->state.pending = run->options->val_data && (due(run->options->val_every, run) || run->state.step >= run->steps);
         if (!finish_step(run, error)) return false;
     }
-    return settle(run, error);
+    return error->kind == LV_OK && settle(run, error);
 }
 
 // ---- a whole run
@@ -419,7 +450,7 @@ static bool work(Run *run, LvTrainSummary *summary, LvError *error) {
         summary->stopped = true;
         good = run->saved == run->state.step || save(run, false, error);
     }
-    if (good && !summary->was_done) draw_curve(run);
+    if (good && !summary->was_done && run->rank == 0) draw_curve(run);
     summary->step = run->state.step;
     summary->seconds = now() - start;
     summary->loss = summary->was_done ? NAN : loss_of(run);
@@ -438,7 +469,11 @@ bool lv_train(LvDevice *device, const LvPlanSource *source, const LvTrainOptions
               LvTrainSummary *summary, LvError *error) {
     Run run = {.device = device, .source = source, .options = options, .view = view, .psnr = NAN, .val_loss = NAN, .saved = -1};
     *summary = (LvTrainSummary){.psnr = NAN, .val_loss = NAN, .best_loss = NAN, .loss = NAN};
+    run.ranks = lv_comm_size(options->comm);
+    run.rank = lv_comm_rank(options->comm);
     bool good = work(&run, summary, error);
+    // numbers are means over ranks: bad ones are seen by all, at the same step
+    if (!good && run.rank > 0 && error->kind == LV_ERROR_NUMERIC) error->kind = LV_ERROR_ELSEWHERE;
     run_close(&run);
     return good;
 }

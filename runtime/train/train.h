@@ -2,6 +2,9 @@
 // the compiler, this folder does not); nothing here knows any model's name: results are logged under the names the entries
 // give them, and what an entry takes is filled by name from the data set (feed.h).
 //
+// With several ranks each trains on its own part of every batch, and rank 0 alone has the folder: it writes, validates and shows. All
+// have rank 0's plan, variables and state.
+//
 // A run folder: log.jsonl, checkpoints/{last,best,step-N}.safetensors, images/step-N.png, curve.png, TensorBoard events.
 // Same seed, data and options: the same bits, also when killed at any moment and run again.
 #ifndef LV_TRAIN_TRAIN_H
@@ -9,6 +12,7 @@
 
 #include <signal.h>
 
+#include "comm/comm.h"
 #include "data/transforms.h"
 #include "exec/program.h"
 #include "train/feed.h"
@@ -71,6 +75,7 @@ typedef struct {
     int samples;                         // pairs that the model draws and describes at each validation; 0: none
     double peak;                         // FLOP/s that this machine reaches at best, 0: unknown
     const char *title;                   // of the curve
+    LvComm *comm;                        // the ranks that train together, which the device has joined; NULL: this process alone
     const char *model;                   // for the metadata `lverse.model`
     const char *config;                  // config.yaml of the run
     const volatile sig_atomic_t *stop;   // set: save and stop

@@ -109,6 +109,17 @@ bool cuda_driver_open(LvCuda *gpu, int *count, LvError *error) {
     return result == CU_OK || report_start(gpu, result, error);
 }
 
+int lv_cuda_count(void) {
+    LvCuda *gpu = lv_calloc(1, sizeof *gpu);
+    LvError none = {0};
+    int count = 0;
+    if (!cuda_driver_open(gpu, &count, &none)) count = 0;
+    lv_error_clear(&none);
+    cuda_driver_close(gpu);
+    free(gpu);
+    return count;
+}
+
 void cuda_driver_close(LvCuda *gpu) { cuda_library_close(&gpu->library); }
 
 bool cuda_device_read(LvCuda *gpu, int index, LvError *error) {
