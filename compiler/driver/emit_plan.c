@@ -136,7 +136,11 @@ static void emit_all_reduce(Emitter *e, const Unit *unit, const char *sources) {
         copy.operands[1] = from;
         lv_vec_push(&e->steps, copy);
     }
-    LvStep step = step_make(e, LV_STEP_ALL_REDUCE, keep(e, "all_reduce"), sources, 1);
+    LvText label = {0};
+    lv_text_printf(&label, "all_reduce %s", lv_dtype_name(to.dtype));
+    lv_shape_print(&label, to.shape);
+    LvStep step = step_make(e, LV_STEP_ALL_REDUCE, keep(e, label.data), sources, 1);
+    lv_text_free(&label);
     step.operands[0] = to;
     step.bytes = unit->bytes;
     lv_vec_push(&e->steps, step);

@@ -19,6 +19,7 @@
 #include "passes/update.h"
 
 #include <float.h>
+#include <string.h>
 
 #include "ops/op.h"
 
@@ -57,6 +58,27 @@ static Value *both(Graph *g, Value *a, Value *b) {
 static Value *sum_all(Graph *g, Value *vector) {
     int64_t axis = 0;
     return build_reduce(g, OP_reduce_sum, vector, 1, &axis);
+}
+
+// ---- one rank
+
+static void drop_input(Graph *g, const char *name) {
+    size_t kept = 0;
+    for (size_t i = 0; i < g->inputs.count; i++) {
+        if (strcmp(g->inputs.data[i].name, name)) g->inputs.data[kept++] = g->inputs.data[i];
+        else graph_remove(g, g->inputs.data[i].value->node);
+    }
+    g->inputs.count = kept;
+}
+
+// It is the rank 0, which needs no input to tell it.
+static void settle_rank(Graph *g) {
+    Value *rank = graph_find_input(g, "$rank");
+    if (!rank) return;
+    g->insert_before = rank->node;
+    graph_replace(g, rank, scalar(g, 0, LV_I32));
+    g->insert_before = NULL;
+    drop_input(g, "$rank");
 }
 
 // ---- several runs
@@ -233,6 +255,7 @@ static void replace_behind(Node *first, const Value *old, Value *with) {
 void update_extend(Graph *g, const UpdateOptions *options) {
     Node *pack = find_pack(g);
     bool sums = options->accumulate > 1, ranks = options->ranks > 1;
+    if (!ranks) settle_rank(g);
     if (!pack || !(sums || ranks || options->clip || options->scale)) return;
     Value *now = &pack->results[0], *part = NULL, *sum = NULL, *last = NULL;
     Node *behind = pack->next;

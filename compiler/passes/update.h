@@ -11,7 +11,7 @@ typedef struct {
     bool scale;          // the loss is scaled, and steps whose gradients are not finite are skipped
 } UpdateOptions;
 
-// A graph that does not train is left as it is.
+// A graph that does not train is left as it is, but for the number of its rank where there is one.
 void update_extend(Graph *graph, const UpdateOptions *options);
 
 #endif

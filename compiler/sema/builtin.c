@@ -104,6 +104,11 @@ static Val rule_step(Elaborator *e, const Arguments *a) {
     return val_tensor(builtin_input(e, "$step", LV_I32));
 }
 
+static Val rule_rank(Elaborator *e, const Arguments *a) {
+    mark_nodes(e, a->call);
+    return val_tensor(builtin_input(e, "$rank", LV_I32));
+}
+
 static double number_rsqrt(double x) { return 1 / sqrt(x); }
 static double number_sigmoid(double x) { return 1 / (1 + exp(-x)); }
 static double number_sign(double x) { return (x > 0) - (x < 0); }
@@ -177,6 +182,7 @@ static const Builtin builtins[] = {
     {"constant", "values dtype?", rule_constant, OP_literal, NULL},
     {"rate", "", rule_rate, OP_COUNT, NULL},
     {"step", "", rule_step, OP_COUNT, NULL},
+    {"rank", "", rule_rank, OP_COUNT, NULL},
     {"group", "param name", rule_group, OP_COUNT, NULL},
     {"in_group", "name", rule_in_group, OP_COUNT, NULL},
     {"minimize", "loss optimizer", NULL, OP_COUNT, NULL},

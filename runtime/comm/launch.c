@@ -66,6 +66,13 @@ static void make_command(const char *path, int ranks, char *const *argv, LvArena
     lv_vec_push(words, NULL);
 }
 
+// A rank that fails says why itself; one that is ended cannot.
+static bool report_signal(int number, LvError *error) {
+    lv_error_set(error, LV_ERROR_DEVICE, "a rank was ended by signal %d (%s), and the others with it", number, strsignal(number));
+    if (number == SIGKILL) return lv_error_hint(error, "the system may have been out of memory: fewer ranks, or a smaller --batch-size");
+    return false;
+}
+
 static bool run(char **words, int *code, LvError *error) {
     struct sigaction action = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
     int status;
@@ -84,7 +91,8 @@ static bool run(char **words, int *code, LvError *error) {
         if (errno != EINTR) return lv_error_set(error, LV_ERROR_IO, "waiting for %s: %s", words[0], strerror(errno));
     }
     *code = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-    return *code != 127 || lv_error_set(error, LV_ERROR_IO, "%s cannot be run", words[0]);
+    if (*code == 127) return lv_error_set(error, LV_ERROR_IO, "%s cannot be run", words[0]);
+    return *code <= 128 || report_signal(*code - 128, error);
 }
 
 bool lv_comm_launch(int ranks, char *const *argv, int *code, LvError *error) {

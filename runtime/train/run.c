@@ -414,9 +414,11 @@ static bool write_config(const Run *run, LvError *error) {
 // One rank of a machine first: the others find in the cache what it compiles and measures.
 static bool open_program(Run *run, LvError *error) {
     int local = lv_comm_local_rank(run->options->comm);
+    int32_t rank = run->rank;
     bool good = true;
     for (int turn = 0; good && turn < 2; turn++) {
-        if ((local > 0) == turn) good = lv_program_create(run->device, run->plan, run->store, &run->program, error);
+        if ((local > 0) == turn) good = lv_program_create(run->device, run->plan, run->store, &run->program, error) &&
+                                        lv_program_set_input(run->program, "$rank", &rank, sizeof rank, error);
         good = run_agree(run, good, error);
     }
     return good;
