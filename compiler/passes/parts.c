@@ -14,6 +14,9 @@
 //     %m' = add (mul %m, 0.9) (mul %g, 0.1)   ->    %m0' = add (mul %m0, 0.9) (mul %g0, 0.1)
 //     state_write %m' {m}                           state_write %m0' {m[0]}     and the same of %c, %d and m[1]
 //
+// Of several ranks each part's gradients are summed over them as soon as they are there. On a GPU that takes its time beside the backward
+// pass: the update comes when the gradients of the next part are there too.
+//
 // The schedule keeps each update behind the last reader of the parameters that it overwrites.
 #include <limits.h>
 
@@ -34,6 +37,8 @@ typedef struct {
     Graph *graph;
     LvArena *arena;
     Node *pack;
+    Node *sum;       // of the pack over ranks; NULL: there is one rank
+    bool late;       // parts are updated when the next one's gradients are there
     LvShape shape;   // of the flat vectors
     int values;      // of the graph as it was: the lengths of the arrays by value id
     char *extent;    // by value id
@@ -74,6 +79,13 @@ static Node *find_pack(const Graph *graph) {
     return found;
 }
 
+// The sum over ranks of the pack itself.
+static Node *find_sum(const Graph *graph, const Node *pack) {
+    for GRAPH_EACH(graph, node)
+        if (node->op == OP_all_reduce && node->inputs[0] == &pack->results[0]) return node;
+    return NULL;
+}
+
 // Everything that comes of the gradients is flat, and goes into variables alone.
 static bool can_be_cut(Parts *p) {
     bool written = false;
@@ -97,6 +109,9 @@ static bool can_be_cut(Parts *p) {
 typedef struct {
     int64_t begin, length;
     int number;
+    int at;              // where the last of its gradients is made, before the update was cut
+    Value *gradient;     // flat, of all ranks
+    const Node *behind;  // the node that makes it
 } Part;
 
 // The range of a flat variable, as a variable of its own.
@@ -147,19 +162,39 @@ static void write_part(Parts *p, const Part *part) {
     }
 }
 
-// Of members `first` to before `end` of the pack.
-static void update_part(Parts *p, const Part *part, int first, int end) {
+// Gathers the gradients of members `first` to before `end` of the pack, behind the last of them; over all ranks where there are several.
+static void gather_part(Parts *p, Part *part, int first, int end) {
     Node *last = p->pack->inputs[first]->node;
     for (int i = first + 1; i < end; i++) {
         if (*(int *)p->pack->inputs[i]->node->note > *(int *)last->note) last = p->pack->inputs[i]->node;
     }
-    for (int i = 0; i < p->values; i++) p->ranged[i] = NULL;
-    for (int i = 0; i < p->variables; i++) p->part_of[i] = -1;
     Graph *g = p->graph;
     g->insert_before = last->next;
     g->span = p->pack->span, g->scope = p->pack->scope;
-    p->ranged[p->pack->results[0].id] = build_node(g, OP_pack, end - first, p->pack->inputs + first, NULL);
+    part->at = *(int *)last->note;
+    part->gradient = build_node(g, OP_pack, end - first, p->pack->inputs + first, NULL);
+    part->behind = part->gradient->node;
+    if (!p->sum) return;
+    part->gradient = &node_add_like(g, p->sum, &part->gradient)->results[0];
+    part->behind = part->gradient->node;
+}
+
+// Behind the node.
+static void update_part(Parts *p, const Part *part, const Node *behind) {
+    for (int i = 0; i < p->values; i++) p->ranged[i] = NULL;
+    for (int i = 0; i < p->variables; i++) p->part_of[i] = -1;
+    p->graph->insert_before = behind->next;
+    p->ranged[p->sum ? p->sum->results[0].id : p->pack->results[0].id] = part->gradient;
     write_part(p, part);
+}
+
+// The part whose gradients come next; itself if it is the last.
+static const Part *next_part(const Part *parts, int count, const Part *part) {
+    const Part *next = NULL;
+    for (int i = 0; i < count; i++) {
+        if (parts[i].at > part->at && (!next || parts[i].at < next->at)) next = &parts[i];
+    }
+    return next ? next : part;
 }
 
 // ---- all of them
@@ -239,10 +274,13 @@ static void cut(Parts *p, const int *starts) {
     begins[count] = p->shape.dim[0];
     int number = 0;
     for (int end = count; end > 0; end = starts[end]) number++;
-    for (int end = count; end > 0; end = starts[end]) {
+    Part *parts = LV_NEW_ARRAY(p->arena, Part, number + 1);
+    for (int end = count, i = number; end > 0; end = starts[end]) {
         int first = starts[end];
-        update_part(p, &(Part){begins[first], begins[end] - begins[first], --number}, first, end);
+        parts[--i] = (Part){.begin = begins[first], .length = begins[end] - begins[first], .number = i};
+        gather_part(p, &parts[i], first, end);
     }
+    for (int i = number - 1; i >= 0; i--) update_part(p, &parts[i], (p->late ? next_part(parts, number, &parts[i]) : &parts[i])->behind);
 }
 
 bool pass_parts(Graph *graph, PassContext *context) {
@@ -254,6 +292,8 @@ bool pass_parts(Graph *graph, PassContext *context) {
     Parts p = {.graph = graph, .arena = context->arena, .pack = pack, .shape = pack->results[0].shape, .values = values, .variables = variables,
                .extent = LV_NEW_ARRAY(context->arena, char, values), .updates = LV_NEW_ARRAY(context->arena, bool, values),
                .ranged = LV_NEW_ARRAY(context->arena, Value *, values), .part_of = LV_NEW_ARRAY(context->arena, int, variables)};
+    p.sum = find_sum(graph, pack);
+    p.late = p.sum && context->target->cuda;
     if (most < 2 || !can_be_cut(&p)) return true;
     int *positions = LV_NEW_ARRAY(context->arena, int, graph->node_count + 1), at = 0;
     for GRAPH_EACH(graph, node) positions[at] = at, node->note = &positions[at++];

@@ -1,4 +1,12 @@
 # Several ranks: two with half a batch each take the steps of one with the whole; stopped, killed and gone on; errors said once.
+# On a GPU a part's gradients are summed while those of the next are made: its update waits for both; on the CPU it follows its own sum
+first_update() {  # device
+    "$bin/lvc" "$here/parts.lv" --entry train --ranks 2 --device "$1" --explain -o parts.lvm 2>err |
+        awk '/ all_reduce f32\[[0-9][0-9][0-9][0-9]/ { sums++ } /\(optimizer\)/ && sums && !first { first = sums } END { print first, (sums > 2) }'
+}
+is updates_overlap "$(first_update cuda:sm_90)" "3 1"
+is updates_follow "$(first_update cpu)" "2 1"  # the first two are made of one gradient
+is alone_sums_nothing "$("$bin/lvc" "$here/parts.lv" --entry train --explain -o parts.lvm | grep -c all_reduce)" 0
 command -v mpirun >/dev/null || { echo "skip ranks: there is no mpirun (apt install openmpi-bin)"; return 0; }
 data
 two() { train "${quick[@]}" --ranks 2 "$@"; }
@@ -75,7 +83,9 @@ holds broken_named grep -q "warning: picture '.*p1.ppm' is passed over" out
 "$bin/lvrun" train "$model" --train-dir train "${quick[@]}" --batch-size 2 --steps 100000 --save-every 2 --ranks 2 --out killed >out 2>err &
 for ((i = 0; i < 300; i++)); do sleep 0.1; [ -s killed/checkpoints/last.safetensors ] && break; done
 pkill -9 -n -f "$bin/lvrun train $model .*--out killed"
-wait $!; status=$?; said ranks_killed
+wait $!; status=$?
+sed -i '/^\[/d' err  # what MPI has to say of a neighbour that is gone
+said ranks_killed
 two --batch-size 2 --steps $(($(grep -c '"loss"' killed/log.jsonl) + 4)) --out killed; succeeds goes_on_after_kill
 
 # One that is stuck is noticed by those that wait for it
