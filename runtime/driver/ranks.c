@@ -83,7 +83,7 @@ static bool share_processors(LvComm *comm, bool *shared, int *count, LvError *er
     sched_getaffinity(0, sizeof set, &set);
     for (size_t i = 0; i < sizeof set; i++) hash = (hash ^ ((unsigned char *)&set)[i]) * 1099511628211u;
     int64_t most = (int64_t)(hash >> 2), least = -most;
-    if (!lv_comm_most(comm, &most, error) || !lv_comm_most(comm, &least, error)) return false;
+    if (!lv_comm_most(comm, &most, "processors", error) || !lv_comm_most(comm, &least, "processors", error)) return false;
     *shared = most == -least;
     *count = CPU_COUNT(&set);
     return true;

@@ -49,7 +49,7 @@ static bool stop_asked(const Run *run) {
 static bool look_for_stop(Run *run, LvError *error) {
     int64_t asked = run->options->stop && *run->options->stop;
     if (run->ranks == 1) return true;
-    if (!lv_comm_most(run->options->comm, &asked, error)) return false;
+    if (!lv_comm_most(run->options->comm, &asked, "stop at this step?", error)) return false;
     run->stopping = asked;
     return true;
 }
