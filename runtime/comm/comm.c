@@ -108,6 +108,7 @@ int lv_comm_rank(const LvComm *comm) { return comm ? comm->rank : 0; }
 int lv_comm_size(const LvComm *comm) { return comm ? comm->size : 1; }
 int lv_comm_local_rank(const LvComm *comm) { return comm ? comm->local_rank : 0; }
 int lv_comm_local_size(const LvComm *comm) { return comm ? comm->local_size : 1; }
+double lv_comm_patience(const LvComm *comm) { return comm ? comm->patience : 0; }
 
 // ---- collectives
 

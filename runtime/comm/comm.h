@@ -24,6 +24,7 @@ int lv_comm_rank(const LvComm *comm);
 int lv_comm_size(const LvComm *comm);
 int lv_comm_local_rank(const LvComm *comm);  // among those of this machine
 int lv_comm_local_size(const LvComm *comm);
+double lv_comm_patience(const LvComm *comm);  // seconds that a rank waits for the others, 0: for ever
 
 // Sums over ranks, in place, in the host's memory: f32, f64, i32, i64; the same bits on every rank. A rank that waits longer than
 // $LV_COMM_TIMEOUT seconds (default 1800, 0: for ever) gives up; `what` is then named.

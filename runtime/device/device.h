@@ -91,9 +91,12 @@ typedef struct {
     bool (*channel_read)(LvDevice *device, LvChannel *channel, const char **results, LvError *error);
 
     // Ranks: one process a device. `join` is collective, once, before any program is made for more than one rank, whose device keeps `comm`
-    // (never NULL) in its LvDevice. `all_reduce` queues a sum over the ranks, in place: all of them call it in the same order. `what` names it.
+    // (never NULL) in its LvDevice; all join or none. `all_reduce` queues a sum over the ranks, in place: all of them call it in the same
+    // order. `what` names it. It may be done beside what is queued after it, which must not touch `data` until `all_reduce_wait` of its
+    // number: what is queued from then on comes after it and all sums before it. Numbers rise within a walk; all sums are waited for in it.
     bool (*join)(LvDevice *device, LvComm *comm, LvError *error);
-    bool (*all_reduce)(LvDevice *device, void *data, size_t count, LvDType dtype, const char *what, LvError *error);
+    bool (*all_reduce)(LvDevice *device, int number, void *data, size_t count, LvDType dtype, const char *what, LvError *error);
+    bool (*all_reduce_wait)(LvDevice *device, int number, LvError *error);
 
     // Before the first step of a run, on the thread that runs: the CPU binds its thread count here.
     void (*begin)(LvDevice *device);

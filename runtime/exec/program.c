@@ -11,6 +11,7 @@
 #include "base/process.h"
 #include "exec/ports.h"
 #include "exec/store.h"
+#include "exec/sums.h"
 
 struct LvProgram {
     LvDevice *device;
@@ -24,6 +25,7 @@ struct LvProgram {
     LvCall **calls;                // [step], NULL where the step is no library call
     char ***buffers;               // [step][operand]
     char **addresses;              // one block behind `buffers`
+    int *waits;                    // [step], sums.h
     LvProgramInfo info;
     bool profile;
     double *seconds;               // [step]
@@ -132,6 +134,7 @@ bool lv_program_create(LvDevice *device, const LvPlan *plan, LvStore *store, LvP
         return false;
     }
     bind_addresses(program);
+    program->waits = sums_waits(plan);
     program->seconds = lv_calloc((size_t)plan->step_count + 1, sizeof *program->seconds);
     clock_gettime(CLOCK_MONOTONIC, &end);
     program->info.compile_seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
@@ -159,6 +162,7 @@ void lv_program_destroy(LvProgram *program) {
     free(program->calls);
     free(program->buffers);
     free(program->addresses);
+    free(program->waits);
     free(program->seconds);
     free(program);
 }
@@ -229,8 +233,8 @@ static bool run_step(LvProgram *program, int index, LvError *error) {
             lv_shape_bytes(step->operands[0].shape, step->operands[0].dtype, &bytes);
             return ops->zero(device, buffers[0], bytes, error);
         case LV_STEP_ALL_REDUCE:
-            return ops->all_reduce(device, buffers[0], (size_t)lv_shape_elements(step->operands[0].shape), step->operands[0].dtype, step->label,
-                                   error);
+            return ops->all_reduce(device, index, buffers[0], (size_t)lv_shape_elements(step->operands[0].shape), step->operands[0].dtype,
+                                   step->label ? step->label : "", error);
         case LV_STEP_KIND_COUNT: break;
     }
     return lv_error_set(error, LV_ERROR_FORMAT, "step %d is of no known kind", index);
@@ -246,18 +250,33 @@ static bool report_step(const LvProgram *program, int index, LvError *error) {
     return lv_error_prefix(error, "step %d, %s", index, label);
 }
 
-// `waits`: for each step, so that one that fails on a device that works on behind us is the one that is named.
-static bool walk(LvProgram *program, int first, int end, bool waits, LvError *error) {
+// A sum over ranks is waited for at once, but for steps that are recorded: what is walked is looked at step by step.
+static bool wait_for_sums(LvProgram *program, int index, bool recorded, LvError *error) {
+    int sum = recorded ? program->waits[index] : program->plan->steps[index].kind == LV_STEP_ALL_REDUCE ? index : -1;
+    return sum < 0 || program->device->ops->all_reduce_wait(program->device, sum, error);
+}
+
+typedef enum { WALK_ON, WALK_WAITING, WALK_RECORDED } WalkKind;
+
+// WAITING: for each step, so that one that fails on a device that works on behind us is the one that is named.
+static bool walk(LvProgram *program, int first, int end, WalkKind kind, LvError *error) {
     LvDevice *device = program->device;
+    bool waits = kind == WALK_WAITING;
     for (int s = first; s < end; s++) {
         if (program->profile) device->ops->record(device, program->before);
-        if (!run_step(program, s, error) || (waits && !device->ops->sync(device, error))) return report_step(program, s, error);
+        if (!run_step(program, s, error) || !wait_for_sums(program, s, kind == WALK_RECORDED, error) || (waits && !device->ops->sync(device, error))) return report_step(program, s, error);
         if (program->profile) {
             device->ops->record(device, program->after);
             program->seconds[s] += device->ops->elapsed(device, program->before, program->after);
         }
     }
     return true;
+}
+
+// Sums over ranks are recorded on all of them or on none.
+static bool all_captured(const LvProgram *program, bool good, LvError *error) {
+    int64_t failed = !good;
+    return (program->plan->ranks <= 1 || lv_comm_most(program->device->comm, &failed, error)) && !failed;
 }
 
 // What cannot be captured is walked: slower, and if something is wrong with it that is where it shows.
@@ -268,10 +287,11 @@ static bool capture(LvProgram *program) {
     if (program->graph || program->uncapturable) return program->graph != NULL;
     bool good = device->ops->capture_begin(device, &ignored);
     if (good) {
-        bool recorded = walk(program, plan->prepare_count, plan->step_count, false, &ignored);
+        bool recorded = walk(program, plan->prepare_count, plan->step_count, WALK_RECORDED, &ignored);
         good = device->ops->capture_end(device, &program->graph, &ignored) && recorded;
-        if (!good && program->graph) device->ops->graph_destroy(device, program->graph), program->graph = NULL;
     }
+    good = all_captured(program, good, &ignored);
+    if (!good && program->graph) device->ops->graph_destroy(device, program->graph), program->graph = NULL;
     program->uncapturable = !good;
     lv_error_clear(&ignored);
     return good;
@@ -281,14 +301,16 @@ bool lv_program_run(LvProgram *program, LvError *error) {
     const LvPlan *plan = program->plan;
     LvDevice *device = program->device;
     LvStore *store = program->store;
-    bool waits = !program->walked || device->checked, prepares = program->prepared != store->version;
+    bool waits = !program->walked || device->checked;
+    WalkKind kind = waits ? WALK_WAITING : WALK_ON;
+    bool prepares = program->prepared != store->version;
     bool replays = device->ops->captures && !waits && !program->profile;
     device->ops->begin(device);
     if (!ports_send(program->ports, error)) return false;
-    if (prepares && !walk(program, 0, plan->prepare_count, waits, error)) return false;
+    if (prepares && !walk(program, 0, plan->prepare_count, kind, error)) return false;
     if (replays && capture(program)) {
         if (!device->ops->replay(device, program->graph, error)) return false;
-    } else if (!walk(program, plan->prepare_count, plan->step_count, waits, error)) {
+    } else if (!walk(program, plan->prepare_count, plan->step_count, kind, error)) {
         return false;
     }
     program->walked = true;

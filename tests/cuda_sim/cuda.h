@@ -22,7 +22,6 @@ enum {  // results that driver_api.h has no need of
     CUDA_INVALID_DEVICE = 101,
     CUDA_INVALID_CONTEXT = 201,
     CUDA_INVALID_HANDLE = 400,
-    CUDA_NOT_READY = 600,
     CUDA_CAPTURE_UNSUPPORTED = 900,
     CUDA_CAPTURE_UNMATCHED = 903,
     CUDA_CAPTURE_UNJOINED = 904,
@@ -43,7 +42,9 @@ typedef enum { OP_LAUNCH, OP_COPY, OP_SET, OP_RECORD, OP_WAIT, OP_GRAPH, OP_CALL
 typedef struct CudaOp {
     CudaOpKind kind;
     struct CudaOp *next;
-    uint64_t number;  // in its stream
+    uint64_t number;  // in its stream; in a graph from 0 on, as they were called
+    CuStream lane;    // in a graph: the stream that it was recorded on
+    bool done;        // in a graph that is run
     union {
         struct {
             CuFunction function;
@@ -62,7 +63,7 @@ typedef struct CudaOp {
         } set;
         struct {
             CuEvent event;     // OP_RECORD
-            CuStream stream;   // OP_WAIT: for what this stream had been given up to `until`
+            CuStream stream;   // OP_WAIT: for what this stream had been given up to `until`, in a graph for those before that number
             uint64_t until;
         } event;
         CuGraph graph;
@@ -83,7 +84,6 @@ struct CuStreamObject {
     CuGraph capture;       // NULL: none
     int place;             // among the clocks
     CudaClock clock;       // what comes before its next operation, its own included
-    bool unjoined;         // joined a capture, and has work that its origin does not wait for
     struct CuStreamObject *next;
 };
 
@@ -102,11 +102,12 @@ struct CuGraphObject {
     int references;
     bool destroyed;
     CuStream origin;   // while it is being captured
+    CuStream lane;     // the same, and afterwards the name of its place
     int mode;
     bool invalid;
     uintptr_t thread;  // that began the capture
     CudaOp *first, **last;
-    size_t count;
+    size_t count;      // of operations, waits among them
 };
 
 struct CuGraphExecObject {
@@ -168,7 +169,7 @@ void cuda_stream_finish(CuStream stream, uint64_t until); // does what the strea
 void cuda_finish_all(void);
 void cuda_finish_blocking(void);  // before work on the stream 0
 void cuda_op_run(CudaOp *op);
-bool cuda_streams_leave(CuGraph graph);
+void cuda_streams_leave(CuGraph graph);
 
 // ---- cuda_order.c
 void cuda_order_open(CuStream stream);
@@ -180,6 +181,7 @@ void cuda_order_forget(uintptr_t from, size_t bytes);
 
 // ---- cuda_capture.c
 CuResult cuda_capture_forbids(CuResult result);  // for calls that no capture allows meanwhile: `result` if one is under way
+bool cuda_capture_lives(CuGraph graph);          // it is under way
 void cuda_graph_release(CuGraph graph);
 void cuda_graph_append(CuGraph graph, CudaOp *op);
 void cuda_graph_run(CuGraph graph);

@@ -1,4 +1,5 @@
-// Graphs: what a capture collected, in the order in which it was called, run as one piece of work.
+// Graphs: what a capture collected, run as one piece of work. What another stream than the capture's own was given is done when the
+// graph comes to a wait for it, and no sooner: where a wait is missing, what it would have brought is not there.
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -25,6 +26,12 @@ CuResult cuda_capture_forbids(CuResult result) {
     return outcome;
 }
 
+bool cuda_capture_lives(CuGraph graph) {
+    for (size_t i = 0; i < sizeof captures / sizeof *captures; i++)
+        if (captures[i] == graph) return true;
+    return false;
+}
+
 static CuGraph make_graph(void) {
     CuGraph graph = calloc(1, sizeof *graph);
     if (!graph) return NULL;
@@ -43,13 +50,35 @@ void cuda_graph_release(CuGraph graph) {
 }
 
 void cuda_graph_append(CuGraph graph, CudaOp *op) {
+    op->number = graph->count;
     *graph->last = op;
     graph->last = &op->next;
     graph->count++;
 }
 
-void cuda_graph_run(CuGraph graph) {
-    for (CudaOp *op = graph->first; op; op = op->next) cuda_op_run(op);
+// What a stream was given before a number. `run` false: only marks what would be done.
+static void go(CuGraph graph, CuStream lane, uint64_t until, bool run) {
+    for (CudaOp *op = graph->first; op && op->number < until; op = op->next) {
+        if (op->lane != lane || op->done) continue;
+        op->done = true;
+        if (op->kind == OP_WAIT) go(graph, op->event.stream, op->event.until, run);
+        else if (run) cuda_op_run(op);
+    }
+}
+
+static void go_all(CuGraph graph, bool run) {
+    for (CudaOp *op = graph->first; op; op = op->next) op->done = false;
+    go(graph, graph->lane, UINT64_MAX, run);
+}
+
+void cuda_graph_run(CuGraph graph) { go_all(graph, true); }
+
+// Whether a stream has work that the capture's own does not wait for.
+static bool is_unjoined(CuGraph graph) {
+    bool unjoined = false;
+    go_all(graph, false);
+    for (const CudaOp *op = graph->first; op; op = op->next) unjoined |= !op->done;
+    return unjoined;
 }
 
 CuResult cuStreamBeginCapture_v2(CuStream stream, int mode) {
@@ -61,7 +90,7 @@ CuResult cuStreamBeginCapture_v2(CuStream stream, int mode) {
     while (i < sizeof captures / sizeof *captures && captures[i]) i++;
     CuGraph graph = i < sizeof captures / sizeof *captures ? make_graph() : NULL;
     if (!graph) return CU_OUT_OF_MEMORY;
-    graph->origin = stream, graph->mode = mode, graph->thread = (uintptr_t)pthread_self();
+    graph->origin = graph->lane = stream, graph->mode = mode, graph->thread = (uintptr_t)pthread_self();
     captures[i] = stream->capture = graph;
     return CU_OK;
 }
@@ -74,7 +103,8 @@ CuResult cuStreamEndCapture(CuStream stream, CuGraph *graph) {
     if (!captured) return CUDA_INVALID_VALUE;
     if (captured->origin != stream) return CUDA_CAPTURE_UNMATCHED;
     if (captured->mode != CU_CAPTURE_RELAXED && captured->thread != (uintptr_t)pthread_self()) return CUDA_CAPTURE_WRONG_THREAD;
-    const bool unjoined = cuda_streams_leave(captured);
+    const bool unjoined = is_unjoined(captured);
+    cuda_streams_leave(captured);
     forget(captured);
     captured->origin = NULL;
     if (captured->invalid || unjoined) {
@@ -137,8 +167,12 @@ CuResult cuGraphGetNodes(CuGraph graph, void **nodes, size_t *count) {
     CUDA_ENTER(cuGraphGetNodes, CUDA_UNKNOWN);
     if (!graph || graph->destroyed) return CUDA_INVALID_HANDLE;
     size_t i = 0;
-    for (CudaOp *op = graph->first; op && nodes && i < *count; op = op->next) nodes[i++] = op;
-    *count = nodes ? i : graph->count;
+    for (CudaOp *op = graph->first; op && (!nodes || i < *count); op = op->next) {
+        if (op->kind == OP_WAIT) continue;  // an edge
+        if (nodes) nodes[i] = op;
+        i++;
+    }
+    *count = i;
     return CU_OK;
 }
 

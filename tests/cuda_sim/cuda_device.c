@@ -166,11 +166,26 @@ CuResult cuDeviceTotalMem_v2(size_t *bytes, CuDevice device) {
 }
 
 static char the_context;
+static CuDevice the_device;  // whose context was taken last
+
+// For libnccl's stand-in: which of the machine's devices this process works on, whether its context is current, and a fault of it.
+PUBLIC int lv_sim_device(void);
+int lv_sim_device(void) {
+    CUDA_LOCK();
+    return current && retained ? the_device : -1;
+}
+
+PUBLIC void lv_sim_fault(void);
+void lv_sim_fault(void) {
+    CUDA_LOCK();
+    cuda_set_error(CU_LAUNCH_FAILED);
+}
 
 CuResult cuDevicePrimaryCtxRetain(CuContext *context, CuDevice device) {
     ENTER_WITHOUT_CONTEXT(cuDevicePrimaryCtxRetain);
     if (device < 0 || device >= device_count()) return CUDA_INVALID_DEVICE;
     retained++;
+    the_device = device;
     *context = (CuContext)(void *)&the_context;
     return CU_OK;
 }
@@ -221,7 +236,7 @@ static const struct {
     {CU_UNSUPPORTED_PTX_VERSION, "CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the provided PTX was compiled with an unsupported toolchain."},
     {CUDA_INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
     {CU_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
-    {CUDA_NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
+    {CU_NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
     {CU_ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
     {CU_LAUNCH_OUT_OF_RESOURCES, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
     {CU_LAUNCH_TIMEOUT, "CUDA_ERROR_LAUNCH_TIMEOUT", "the launch timed out and was terminated"},

@@ -105,8 +105,8 @@ CuResult cuda_stream_give(CuStream handle, CudaOp *op) {
             cuda_op_free(op);
             return CU_CAPTURE_INVALIDATED;
         }
+        op->lane = stream;
         cuda_graph_append(stream->capture, op);
-        stream->unjoined = stream != stream->capture->origin;
         return CU_OK;
     }
     // The stream 0 and those that are not of their own wait for each other.
@@ -153,14 +153,13 @@ CuResult cuStreamSynchronize(CuStream stream) {
     return cuda_error();
 }
 
-PUBLIC CuResult cuStreamQuery(CuStream stream);
 CuResult cuStreamQuery(CuStream stream) {
     CUDA_ENTER(cuStreamQuery, CUDA_UNKNOWN);
     if (cuda_stream_check(stream)) return CUDA_INVALID_HANDLE;
     stream = resolve(stream);
     if (!stream->first) return cuda_order_host(&stream->clock), CU_OK;
     run_first(stream);
-    return cuda_error() ? cuda_error() : CUDA_NOT_READY;
+    return cuda_error() ? cuda_error() : CU_NOT_READY;
 }
 
 // ---- events
@@ -190,7 +189,6 @@ CuResult cuEventRecord(CuEvent event, CuStream handle) {
     event->stream = stream;
     event->capture = stream->capture;
     if (stream->capture) {  // marks a place in the graph, and is no work of it
-        stream->unjoined = stream->unjoined && stream->capture->invalid;
         event->number = stream->capture->count;
         return stream->capture->invalid ? CU_CAPTURE_INVALIDATED : CU_OK;
     }
@@ -210,17 +208,14 @@ CuResult cuStreamWaitEvent(CuStream handle, CuEvent event, unsigned flags) {
     if (!event || event->destroyed || cuda_stream_check(handle)) return CUDA_INVALID_HANDLE;
     CuStream stream = resolve(handle);
     if (!event->recorded) return CU_OK;
-    if (event->capture) {  // joins the capture, whose operations keep their order
-        if (stream->capture && stream->capture != event->capture) return CUDA_INVALID_VALUE;
-        stream->capture = event->capture;
-        if (stream != event->capture->origin) stream->unjoined = true;
-        return CU_OK;
-    }
-    if (stream->capture) return CUDA_INVALID_VALUE;  // a graph cannot wait for what is outside of it
+    if (event->capture && !cuda_capture_lives(event->capture)) return CUDA_CAPTURED_EVENT;
+    if (event->capture && stream->capture && stream->capture != event->capture) return CUDA_INVALID_VALUE;
+    if (!event->capture && stream->capture) return CUDA_INVALID_VALUE;  // a graph cannot wait for what is outside of it
     CudaOp *op = cuda_op(OP_WAIT, 0);
     if (!op) return CU_OUT_OF_MEMORY;
     op->event.stream = event->stream, op->event.until = event->number;
-    cuda_order_after(stream, &event->clock);
+    if (event->capture) stream->capture = event->capture;  // joins it
+    else cuda_order_after(stream, &event->clock);
     return cuda_stream_give(stream, op);
 }
 
@@ -235,20 +230,19 @@ CuResult cuEventSynchronize(CuEvent event) {
     return cuda_error();
 }
 
-PUBLIC CuResult cuEventQuery(CuEvent event);
 CuResult cuEventQuery(CuEvent event) {
     CUDA_ENTER(cuEventQuery, CUDA_UNKNOWN);
     if (!event || event->destroyed) return CUDA_INVALID_HANDLE;
     if (event->capture) return CUDA_CAPTURED_EVENT;
     if (is_complete(event)) return cuda_order_host(&event->clock), CU_OK;
     run_first(event->stream);
-    return cuda_error() ? cuda_error() : CUDA_NOT_READY;
+    return cuda_error() ? cuda_error() : CU_NOT_READY;
 }
 
 static CuResult elapsed(float *milliseconds, CuEvent from, CuEvent to) {
     if (!from || !to || from->destroyed || to->destroyed || !from->recorded || !to->recorded) return CUDA_INVALID_HANDLE;
     if ((from->flags | to->flags) & CU_EVENT_UNTIMED) return CUDA_INVALID_HANDLE;
-    if (!is_complete(from) || !is_complete(to)) return CUDA_NOT_READY;
+    if (!is_complete(from) || !is_complete(to)) return CU_NOT_READY;
     *milliseconds = (float)((to->time - from->time) * 1e3);
     return CU_OK;
 }
@@ -360,13 +354,15 @@ int lv_sim_memory_holds(const void *memory, size_t bytes) {
     return cuda_memory_holds((CuPointer)(uintptr_t)memory, bytes);
 }
 
-// The streams of a capture that ends; whether one has work that nobody waits for.
-bool cuda_streams_leave(CuGraph graph) {
-    bool unjoined = false;
-    for (CuStream s = streams; s; s = s->next) {
-        if (s->capture != graph) continue;
-        unjoined |= s->unjoined;
-        s->capture = NULL, s->unjoined = false;
-    }
-    return unjoined;
+// For libnccl's stand-in, whose other ranks wait for what was queued here and the host has not waited for yet: a GPU would do it.
+PUBLIC void lv_sim_progress(void);
+void lv_sim_progress(void) {
+    CUDA_LOCK();
+    for (CuStream s = streams; s; s = s->next) cuda_stream_finish(s, UINT64_MAX);
+}
+
+// The streams of a capture that ends.
+void cuda_streams_leave(CuGraph graph) {
+    for (CuStream s = streams; s; s = s->next)
+        if (s->capture == graph) s->capture = NULL;
 }

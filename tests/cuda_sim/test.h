@@ -12,7 +12,6 @@
 #include "device/cuda/nvrtc_api.h"
 
 #define TEST_MORE_FUNCTIONS(X)                                                      \
-    X(CuResult, cuStreamQuery, (CuStream stream))                                   \
     X(CuResult, cuMemcpyHtoD_v2, (CuPointer to, const void *from, size_t bytes))    \
     X(CuResult, cuMemcpyDtoH_v2, (void *to, CuPointer from, size_t bytes))          \
     X(CuResult, cuGraphGetNodes, (CuGraph graph, void **nodes, size_t *count))

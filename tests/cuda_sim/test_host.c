@@ -112,14 +112,15 @@ static bool run_graph(void) {
     TEST_CHECK(!api.cuStreamBeginCapture_v2(stream, CU_CAPTURE_THIS_THREAD));
     TEST_CHECK(!call(f, x, 1, stream));
     TEST_CHECK(!api.cuEventRecord(fork, stream) && !api.cuStreamWaitEvent(other, fork, 0));
-    TEST_CHECK(!call(f, y, 3, other) && !api.cuEventRecord(join, other) && !api.cuStreamWaitEvent(stream, join, 0));
-    TEST_CHECK(!api.cuMemcpyDtoDAsync_v2(x, y, 4, stream));
-    TEST_CHECK(!api.cuStreamEndCapture(stream, &graph) && !api.cuGraphGetNodes(graph, NULL, &nodes) && nodes == 3);
+    TEST_CHECK(!call(f, y, 3, other) && !api.cuEventRecord(join, other));
+    TEST_CHECK(!api.cuMemcpyDtoDAsync_v2(x + 8, y + 8, 4, stream));  // too early
+    TEST_CHECK(!api.cuStreamWaitEvent(stream, join, 0) && !api.cuMemcpyDtoDAsync_v2(x, y, 4, stream));
+    TEST_CHECK(!api.cuStreamEndCapture(stream, &graph) && !api.cuGraphGetNodes(graph, NULL, &nodes) && nodes == 4);
     TEST_CHECK(!api.cuGraphInstantiateWithFlags(&exec, graph, 0) && !api.cuGraphDestroy(graph));
     TEST_CHECK(!api.cuStreamSynchronize(stream) && test_get(own, x, sizeof own) && own[1] == 0);
     for (int i = 0; i < 3; i++) TEST_CHECK(!api.cuGraphLaunch(exec, stream));
     TEST_CHECK(!api.cuGraphExecDestroy(exec) && !api.cuStreamSynchronize(stream));
-    TEST_CHECK(!api.cuMemcpyDtoH_v2(own, x, sizeof own) && own[0] == 9 && own[1] == 3 && own[63] == 3);
+    TEST_CHECK(!api.cuMemcpyDtoH_v2(own, x, sizeof own) && own[0] == 9 && own[1] == 3 && own[2] == 6 && own[63] == 3);
     // What a capture does not allow ends it.
     TEST_CHECK(!api.cuStreamBeginCapture_v2(stream, CU_CAPTURE_THIS_THREAD));
     TEST_CHECK(api.cuStreamSynchronize(stream) == 900 && api.cuStreamEndCapture(stream, &graph) == CU_CAPTURE_INVALIDATED);
@@ -127,6 +128,10 @@ static bool run_graph(void) {
     TEST_CHECK(api.cuMemAlloc_v2(&z, 64) == 900 && api.cuStreamEndCapture(stream, &graph) == CU_CAPTURE_INVALIDATED);
     TEST_CHECK(!api.cuStreamBeginCapture_v2(stream, CU_CAPTURE_THIS_THREAD) && !api.cuEventRecord(fork, stream));
     TEST_CHECK(!api.cuStreamWaitEvent(other, fork, 0) && !call(f, y, 3, other) && api.cuStreamEndCapture(stream, &graph) == 904);
+    // One that another stream's end marks, and nothing waits for.
+    TEST_CHECK(!api.cuStreamBeginCapture_v2(stream, CU_CAPTURE_THIS_THREAD) && !api.cuEventRecord(fork, stream));
+    TEST_CHECK(!api.cuStreamWaitEvent(other, fork, 0) && !call(f, y, 3, other) && !api.cuEventRecord(join, other));
+    TEST_CHECK(api.cuStreamEndCapture(stream, &graph) == 904 && api.cuStreamWaitEvent(stream, join, 0) == 907);
     return !api.cuMemAlloc_v2(&z, 64);
 }
 

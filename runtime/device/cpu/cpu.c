@@ -160,8 +160,14 @@ static bool cpu_join(LvDevice *device, LvComm *comm, LvError *error) {
     return true;
 }
 
-static bool cpu_all_reduce(LvDevice *device, void *data, size_t count, LvDType dtype, const char *what, LvError *error) {
+static bool cpu_all_reduce(LvDevice *device, int number, void *data, size_t count, LvDType dtype, const char *what, LvError *error) {
+    (void)number;
     return lv_comm_sum(device->comm, data, count, dtype, what, error);
+}
+
+static bool cpu_all_reduce_wait(LvDevice *device, int number, LvError *error) {
+    (void)device, (void)number, (void)error;
+    return true;
 }
 
 // The thread count is OpenMP's setting of the calling thread; kernels and oneDNN both read it.
@@ -220,6 +226,7 @@ static const LvDeviceOps cpu_ops = {
     .channel_read = cpu_channel_read,
     .join = cpu_join,
     .all_reduce = cpu_all_reduce,
+    .all_reduce_wait = cpu_all_reduce_wait,
     .begin = cpu_begin,
 };
 

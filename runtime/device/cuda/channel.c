@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "base/arena.h"
-#include "device/cuda/cuda.h"
+#include "device/cuda/nccl.h"
 
 enum { TURNS = 2 };
 
@@ -88,7 +88,7 @@ bool cuda_channel_room(LvCuda *gpu, LvChannel *c, char **room, LvError *error) {
     Turn *turn = &c->up[c->turn];
     if (!c->open && turn->until > c->read) {
         cuda_enter(gpu);
-        if (!cuda_check(gpu, gpu->cu.cuEventSynchronize(turn->passed), error, "inputs")) return false;
+        if (!cuda_wait(gpu, turn->passed, "inputs", error)) return false;
     }
     c->open = true;
     *room = turn->memory;
@@ -126,7 +126,7 @@ bool cuda_channel_give(LvCuda *gpu, LvChannel *c, const LvPiece *pieces, int cou
 bool cuda_channel_read(LvCuda *gpu, LvChannel *c, const char **results, LvError *error) {
     Turn *turn = &c->down[c->read % LV_CHANNEL_DEPTH];
     cuda_enter(gpu);
-    if (!cuda_check(gpu, gpu->cu.cuEventSynchronize(turn->passed), error, "results")) return false;
+    if (!cuda_wait(gpu, turn->passed, "results", error)) return false;
     c->read++;
     *results = turn->memory;
     return true;

@@ -15,6 +15,7 @@
 #include "device/cuda/blas.h"
 #include "device/cuda/compiler.h"
 #include "device/cuda/cudnn.h"
+#include "device/cuda/nccl.h"
 #include "io/cache.h"
 
 enum { OLDEST_CUDA = 12000 };
@@ -177,6 +178,7 @@ static void close_device(LvDevice *device) {
     if (gpu->context) {
         cuda_enter(gpu);
         if (gpu->stream) gpu->cu.cuStreamSynchronize(gpu->stream);
+        cuda_nccl_close(gpu);
         cuda_kernels_unload(gpu, gpu->own);
         cuda_scratch_leave(gpu, gpu->scratch);
         cuda_staging_close(gpu);
@@ -293,15 +295,16 @@ static void record(LvDevice *device, LvEvent *event) {
 static double elapsed(LvDevice *device, LvEvent *from, LvEvent *to) {
     LvCuda *gpu = (LvCuda *)device;
     float milliseconds = 0;
-    bool good = gpu->cu.cuEventSynchronize(to->event) == CU_OK &&
-                gpu->cu.cuEventElapsedTime(&milliseconds, from->event, to->event) == CU_OK;
+    LvError ignored = {0};
+    bool good = cuda_wait(gpu, to->event, "a step", &ignored) && gpu->cu.cuEventElapsedTime(&milliseconds, from->event, to->event) == CU_OK;
+    lv_error_clear(&ignored);
     return good ? 1e-3 * (double)milliseconds : 0;
 }
 
 static bool sync_stream(LvDevice *device, LvError *error) {
     LvCuda *gpu = (LvCuda *)device;
     cuda_enter(gpu);
-    return cuda_check(gpu, gpu->cu.cuStreamSynchronize(gpu->stream), error, "the GPU");
+    return cuda_wait(gpu, NULL, "the GPU", error);
 }
 
 static bool capture_begin(LvDevice *device, LvError *error) { return cuda_capture_begin((LvCuda *)device, error); }
@@ -339,15 +342,13 @@ static bool channel_read(LvDevice *device, LvChannel *channel, const char **resu
 
 static void begin(LvDevice *device) { cuda_enter((LvCuda *)device); }
 
-static bool join(LvDevice *device, LvComm *comm, LvError *error) {
-    (void)device, (void)comm;
-    return lv_error_set(error, LV_ERROR_UNSUPPORTED, "several GPUs: not there yet");
+static bool join(LvDevice *device, LvComm *comm, LvError *error) { return cuda_nccl_join((LvCuda *)device, comm, error); }
+
+static bool all_reduce(LvDevice *device, int number, void *data, size_t count, LvDType dtype, const char *what, LvError *error) {
+    return cuda_nccl_sum((LvCuda *)device, number, data, count, dtype, what, error);
 }
 
-static bool all_reduce(LvDevice *device, void *data, size_t count, LvDType dtype, const char *what, LvError *error) {
-    (void)data, (void)count, (void)dtype, (void)what;
-    return join(device, NULL, error);
-}
+static bool all_reduce_wait(LvDevice *device, int number, LvError *error) { return cuda_nccl_wait((LvCuda *)device, number, error); }
 
 static const LvDeviceOps cuda_ops = {
     .name = "cuda",
@@ -388,6 +389,7 @@ static const LvDeviceOps cuda_ops = {
     .channel_read = channel_read,
     .join = join,
     .all_reduce = all_reduce,
+    .all_reduce_wait = all_reduce_wait,
     .begin = begin,
 };
 

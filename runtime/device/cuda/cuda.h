@@ -12,6 +12,7 @@ enum { CUDA_OLDEST_SM = 80 };  // the kernels need cp.async and mma of bf16
 typedef struct CudaCompiler CudaCompiler;  // compiler.h
 typedef struct CudaBlas CudaBlas;          // blas.h
 typedef struct CudaDnn CudaDnn;            // cudnn.h
+typedef struct CudaNccl CudaNccl;          // nccl.h
 typedef struct CudaStaging CudaStaging;    // memory.c: pinned memory that transfers go through
 typedef struct CudaScratch CudaScratch;    // memory.c: one block of scratch memory for all steps, which run one after the other
 
@@ -32,6 +33,7 @@ typedef struct {
     CudaCompiler *compiler;
     CudaBlas *blas;
     CudaDnn *dnn;         // NULL: not looked for yet
+    CudaNccl *nccl;       // NULL: it is by itself
     CudaStaging *staging;
     CudaScratch *scratch;  // the newest; older ones live as long as somebody uses them
     size_t block_bytes;    // of arenas

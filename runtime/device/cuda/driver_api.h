@@ -28,6 +28,7 @@ enum {  // CuResult: those that are told apart
     CU_INVALID_PTX = 218,
     CU_UNSUPPORTED_PTX_VERSION = 222,
     CU_NOT_FOUND = 500,
+    CU_NOT_READY = 600,
     CU_ILLEGAL_ADDRESS = 700,
     CU_LAUNCH_OUT_OF_RESOURCES = 701,
     CU_LAUNCH_TIMEOUT = 702,
@@ -89,6 +90,7 @@ enum {
     X(CuResult, cuStreamCreate, (CuStream *stream, unsigned flags))                                  \
     X(CuResult, cuStreamDestroy_v2, (CuStream stream))                                               \
     X(CuResult, cuStreamSynchronize, (CuStream stream))                                              \
+    X(CuResult, cuStreamQuery, (CuStream stream))                                                    \
     X(CuResult, cuStreamWaitEvent, (CuStream stream, CuEvent event, unsigned flags))                 \
     X(CuResult, cuStreamBeginCapture_v2, (CuStream stream, int mode))                                \
     X(CuResult, cuStreamEndCapture, (CuStream stream, CuGraph *graph))                               \
@@ -99,6 +101,7 @@ enum {
     X(CuResult, cuEventCreate, (CuEvent *event, unsigned flags))                                     \
     X(CuResult, cuEventDestroy_v2, (CuEvent event))                                                  \
     X(CuResult, cuEventRecord, (CuEvent event, CuStream stream))                                     \
+    X(CuResult, cuEventQuery, (CuEvent event))                                                       \
     X(CuResult, cuEventSynchronize, (CuEvent event))                                                 \
     X(CuResult, cuEventElapsedTime, (float *milliseconds, CuEvent from, CuEvent to))                 \
     X(CuResult, cuModuleLoadData, (CuModule *module, const void *image))                             \

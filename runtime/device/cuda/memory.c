@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/arena.h"
-#include "device/cuda/cuda.h"
+#include "device/cuda/nccl.h"
 
 enum { RING_BYTES = 32 << 20, PIECE = 4 << 20, ALIGN = 256, MARKS = 64 };
 
@@ -114,7 +114,7 @@ static bool wait_for_mark(LvCuda *gpu, LvError *error) {
     s->first = (s->first + 1) % MARKS, s->count--;
     s->tail = mark->end;
     if (s->count == 0) s->head = s->tail = 0;
-    return cuda_check(gpu, gpu->cu.cuEventSynchronize(mark->event), error, "upload");
+    return cuda_wait(gpu, mark->event, "upload", error);
 }
 
 // Room for `bytes`, at most PIECE of them, in one piece of the ring.
@@ -168,7 +168,7 @@ bool cuda_download(LvCuda *gpu, void *host, const void *from, size_t bytes, LvEr
         }
         if (i > 0) {
             size_t last = i - 1, at = last * PIECE, part = bytes - at < PIECE ? bytes - at : PIECE;
-            if (!cuda_check(gpu, gpu->cu.cuEventSynchronize(s->down_events[last % 2]), error, "download")) return false;
+            if (!cuda_wait(gpu, s->down_events[last % 2], "download", error)) return false;
             memcpy((char *)host + at, s->down + last % 2 * PIECE, part);
         }
     }

@@ -1,7 +1,6 @@
 // Each library is opened and asked for its version; the driver is asked for its GPUs.
 #include "device/cuda/report.h"
 
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "device/cuda/blas.h"
 #include "device/cuda/compiler.h"
 #include "device/cuda/cudnn.h"
+#include "device/cuda/nccl.h"
 
 typedef struct {
     int width;
@@ -106,17 +106,15 @@ static void report_dnn(const Report *r) {
 
 static void report_nccl(const Report *r) {
     CudaLibrary library = {0};
+    LvError error = {0};
+    Nccl api;
+    int version;
+    bool good = cuda_nccl_open(&library, &api, &version, &error);
     begin_line(r, "NCCL");
-    if (!cuda_library_open(CUDA_NCCL, 0, &library)) {
-        report_missing(r, CUDA_NCCL);
-        return;
-    }
-    void *symbol = dlsym(library.handle, "ncclGetVersion");
-    int (*get)(int *), number = 0;
-    memcpy(&get, &symbol, sizeof symbol);
-    if (symbol && get(&number) != 0) number = 0;
-    print_version(r->out, (size_t)number, 100);
-    lv_text_printf(r->out, ", %s; nothing uses it yet\n", library.path);
+    if (!library.handle) lv_text_printf(r->out, "not there, and needed for several GPUs alone: %s\n", cuda_library_package(CUDA_NCCL));
+    else if (!good) lv_text_printf(r->out, "%s; needed for several GPUs alone: %s\n", error.message, cuda_library_package(CUDA_NCCL));
+    else print_version(r->out, (size_t)version, 100), lv_text_printf(r->out, ", %s, for several GPUs\n", library.path);
+    lv_error_clear(&error);
     cuda_library_close(&library);
 }
 
