@@ -56,11 +56,11 @@ bool cuda_nccl_open(CudaLibrary *library, Nccl *api, int *version, LvError *erro
 static bool check(const LvCuda *gpu, const CudaNccl *nccl, NcclResult result, const char *what, LvError *error) {
     if (result == NCCL_OK) return true;
     const char *last = nccl->api.ncclGetLastError(nccl->comm);
-    lv_error_set(error, LV_ERROR_DEVICE, "rank %d: %s: NCCL: %s", lv_comm_rank(gpu->base.comm), what, nccl->api.ncclGetErrorString(result));
-    if (!last || !*last) return lv_error_hint(error, "NCCL_DEBUG=INFO in the environment tells more");
-    if (strstr(last, "Duplicate GPU"))
-        return lv_error_hint(error, "two ranks have the same GPU, and each needs its own: %.*s", (int)strcspn(last, "\n"), last);
-    return lv_error_hint(error, "%.*s; NCCL_DEBUG=INFO in the environment tells more", (int)strcspn(last, "\n"), last);
+    int length = last ? (int)strcspn(last, "\n") : 0;
+    lv_error_set(error, LV_ERROR_DEVICE, "rank %d: %s: NCCL: %s%s%.*s%s", lv_comm_rank(gpu->base.comm), what,
+                 nccl->api.ncclGetErrorString(result), length ? " (" : "", length, length ? last : "", length ? ")" : "");
+    if (length && strstr(last, "Duplicate GPU")) return lv_error_hint(error, "each rank needs a GPU of its own");
+    return lv_error_hint(error, "NCCL_DEBUG=INFO in the environment tells more");
 }
 
 // ---- joining
@@ -169,12 +169,12 @@ static bool is_sound(LvCuda *gpu, LvError *error) {
     NcclResult result = NCCL_OK, asked = nccl->comm ? nccl->api.ncclCommGetAsyncError(nccl->comm, &result) : NCCL_OK;
     if (asked != NCCL_OK) result = asked;
     if (result == NCCL_IN_PROGRESS) result = NCCL_OK;
-    return check(gpu, nccl, result, gpu->running ? gpu->running : "a sum over ranks", error) || give_up(gpu);
+    return check(gpu, nccl, result, "sums over ranks", error) || give_up(gpu);
 }
 
 static bool report_waiting(LvCuda *gpu, double waited, LvError *error) {
-    lv_error_set(error, LV_ERROR_DEVICE, "rank %d has waited %.0f s for its GPU, in entry '%s'", lv_comm_rank(gpu->base.comm), waited,
-                 gpu->running ? gpu->running : "");
+    lv_error_set(error, LV_ERROR_DEVICE, "rank %d has waited %.0f s for the other ranks, on its GPU", lv_comm_rank(gpu->base.comm), waited);
+    if (gpu->running) lv_error_prefix(error, "entry '%s'", gpu->running);
     lv_error_hint(error, "another rank is stuck or gone, and its sums with it; LV_COMM_TIMEOUT sets the seconds (0: for ever)");
     return give_up(gpu);
 }
