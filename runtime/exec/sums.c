@@ -13,7 +13,8 @@ static bool touch(const LvStep *step, const LvOperand *summed) {
     for (int i = 0; i < step->operand_count; i++) {
         const LvOperand *o = &step->operands[i];
         if (o->place.offset < 0 || o->place.arena != summed->place.arena) continue;
-        if (o->place.offset < end_of(summed) && summed->place.offset < end_of(o)) return true;
+        int64_t first = o->place.offset > summed->place.offset ? o->place.offset : summed->place.offset;
+        if (first < end_of(o) && first < end_of(summed)) return true;
     }
     return false;
 }

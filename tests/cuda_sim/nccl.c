@@ -169,7 +169,7 @@ static NcclResult look_around(Ranks *r) {
         snprintf(last_error, sizeof last_error, "Duplicate GPU detected : rank %d and rank %d both on CUDA device %d", r->rank, i, own->device);
         return NCCL_INVALID_USAGE;
     }
-    return NCCL_OK;
+    return ranks_meet(r) ? NCCL_OK : NCCL_REMOTE_ERROR;  // before the notes are written anew
 }
 
 static NcclResult start(NcclComm comm, int device) {

@@ -48,7 +48,7 @@ typedef struct {
     bool (*run)(void);
 } TestCase;
 
-extern const TestCase test_host[], test_dnn[];  // end with .name == NULL
+extern const TestCase test_host[], test_dnn[], test_nccl[];  // end with .name == NULL
 
 // Libraries, device, context: once in a process.
 bool test_open(void);

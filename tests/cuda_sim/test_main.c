@@ -176,7 +176,7 @@ static bool is_wanted(const char *name, char **wanted) {
 
 int main(int count, char **arguments) {
     const TestKernel *const lists[] = {test_threads, test_matrices};
-    const TestCase *const cases[] = {test_host, test_dnn};
+    const TestCase *const cases[] = {test_host, test_dnn, test_nccl};
     (void)count;
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         for (const TestKernel *k = lists[i]; k->name; k++) {
