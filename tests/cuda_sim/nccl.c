@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common.h"
 #include "nccl_ranks.h"
@@ -207,6 +208,7 @@ static NcclResult end(NcclComm comm) {
 
 NcclResult ncclCommDestroy(NcclComm comm) {
     const NcclResult t = trouble("ncclCommDestroy");
+    sleep((unsigned)sim_setting("LV_CUDA_SIM_NCCL_LINGER", 0));
     return t ? t : end(comm);
 }
 

@@ -5,6 +5,8 @@
 #include "cuda_child.h"
 #include "cuda_plan.h"
 
+#include <time.h>
+
 enum { FEW = 16, LONG = 4, MANY = 20000, RUNS = 5, PROFILED = 3 };
 
 typedef struct {
@@ -298,6 +300,23 @@ static int patience_ends(void) {
     return stop(&r);
 }
 
+// NCCL's end, which may wait for ranks that never come to theirs, is not waited for.
+static int ends_alone(void) {
+    Rank r;
+    LvError error = {0};
+    struct timespec from, to;
+    setenv("LV_COMM_TIMEOUT", "0.2", 1);
+    setenv("LV_CUDA_SIM_NCCL_LINGER", "60", 1);
+    start(&r, NULL);
+    child_must(lv_device_join(r.device, r.comm, &error), &error);
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    lv_device_close(r.device);
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    child_require(to.tv_sec - from.tv_sec < 30);
+    lv_comm_close(r.comm, true);
+    return CHILD_GOOD;
+}
+
 // ---- the tests
 
 static const struct {
@@ -307,7 +326,7 @@ static const struct {
 } bodies[] = {
     {"on_gpus", on_gpus, false},       {"on_cpus", on_cpus, true},          {"not_recorded", not_recorded, false}, {"without_nccl", without_nccl, false},
     {"on_one_gpu", on_one_gpu, false}, {"join_fails", join_fails, false},   {"old_library", old_library, false},   {"call_fails", call_fails, false},
-    {"sum_fails", sum_fails, false},   {"patience_ends", patience_ends, false},
+    {"sum_fails", sum_fails, false},   {"patience_ends", patience_ends, false}, {"ends_alone", ends_alone, false},
 };
 enum { BODIES = sizeof bodies / sizeof *bodies };
 

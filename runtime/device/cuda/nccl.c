@@ -6,7 +6,9 @@
 // asks, now and then also NCCL whether it has lost a rank, and ends the sums that are under way.
 #include "device/cuda/nccl.h"
 
+#include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -14,11 +16,13 @@
 #include "base/arena.h"
 
 enum { OLDEST_VERSION = 21800 };  // the first for CUDA 12.1 and sm_90
+enum { LEAVING = 10 };            // seconds
 
 struct CudaNccl {
     CudaLibrary library;
     Nccl api;
     NcclComm comm;     // NULL: it was given up
+    atomic_bool destroyed;
     CuStream stream;
     CuEvent before;    // what a sum comes after
     CuEvent *after;    // the end of each sum, by number; NULL: none had it yet
@@ -75,6 +79,14 @@ static bool prepare(LvCuda *gpu, CudaNccl *nccl, NcclId *id, LvError *error) {
            (lv_comm_rank(gpu->base.comm) > 0 || check(gpu, nccl, nccl->api.ncclGetUniqueId(id), "ncclGetUniqueId", error));
 }
 
+// Ends the kernels of sums that others will never come to, so that what waits for this GPU returns.
+static bool give_up(LvCuda *gpu) {
+    CudaNccl *nccl = gpu->nccl;
+    if (nccl->comm) nccl->api.ncclCommAbort(nccl->comm);
+    nccl->comm = NULL;
+    return false;
+}
+
 bool cuda_nccl_join(LvCuda *gpu, LvComm *comm, LvError *error) {
     CudaNccl *nccl = gpu->nccl = lv_calloc(1, sizeof *nccl);
     NcclId id = {{0}};
@@ -86,16 +98,48 @@ bool cuda_nccl_join(LvCuda *gpu, LvComm *comm, LvError *error) {
         good = lv_comm_agree(comm, check(gpu, nccl, result, "ncclCommInitRank", error), error);
     }
     if (good) return true;
+    give_up(gpu);
     cuda_nccl_close(gpu);
     gpu->base.comm = NULL;
     return false;
+}
+
+// ---- leaving
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void *destroy(void *data) {
+    CudaNccl *nccl = data;
+    nccl->api.ncclCommDestroy(nccl->comm);
+    atomic_store(&nccl->destroyed, true);
+    return NULL;
+}
+
+// NCCL's end may wait for the other ranks' of this machine: a rank that ends alone, which then ends them, must not stay in it.
+static bool destroy_soon(const LvCuda *gpu) {
+    CudaNccl *nccl = gpu->nccl;
+    pthread_t thread;
+    double start = now(), patience = lv_comm_patience(gpu->base.comm), most = patience > 0 && patience < LEAVING ? patience : LEAVING;
+    if (pthread_create(&thread, NULL, destroy, nccl) != 0) return false;
+    while (!atomic_load(&nccl->destroyed) && now() - start < most) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    bool done = atomic_load(&nccl->destroyed);
+    if (done) pthread_join(thread, NULL);
+    else pthread_detach(thread);
+    return done;
 }
 
 void cuda_nccl_close(LvCuda *gpu) {
     CudaNccl *nccl = gpu->nccl;
     if (!nccl) return;
     cuda_enter(gpu);
-    if (nccl->comm) nccl->api.ncclCommDestroy(nccl->comm);
+    if (nccl->comm && !destroy_soon(gpu)) {
+        gpu->nccl = NULL;  // it is the thread's
+        return;
+    }
     for (int i = 0; i < nccl->room; i++)
         if (nccl->after[i]) gpu->cu.cuEventDestroy_v2(nccl->after[i]);
     if (nccl->before) gpu->cu.cuEventDestroy_v2(nccl->before);
@@ -149,20 +193,6 @@ bool cuda_nccl_wait(LvCuda *gpu, int number, LvError *error) {
 }
 
 // ---- waiting
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-// Ends the kernels of sums that others will never come to, so that what waits for this GPU returns.
-static bool give_up(LvCuda *gpu) {
-    CudaNccl *nccl = gpu->nccl;
-    if (nccl->comm) nccl->api.ncclCommAbort(nccl->comm);
-    nccl->comm = NULL;
-    return false;
-}
 
 static bool is_sound(LvCuda *gpu, LvError *error) {
     CudaNccl *nccl = gpu->nccl;
