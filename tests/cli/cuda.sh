@@ -34,6 +34,18 @@ on_gpu call "$root/tests/cli/parts.lv" train --steps 2 --lr 1e-3 --weights-out p
 on_gpu call "$root/tests/cli/parts.lv" train --steps 2 --lr 1e-3 --weights-out whole.safetensors --grads gradients.safetensors; succeeds update_of_all
 holds parts_same_bits cmp parts.safetensors whole.safetensors
 
+# Two ranks, a GPU each, whose sums go by NCCL: the losses of one at twice the batch; replayed, with sums beside the steps, as step by step
+if command -v mpirun >/dev/null; then
+    ranks=(--batch-size 2 --gpus 2 --lr 1e-3 --val-every 4 --save-every 2 --num-workers 1 --threads 1 --steps 4)
+    LV_CUDA_SIM_DEVICES=2 on_gpu train "$model" --train-dir train --val-dir val "${ranks[@]}" --out ranks; succeeds ranks
+    holds ranks_as_one agree cpu ranks 4
+    LV_CUDA_SYNC=1 LV_CUDA_SIM_DEVICES=2 on_gpu train "$model" --train-dir train --val-dir val "${ranks[@]}" --out ranks_walked; succeeds ranks_walked
+    holds ranks_same_bits cmp ranks/checkpoints/last.safetensors ranks_walked/checkpoints/last.safetensors
+else
+    echo "skip ranks: there is no mpirun (apt install openmpi-bin)"
+fi
+holds finds_nccl bash -c '"$0" "$1" doctor | grep -qE "^NCCL +2.28.9, .*/libnccl.so.2, for several GPUs"' "$root/tests/cuda_sim/run" "$bin/lvrun"
+
 # Between two steps the device is asked for nothing but what brings the next one's input and this one's results: no launch of its own,
 # no memory, no waiting but for the results of the step before, which are logged while this one runs
 LV_CUDA_SIM_LOG=$PWD/calls on_gpu train "$model" --train-dir train "${steps[@]}" --save-every 8 --steps 8 --out counted; succeeds counted
