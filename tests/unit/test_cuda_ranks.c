@@ -246,6 +246,19 @@ static int join_fails(void) {
     return stop(&r);
 }
 
+// The others do not wait for a rank that gave up in between.
+static int one_fails_to_join(void) {
+    Rank r;
+    LvError error = {0};
+    setenv("LV_CUDA_SIM_NCCL_PATIENCE", "1", 1);
+    if (launched_rank() == 1) setenv("LV_CUDA_SIM_FAIL", "ncclCommInitRank", 1);
+    start(&r, NULL);
+    child_require(!lv_device_join(r.device, r.comm, &error) && !r.device->comm);
+    child_require(r.rank == 1 ? error.kind == LV_ERROR_ELSEWHERE
+                              : says(&error, "rank 0: ncclCommInitRank: NCCL: invalid argument (rank 1 does not come within 1 seconds)"));
+    return stop(&r);
+}
+
 static int old_library(void) {
     Rank r;
     LvError error = {0};
@@ -277,6 +290,7 @@ static int fail_in_run(const char *fails, int rank, const char *own, const char 
 }
 
 static int call_fails(void) {
+    setenv("LV_CUDA_SIM_NCCL_PATIENCE", "2", 1);
     return fail_in_run("ncclAllReduce:2", 1, "step 3, again: rank 1: again: NCCL: unhandled cuda error (it was told to fail)",
                        "step 3, again: rank 0: sums over ranks: NCCL: remote process exited or there was a network error (rank 1 does not come");
 }
@@ -327,6 +341,7 @@ static const struct {
     {"on_gpus", on_gpus, false},       {"on_cpus", on_cpus, true},          {"not_recorded", not_recorded, false}, {"without_nccl", without_nccl, false},
     {"on_one_gpu", on_one_gpu, false}, {"join_fails", join_fails, false},   {"old_library", old_library, false},   {"call_fails", call_fails, false},
     {"sum_fails", sum_fails, false},   {"patience_ends", patience_ends, false}, {"ends_alone", ends_alone, false},
+    {"one_fails_to_join", one_fails_to_join, false},
 };
 enum { BODIES = sizeof bodies / sizeof *bodies };
 
@@ -358,7 +373,6 @@ int main(int argc, char **argv) {
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
     if (length <= 0) return 1;
     setenv("LV_CUDA_SIM_DEVICES", "2", 1);
-    setenv("LV_CUDA_SIM_NCCL_PATIENCE", "3", 1);
     for (int i = 0; i < BODIES; i++)
         tests[i] = (struct CMUnitTest){.name = bodies[i].name, .test_func = test_body, .initial_state = (void *)(uintptr_t)bodies[i].name};
     return cmocka_run_group_tests(tests, NULL, NULL);
