@@ -181,6 +181,14 @@ static int not_recorded(void) {
     return run_all(&r, false);
 }
 
+// LV_CUDA_SYNC of one rank alone: both wait for every step, and neither replays.
+static int one_waits(void) {
+    Rank r;
+    if (launched_rank() == 1) setenv("LV_CUDA_SYNC", "1", 1);
+    start(&r, NULL);
+    return run_all(&r, false);
+}
+
 // ---- what fails
 
 static bool says(const LvError *error, const char *words) {
@@ -230,7 +238,8 @@ static int on_one_gpu(void) {
     LvError error = {0};
     start(&r, "cuda");
     child_require(!lv_device_join(r.device, r.comm, &error));
-    child_require(r.rank == 0 ? says(&error, "rank 0: ncclCommInitRank: NCCL: invalid usage") && says(&error, "Duplicate GPU") && says(&error, "each rank needs a GPU of its own")
+    child_require(r.rank == 0 ? says(&error, "rank 0: ncclCommInitRank: NCCL: invalid usage (Duplicate GPU detected : rank 0 and rank 1") &&
+                                    says(&error, "each rank needs a GPU of its own")
                               : error.kind == LV_ERROR_ELSEWHERE);
     return stop(&r);
 }
@@ -341,7 +350,7 @@ static const struct {
     {"on_gpus", on_gpus, false},       {"on_cpus", on_cpus, true},          {"not_recorded", not_recorded, false}, {"without_nccl", without_nccl, false},
     {"on_one_gpu", on_one_gpu, false}, {"join_fails", join_fails, false},   {"old_library", old_library, false},   {"call_fails", call_fails, false},
     {"sum_fails", sum_fails, false},   {"patience_ends", patience_ends, false}, {"ends_alone", ends_alone, false},
-    {"one_fails_to_join", one_fails_to_join, false},
+    {"one_waits", one_waits, false},   {"one_fails_to_join", one_fails_to_join, false},
 };
 enum { BODIES = sizeof bodies / sizeof *bodies };
 

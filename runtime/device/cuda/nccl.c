@@ -87,6 +87,14 @@ static bool give_up(LvCuda *gpu) {
     return false;
 }
 
+// What is recorded and what is walked must be the same on all.
+static bool agree_on_checking(LvCuda *gpu, LvError *error) {
+    int64_t checked = gpu->base.checked;
+    if (!lv_comm_most(gpu->base.comm, &checked, error)) return false;
+    gpu->base.checked = checked;
+    return true;
+}
+
 bool cuda_nccl_join(LvCuda *gpu, LvComm *comm, LvError *error) {
     CudaNccl *nccl = gpu->nccl = lv_calloc(1, sizeof *nccl);
     NcclId id = {{0}};
@@ -97,7 +105,7 @@ bool cuda_nccl_join(LvCuda *gpu, LvComm *comm, LvError *error) {
         if (result != NCCL_OK) nccl->comm = NULL;
         good = lv_comm_agree(comm, check(gpu, nccl, result, "ncclCommInitRank", error), error);
     }
-    if (good) return true;
+    if (good && agree_on_checking(gpu, error)) return true;
     give_up(gpu);
     cuda_nccl_close(gpu);
     gpu->base.comm = NULL;
