@@ -276,7 +276,7 @@ static bool walk(LvProgram *program, int first, int end, WalkKind kind, LvError 
 // Sums over ranks are recorded on all of them or on none.
 static bool all_captured(const LvProgram *program, bool good, LvError *error) {
     int64_t failed = !good;
-    return (program->plan->ranks <= 1 || lv_comm_most(program->device->comm, &failed, error)) && !failed;
+    return (program->plan->ranks <= 1 || lv_comm_most(program->device->comm, &failed, "captured?", error)) && !failed;
 }
 
 // What cannot be captured is walked: slower, and if something is wrong with it that is where it shows.
