@@ -148,7 +148,7 @@ bool lv_comm_sum(LvComm *comm, void *data, size_t count, LvDType dtype, const ch
 }
 
 bool lv_comm_most(LvComm *comm, int64_t *value, const char *what, LvError *error) {
-    return !comm || reduce(comm, value, 1, comm->mpi.i64, comm->mpi.most, what, false, error);
+    return !comm || reduce(comm, value, 1, comm->mpi.i64, comm->mpi.most, what, !what, error);
 }
 
 bool lv_comm_share(LvComm *comm, void *data, size_t bytes, LvError *error) {
@@ -182,7 +182,7 @@ bool lv_comm_agree(LvComm *comm, bool good, LvError *error) {
     enum { KINDS = 64 };
     int64_t own = good ? 0 : (comm->size - comm->rank) * (int64_t)KINDS + error->kind, failed = own;  // the lowest that failed has the greatest
     LvError broken = {0};
-    if (!reduce(comm, &failed, 1, comm->mpi.i64, comm->mpi.most, "", true, &broken)) {
+    if (!lv_comm_most(comm, &failed, NULL, &broken)) {
         if (good) *error = broken;
         else lv_error_clear(&broken);
         return false;

@@ -29,7 +29,7 @@ double lv_comm_patience(const LvComm *comm);  // seconds that a rank waits for t
 // Sums over ranks, in place, in the host's memory: f32, f64, i32, i64; the same bits on every rank. A rank that waits longer than
 // $LV_COMM_TIMEOUT seconds (default 1800, 0: for ever) gives up; `what` is then named.
 bool lv_comm_sum(LvComm *comm, void *data, size_t count, LvDType dtype, const char *what, LvError *error);
-bool lv_comm_most(LvComm *comm, int64_t *value, const char *what, LvError *error);  // the greatest of all ranks' values; as patient
+bool lv_comm_most(LvComm *comm, int64_t *value, const char *what, LvError *error);  // the greatest of all; as patient, but NULL is endless
 // From rank 0 to all. For as long as rank 0 takes, as the next two.
 bool lv_comm_share(LvComm *comm, void *data, size_t bytes, LvError *error);
 bool lv_comm_share_text(LvComm *comm, LvText *text, LvError *error);

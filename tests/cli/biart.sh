@@ -66,7 +66,9 @@ for ((i = 0; i < 12 && kills < 5; i++)); do
     pid=$! goal=$(($(lines) + RANDOM % 100))
     while kill -0 $pid 2>/dev/null && [ "$(lines)" -lt $goal ]; do sleep 0.01; done
     if kill -KILL $pid 2>/dev/null; then kills=$((kills + 1)); fi
-    wait $pid 2>/dev/null && break
+    wait $pid 2>/dev/null || continue
+    [ $kills -ge 2 ] && break
+    rm -rf killed; kills=0  # it was done before we looked: once more
 done
 biart "${long[@]}" --out killed; succeeds run_to_the_end
 holds killed_sometimes test "$kills" -ge 2
