@@ -60,11 +60,21 @@ static const Bits kept[] = {ROW(KEPT, 1), ROW(KEPT, 2), ROW(KEPT, 4), ROW(KEPT, 
 static const Bits kept[] = {ROW(KEPT, 1), ROW(KEPT, 2), ROW(KEPT, 4)}, moved[] = {ROW(MOVED, 1), ROW(MOVED, 2), ROW(MOVED, 4)};
 #endif
 
+#ifdef __clang__  // which takes no vector of places
+INLINE Vec shuffled(Vec a, Vec b, Bits from) {
+    Vec to = a;
+    for (int i = 0; i < LANES; i++) to[i] = from[i] < LANES ? a[from[i]] : b[from[i] - LANES];
+    return to;
+}
+#else
+#define shuffled __builtin_shuffle
+#endif
+
 INLINE void exchange(Vec *v, int k) {
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++) {
         const Vec a = v[i], b = v[i | 1 << k];
-        if (!(i >> k & 1)) v[i] = __builtin_shuffle(a, b, kept[k]), v[i | 1 << k] = __builtin_shuffle(a, b, moved[k]);
+        if (!(i >> k & 1)) v[i] = shuffled(a, b, kept[k]), v[i | 1 << k] = shuffled(a, b, moved[k]);
     }
 }
 
