@@ -23,6 +23,7 @@ typedef struct {
     const char *about;                       // the first step that launches it: label, source lines, the case it is of
     char key[24];                            // of the record in the folder
     bool empty;                              // some operand of that step has no elements: nothing is asked of its instructions
+    bool lined;                              // some operand has rows of whole 16 bytes: what copies and loads of 16 bytes can be asked for
     int count;                               // functions NAME_0 ... NAME_(count - 1)
     int threads[MOST_FUNCTIONS], dynamic[MOST_FUNCTIONS];  // the most that any launch has: a block's threads, bytes of shared memory
     Usage usage[MOST_FUNCTIONS];

@@ -19,6 +19,12 @@ enum { FORM = 3, BATCH_KERNELS = 24, BATCH_BYTES = 160000, MOST_RECORD = 1 << 16
 
 // ---- collecting
 
+// Rows lie along the dimension that is innermost in memory.
+static bool has_lines(const LvOperand *operand) {
+    int rank = operand->shape.rank;
+    return rank > 0 && operand->shape.dim[operand->layout.perm[rank - 1]] * (int64_t)lv_dtype_size(operand->dtype) % 16 == 0;
+}
+
 bool check_add(Check *check, const LvPlan *plan, LvError *error) {
     int sm = strncmp(plan->device, "cuda:sm_", 8) ? 0 : atoi(plan->device + 8);
     if (!sm || (check->sm && check->sm != sm)) return lv_error_set(error, LV_ERROR_USAGE, "a plan for '%s'", plan->device);
@@ -36,7 +42,10 @@ bool check_add(Check *check, const LvPlan *plan, LvError *error) {
             known = LV_NEW(check->arena, Checked);
             known->name = lv_arena_strdup(check->arena, kernel->name), known->text = lv_arena_strdup(check->arena, kernel->text);
             known->prelude = prelude;
-            for (int i = 0; i < step->operand_count; i++) known->empty |= lv_shape_elements(step->operands[i].shape) == 0;
+            for (int i = 0; i < step->operand_count; i++) {
+                known->empty |= lv_shape_elements(step->operands[i].shape) == 0;
+                known->lined |= has_lines(&step->operands[i]);
+            }
             known->about = lv_arena_printf(check->arena, "%s%s %s", check->context ? check->context : "",
                                            step->label && strcmp(step->label, kernel->name) ? step->label : "", step->sources ? step->sources : "");
             lv_map_set(&check->names, known->name, known);

@@ -9,6 +9,7 @@ static const struct {
     const char *name, *text;
     int threads, shared;
     const char *said;  // in the report, after the kernel's name; NULL: nothing
+    int columns;       // of its operand, of bf16: of 64 rows are whole pieces of 16 bytes
 } cases[] = {
     {"in_order",
      "extern \"C\" __global__ void in_order_0(const uint4 *a, const uint4 *b, float *d, char *scratch) {\n"
@@ -24,14 +25,14 @@ static const struct {
      "  for (int i = 0; i < 4; i++) d[threadIdx.x * 4 + i] = sum[i];\n"
      "}\n"
      "extern \"C\" __global__ void in_order_1(const uint4 *a, const uint4 *b, float *d, char *scratch) { d[threadIdx.x] += 1; }\n",
-     128, 2048, NULL},
+     128, 2048, NULL, 64},
     {"stacked",
      "extern \"C\" __global__ void stacked_0(const int *at, float *d, char *scratch) {\n"
      "  float kept[64];\n"
      "  for (int i = 0; i < 64; i++) kept[at[i] & 63] = d[i];\n"
      "  d[threadIdx.x] = kept[at[threadIdx.x] & 63];\n"
      "}\n",
-     32, 0, "_0: takes 256 bytes of local memory"},
+     32, 0, "_0: takes 256 bytes of local memory", 64},
     {"spilled",
      "extern \"C\" __global__ void __launch_bounds__(1024, 2) spilled_0(const float *x, float *d, char *scratch) {\n"
      "  float v[96], sum = 0;\n"
@@ -43,7 +44,7 @@ static const struct {
      "#pragma unroll\n"
      "  for (int i = 0; i < 96; i++) d[threadIdx.x + i * 1024] = v[i] * sum;\n"
      "}\n",
-     1024, 0, "_0: spills"},
+     1024, 0, "_0: spills", 64},
     {"crowded",
      "extern \"C\" __global__ void __launch_bounds__(256) crowded_0(const float *x, float *d, char *scratch) {\n"
      "  float v[96], sum = 0;\n"
@@ -55,13 +56,13 @@ static const struct {
      "#pragma unroll\n"
      "  for (int i = 0; i < 96; i++) d[threadIdx.x + i * 1024] = v[i] * sum;\n"
      "}\n",
-     1024, 0, "registers a thread are too many for blocks of 1024"},
+     1024, 0, "registers a thread are too many for blocks of 1024", 64},
     {"greedy", "extern \"C\" __global__ void greedy_0(float *d, char *scratch) { LV_SHARED(float, s); s[threadIdx.x] = d[0]; d[1] = s[5]; }\n", 32,
-     300000, "_0: 300000 bytes of shared memory"},
-    {"broken", "extern \"C\" __global__ void broken_0(float *d, char *scratch) { d[0] = undeclared; }\n", 32, 0, "undeclared"},
-    {"absent", "extern \"C\" __global__ void other_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0, "_0: the program has no such function"},
+     300000, "_0: 300000 bytes of shared memory", 64},
+    {"broken", "extern \"C\" __global__ void broken_0(float *d, char *scratch) { d[0] = undeclared; }\n", 32, 0, "undeclared", 64},
+    {"absent", "extern \"C\" __global__ void other_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0, "_0: the program has no such function", 64},
     {"by_hand", "// lv_mma_bf16 is not called\nextern \"C\" __global__ void by_hand_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0,
-     ": no products by tensor cores"},
+     ": no products by tensor cores", 64},
     {"in_turn",
      "extern \"C\" __global__ void in_turn_0(float *d, char *scratch) {\n"
      "  LV_SHARED(unsigned short, s);\n"
@@ -75,9 +76,15 @@ static const struct {
      "  lv_wgmma_keep(v);\n"
      "  d[threadIdx.x] = v[0] + v[1] + v[2] + v[3];\n"
      "}\n",
-     128, 2048, "_0: 1 waits for 1 products of warp groups"},
+     128, 2048, "_0: 1 waits for 1 products of warp groups", 64},
     {"waiting", "// lv_copy_async16( is not called\nextern \"C\" __global__ void waiting_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0,
-     ": no asynchronous copies"},
+     ": no asynchronous copies", 64},
+    {"lined", "// lv_mma_bf16 and uint4 are not used\nextern \"C\" __global__ void lined_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0,
+     ": no loads of 16 bytes", 64},
+    // rows of 74 bytes: nobody can copy them by 16
+    {"crooked", "// lv_copy_async16( is not called\nextern \"C\" __global__ void crooked_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0, NULL, 37},
+    {"narrow", "// lv_copy_async4( is not called\nextern \"C\" __global__ void narrow_0(float *d, char *scratch) { d[0] = 1; }\n", 32, 0,
+     ": no asynchronous copies", 37},
 };
 enum { CASE_COUNT = sizeof cases / sizeof *cases };
 
@@ -92,6 +99,9 @@ static LvPlan *plan_of_cases(int sm, const char *prelude) {
         int launches = i == 0 ? 2 : 1;
         plan->kernels[i] = (LvKernelText){cases[i].name, cases[i].text};
         plan->steps[i] = (LvStep){.kind = LV_STEP_KERNEL, .kernel = i, .launch_count = launches};
+        plan->steps[i].operands = LV_NEW(plan->arena, LvOperand);
+        plan->steps[i].operand_count = 1;
+        plan->steps[i].operands[0] = (LvOperand){.dtype = LV_BF16, .shape = {2, {4, cases[i].columns}}, .layout = {.perm = {0, 1}}};
         plan->steps[i].launches = LV_NEW_ARRAY(plan->arena, LvLaunch, launches);
         for (int l = 0; l < launches; l++) plan->steps[i].launches[l] = (LvLaunch){{1, 1, 1}, cases[i].threads, cases[i].shared};
     }

@@ -201,9 +201,11 @@ static void put_parameters(CudaPrinter *c, LvText *out) {
 
 void cuda_end(CudaPrinter *c, int64_t blocks, int64_t layers, int threads, int shared) {
     const char *index = c->wide ? "long long" : "int";
+    // of few blocks none shares a multiprocessor with another: left alone the compiler spills for that, too
+    bool alone = blocks * (layers > 0 ? layers : 1) <= CUDA_BLOCKS_WANTED / 2;
     LvText *out = &c->text;
     lv_text_printf(out, "extern \"C\" __global__ void __launch_bounds__(%d%s) %s_%d(" PARAMETERS ")\n{\n typedef %s LvIndex;\n", threads,
-                   c->reduces ? ", 2" : "", c->name, c->functions++, index);
+                   alone ? ", 1" : c->reduces ? ", 2" : "", c->name, c->functions++, index);
     if (layers > 1 || c->after.length) lv_text_puts(out, " __shared__ int is_last;\n");
     lv_text_puts(out, " do {\n");
     lv_text_append(out, c->body.data, c->body.length);

@@ -259,7 +259,7 @@ static void words_of_main(const Conv *conv, const ConvTile *tile, ConvWords *wor
     bool table = conv_has_table(conv, tile), tensor = conv->unit != CONV_F32;
     conv_words(words, "table", table ? "(int4 *)(shared + $stages * $stage)" : "(int4 *)0");
     // said how many blocks are wanted, ptxas does not spill to fit one more
-    conv_text(words, "bounds", "%d, %d", conv_threads(tile), conv_blocks(conv, tile));
+    conv_text(words, "bounds", "%d, %d", conv_threads(tile), conv_least_blocks(conv, tile));
     conv_text(words, "part", conv->parts > 1 ? "(int)blockIdx.z" : "0");
     conv_text(words, "split", tile->splits > 1 ? "(int)blockIdx.y" : "0");
     if (conv->parts > 1) conv_text(words, "kcount", "part.kh * part.kw * %lld", (long long)conv->o);

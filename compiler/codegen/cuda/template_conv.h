@@ -82,6 +82,7 @@ bool conv_along_k(const Conv *conv, ConvOperand operand);
 int64_t conv_elements(const Conv *conv, const ConvTile *tile, ConvOperand operand);  // of its part of a stage
 ConvCopy conv_copy(const Conv *conv, const ConvTile *tile, ConvOperand operand);
 int conv_blocks(const Conv *conv, const ConvTile *tile);      // that share a multiprocessor, by registers
+int conv_least_blocks(const Conv *conv, const ConvTile *tile);  // what the compiler is told: no more than the launch has for each
 bool conv_has_table(const Conv *conv, const ConvTile *tile);  // rows of the result are looked up in shared memory
 int64_t conv_shared_bytes(const Conv *conv, const ConvTile *tile);
 

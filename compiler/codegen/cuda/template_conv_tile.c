@@ -62,6 +62,17 @@ int conv_blocks(const Conv *conv, const ConvTile *tile) {
     return REGISTERS / (threads * (rows * columns + rows + columns + ADDRESSES));
 }
 
+static double blocks_of(const Conv *conv, const ConvTile *tile, int splits) {
+    return (double)conv_up(conv->m, tile->m) * (double)conv_up(conv->n, tile->n) * (double)conv->parts * splits;
+}
+
+// Of a small shape all loops are known and unrolled, which takes more registers than the budget of several blocks; and there are none
+// to share with.
+int conv_least_blocks(const Conv *conv, const ConvTile *tile) {
+    int most = conv_blocks(conv, tile);
+    return blocks_of(conv, tile, tile->splits) <= MULTIPROCESSORS ? 1 : most;
+}
+
 static double products_per_cycle(const Conv *conv, const ConvTile *tile) {
     return tile->grouped ? 2048 : conv->unit == CONV_HALF ? 1024 : conv->unit == CONV_TF32 ? 512 : 64;
 }
@@ -84,7 +95,7 @@ static double price_of_joining(const Conv *conv, const ConvTile *tile, int split
 
 // In cycles.
 static double price(const Conv *conv, const ConvTile *tile, int splits) {
-    double blocks = (double)conv_up(conv->m, tile->m) * (double)conv_up(conv->n, tile->n) * (double)conv->parts * splits;
+    double blocks = blocks_of(conv, tile, splits);
     double waves = blocks > MULTIPROCESSORS ? (double)conv_up((int64_t)blocks, MULTIPROCESSORS) : 1;
     if (waves * tile->warps_m * tile->warps_n < WARPS_WANTED) waves *= too_few;
     double each = tile->m * tile->n + products_per_element(tile) * (tile->m + tile->n);
