@@ -177,12 +177,14 @@ bool lv_comm_share_text(LvComm *comm, LvText *text, LvError *error) {
     return lv_comm_share(comm, text->data, length, error);
 }
 
-bool lv_comm_agree(LvComm *comm, bool good, LvError *error) {
+bool lv_comm_agree(LvComm *comm, bool good, LvError *error) { return lv_comm_agree_in(comm, good, NULL, error); }
+
+bool lv_comm_agree_in(LvComm *comm, bool good, const char *what, LvError *error) {
     if (!comm) return good;
     enum { KINDS = 64 };
     int64_t own = good ? 0 : (comm->size - comm->rank) * (int64_t)KINDS + error->kind, failed = own;  // the lowest that failed has the greatest
     LvError broken = {0};
-    if (!lv_comm_most(comm, &failed, NULL, &broken)) {
+    if (!lv_comm_most(comm, &failed, what, &broken)) {
         if (good) *error = broken;
         else lv_error_clear(&broken);
         return false;
@@ -193,4 +195,13 @@ bool lv_comm_agree(LvComm *comm, bool good, LvError *error) {
     if (failed == own) return false;
     lv_error_clear(error);
     return lv_error_set(error, stopped ? LV_ERROR_INTERRUPTED : LV_ERROR_ELSEWHERE, "%s", stopped ? "stopped" : "another rank failed");
+}
+
+bool lv_comm_take_turns(LvComm *comm, bool first, bool (*work)(void *user, LvError *error), void *user, LvError *error) {
+    bool good = true;
+    for (int turn = 0; good && turn < 2; turn++) {
+        if (first == !turn) good = work(user, error);
+        good = lv_comm_agree(comm, good, error);
+    }
+    return good;
 }

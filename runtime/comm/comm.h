@@ -36,5 +36,8 @@ bool lv_comm_share_text(LvComm *comm, LvText *text, LvError *error);
 // True on every rank or on none. Where it is false, the lowest rank that failed keeps its error, and the others' is LV_ERROR_ELSEWHERE:
 // whoever prints errors prints one (LV_ERROR_INTERRUPTED is so on all). After it all ranks end alike.
 bool lv_comm_agree(LvComm *comm, bool good, LvError *error);
+bool lv_comm_agree_in(LvComm *comm, bool good, const char *what, LvError *error);  // as patient as lv_comm_sum
+// Work whose fruits stay in files: done by those ranks that are `first`, then by the others, who find them. True on every rank or on none.
+bool lv_comm_take_turns(LvComm *comm, bool first, bool (*work)(void *user, LvError *error), void *user, LvError *error);
 
 #endif

@@ -151,15 +151,11 @@ static bool open_data(Run *run, LvError *error) {
     return true;
 }
 
-// Rank 0 encodes them; the others find them there.
-static bool open_codes(Run *run, LvError *error) {
+static bool open_codes(void *user, LvError *error) {
+    Run *run = user;
     LvCodesOptions codes = run_codes_options(run);
     codes.variants = run->options->codes_variants;
-    bool good = true;
-    for (int turn = 0; good && turn < 2; turn++) {
-        if ((run->rank > 0) == turn) good = lv_codes_open(run->data, run->options->sources->coder, &codes, &run->codes, error);
-        good = run_agree(run, good, error);
-    }
+    bool good = lv_codes_open(run->data, run->options->sources->coder, &codes, &run->codes, error);
     run->feed.known = run->codes;
     return good;
 }
@@ -168,7 +164,7 @@ static bool open_codes(Run *run, LvError *error) {
 static bool open_loader(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
     LvLoaderOptions loader = lv_loader_options_training();
-    if (run->feed.codes && o->codes_folder && !open_codes(run, error)) return false;
+    if (run->feed.codes && o->codes_folder && !lv_comm_take_turns(o->comm, run->rank == 0, open_codes, run, error)) return false;
     lv_feed_loader(&run->feed, &loader);
     loader.crop = o->crop;
     loader.flip = o->flip;
@@ -411,17 +407,11 @@ static bool write_config(const Run *run, LvError *error) {
     return good;
 }
 
-// One rank of a machine first: the others find in the cache what it compiles and measures.
-static bool open_program(Run *run, LvError *error) {
-    int local = lv_comm_local_rank(run->options->comm);
+static bool open_program(void *user, LvError *error) {
+    Run *run = user;
     int32_t rank = run->rank;
-    bool good = true;
-    for (int turn = 0; good && turn < 2; turn++) {
-        if ((local > 0) == turn) good = lv_program_create(run->device, run->plan, run->store, &run->program, error) &&
-                                        lv_program_set_input(run->program, "$rank", &rank, sizeof rank, error);
-        good = run_agree(run, good, error);
-    }
-    return good;
+    return lv_program_create(run->device, run->plan, run->store, &run->program, error) &&
+           lv_program_set_input(run->program, "$rank", &rank, sizeof rank, error);
 }
 
 static bool open_all(Run *run, LvError *error) {
@@ -439,7 +429,10 @@ bool run_open(Run *run, LvError *error) {
     }
     run->epoch = run->state.position.epoch;
     if (run->state.step >= run->steps && !run->state.pending) return true;
-    if (!run_agree(run, open_loader(run, error), error) || !open_program(run, error)) return false;
+    if (!run_agree(run, open_loader(run, error), error)) return false;
+    // of each machine one rank first: the others find in the cache what it compiles and measures
+    LvComm *comm = run->options->comm;
+    if (!lv_comm_take_turns(comm, lv_comm_local_rank(comm) == 0, open_program, run, error)) return false;
     run->lag = run->options->profile > 0 ? 0 : lv_program_lag(run->program);
     tell_ready(run);
     run_note(run, "%s: %zu %s; steps %" PRId64 " to %" PRId64 ", batch %" PRId64 "%s", run->options->train_data,

@@ -308,12 +308,13 @@ static bool log_validation(Run *run, double seconds, LvError *error) {
 static bool open_validator(Run *run, LvError *error) {
     const LvTrainOptions *o = run->options;
     LvCodesOptions codes = run_codes_options(run);
-    LvValidatorOptions options = {.data = o->val_data, .batch = o->batch, .limit = o->val_limit, .workers = o->workers, .seed = o->seed,
+    LvValidatorOptions options = {.data = o->val_data, .batch = o->batch, .limit = o->val_limit, .workers = o->workers, .comm = o->comm, .seed = o->seed,
                                   .sources = o->sources, .codes = o->codes_folder ? &codes : NULL};
     return run->validator || lv_validator_create(run->device, run->store, run->source, &options, &run->validator, error);
 }
 
-static bool validate_first(Run *run, bool *best, LvError *error) {
+// All ranks see their part of the pictures and have the scores of all; rank 0 shows them.
+static bool validate(Run *run, bool *best, LvError *error) {
     double start = now();
     if (!open_validator(run, error) || !lv_validator_run(run->validator, run->options->stop, error)) return false;
     double loss = lv_validator_score(run->validator, "val_loss");
@@ -323,15 +324,8 @@ static bool validate_first(Run *run, bool *best, LvError *error) {
     lv_plateau_observe(&run->state.plateau, run->rule.peak, rank);
     *best = isnan(run->state.best_loss) || rank < run->state.best_loss;
     if (*best) run->state.best_loss = rank, run->state.best_step = run->state.step;
-    return log_validation(run, now() - start, error) && save_sheet(run, error) && show_samples(run, error);
-}
-
-// Rank 0 does it; the others learn what came of it.
-static bool validate(Run *run, bool *best, LvError *error) {
-    LvComm *comm = run->options->comm;
-    bool good = run_agree(run, run->rank > 0 || validate_first(run, best, error), error);
-    return good && lv_comm_share(comm, best, sizeof *best, error) && lv_comm_share(comm, &run->state, sizeof run->state, error) &&
-           lv_comm_share(comm, &run->val_loss, sizeof run->val_loss, error) && lv_comm_share(comm, &run->psnr, sizeof run->psnr, error);
+    bool shown = run->rank > 0 || (log_validation(run, now() - start, error) && save_sheet(run, error) && show_samples(run, error));
+    return lv_comm_agree_in(run->options->comm, shown, "a validation's end", error);
 }
 
 // step-N first, then the names `last` and, if it is so, `best` for the same file: at any moment all names are whole files.
@@ -360,7 +354,7 @@ static bool save_first(Run *run, bool best, LvError *error) {
 }
 
 static bool save(Run *run, bool best, LvError *error) {
-    bool good = run_agree(run, run->rank > 0 || save_first(run, best, error), error);
+    bool good = lv_comm_agree_in(run->options->comm, run->rank > 0 || save_first(run, best, error), "a checkpoint", error);
     if (good) run->saved = run->state.step;
     return good;
 }

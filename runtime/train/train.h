@@ -2,8 +2,8 @@
 // the compiler, this folder does not); nothing here knows any model's name: results are logged under the names the entries
 // give them, and what an entry takes is filled by name from the data set (feed.h).
 //
-// With several ranks each trains on its own part of every batch, and rank 0 alone has the folder: it writes, validates and shows. All
-// have rank 0's plan, variables and state.
+// With several ranks each has its own part of every batch and of what is validated, and rank 0 alone has the folder: it writes and shows.
+// All have rank 0's plan, variables and state.
 //
 // A run folder: log.jsonl, checkpoints/{last,best,step-N}.safetensors, images/step-N.png, curve.png, TensorBoard events.
 // Same seed, data and options: the same bits, also when killed at any moment and run again.

@@ -26,8 +26,12 @@ struct LvValidator {
     LvDataset *data;
     LvCodes *codes;        // of the data, where they are kept
     const LvFeedSources *sources;
+    LvComm *comm;
+    const LvPlanSource *source;          // while it is created
+    const LvCodesOptions *codes_options;
     LvLoaderOptions loader;
     int64_t batch, pictures, seed;
+    int64_t own;           // of the pictures, those that this rank sees
     Entry eval, encode, decode, reconstruct;
     bool whole;            // `eval` holds the entry validate or one like it, which gives the pictures
     const LvPort *tokens;  // validate's or encode's result, decode's input
@@ -120,6 +124,11 @@ static bool open_pictures(LvValidator *v, const LvPlanSource *source, LvError *e
     return true;
 }
 
+static bool open_entries(void *user, LvError *error) {
+    LvValidator *v = user;
+    return open_losses(v, v->source, error) && open_pictures(v, v->source, error);
+}
+
 static bool make_room(LvValidator *v, LvError *error) {
     const LvFeed *feed = v->encode.plan ? &v->encode.feed : v->reconstruct.plan ? &v->reconstruct.feed : &v->eval.feed;
     if (!feed->batch) {
@@ -138,13 +147,25 @@ static bool make_room(LvValidator *v, LvError *error) {
     return true;
 }
 
+static bool open_codes(void *user, LvError *error) {
+    LvValidator *v = user;
+    return lv_codes_open(v->data, v->sources->coder, v->codes_options, &v->codes, error);
+}
+
 // Pictures of which only the codes count are encoded once, where the caller keeps such.
-static bool open_loader(LvValidator *v, const LvCodesOptions *codes, LvError *error) {
+static bool open_loader(LvValidator *v, LvError *error) {
     LvFeed *feed = v->eval.plan ? &v->eval.feed : v->encode.plan ? &v->encode.feed : &v->reconstruct.feed;
-    if (codes && feed->codes && !v->sheet && !lv_codes_open(v->data, v->sources->coder, codes, &v->codes, error)) return false;
+    bool keeps = v->codes_options && feed->codes && !v->sheet;
+    if (keeps && !lv_comm_take_turns(v->comm, lv_comm_rank(v->comm) == 0, open_codes, v, error)) return false;
     feed->known = v->codes;
     lv_feed_loader(feed, &v->loader);
     return true;
+}
+
+// Batches are dealt to the ranks in turn.
+static int64_t own_pictures(const LvValidator *v) {
+    int64_t round = v->batch * lv_comm_size(v->comm), rest = v->pictures % round - lv_comm_rank(v->comm) * v->batch;
+    return v->pictures / round * v->batch + (rest < 0 ? 0 : rest > v->batch ? v->batch : rest);
 }
 
 static bool open_data(LvValidator *v, const LvValidatorOptions *o, LvError *error) {
@@ -153,6 +174,7 @@ static bool open_data(LvValidator *v, const LvValidatorOptions *o, LvError *erro
     if (o->limit > 0 && o->limit < v->pictures) v->pictures = o->limit;
     v->batch = even_batch(o->batch, v->pictures);
     if (lv_dataset_is_text(v->data)) v->pictures -= v->pictures % v->batch;  // rather than a mean that padding has a share in
+    v->own = own_pictures(v);
     return true;
 }
 
@@ -160,11 +182,16 @@ bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *s
                          LvValidator **out, LvError *error) {
     LvValidator *v = lv_calloc(1, sizeof *v);
     v->device = device, v->store = store, v->seed = options->seed, v->sources = options->sources;
+    v->comm = options->comm, v->source = source, v->codes_options = options->codes;
     v->loader = lv_loader_options();
     v->loader.workers = options->workers;
     v->loader.prefetch = 2;
-    bool good = open_data(v, options, error) && open_losses(v, source, error) && open_pictures(v, source, error) &&
-                make_room(v, error) && open_loader(v, options->codes, error);
+    v->loader.rank = lv_comm_rank(v->comm);
+    v->loader.world = lv_comm_size(v->comm);
+    // of each machine one rank first, which compiles what the others find
+    bool good = lv_comm_agree(v->comm, open_data(v, options, error), error) &&
+                lv_comm_take_turns(v->comm, lv_comm_local_rank(v->comm) == 0, open_entries, v, error) &&
+                lv_comm_agree(v->comm, make_room(v, error), error) && open_loader(v, error);
     if (good) *out = v;
     else lv_validator_destroy(v);
     return good;
@@ -288,10 +315,10 @@ static bool run_codec(LvValidator *v, const LvBatch *batch, int64_t count, LvErr
                 lv_feed_scalars(v->decode.program, v->seed, 0, 0, error) && lv_program_run(v->decode.program, error);
 }
 
-// Pictures of the sheet are spread evenly over those validated.
+// Pictures of the sheet are spread evenly over those that this rank sees.
 static bool on_sheet(const LvValidator *v, int64_t at) {
-    int64_t pairs = v->pictures < SHEET_PAIRS ? v->pictures : SHEET_PAIRS;
-    return v->sheet->count < pairs && at == (2 * v->sheet->count + 1) * v->pictures / (2 * pairs);
+    int64_t pairs = v->own < SHEET_PAIRS ? v->own : SHEET_PAIRS;
+    return v->sheet->count < pairs && at == (2 * v->sheet->count + 1) * v->own / (2 * pairs);
 }
 
 static bool run_pictures(LvValidator *v, const LvBatch *batch, int64_t first, int64_t count, LvError *error) {
@@ -315,6 +342,32 @@ static void add_score(LvValidator *v, const char *name, double value) {
     LvText full = {0};
     lv_text_printf(&full, "val_%s", name);
     lv_vec_push(&v->scores, (LvScore){full.data, value});
+}
+
+static bool share_codes(LvValidator *v, LvError *error) {
+    int64_t room = v->code_room;
+    if (!lv_comm_most(v->comm, &room, "codes used", error)) return false;
+    int32_t *used = lv_calloc((size_t)room + 1, sizeof *used);
+    for (int64_t i = 0; i < v->code_room; i++) used[i] = v->used[i];
+    bool good = lv_comm_sum(v->comm, used, (size_t)room, LV_I32, "codes used", error);
+    v->used = lv_realloc(v->used, (size_t)room + 1, sizeof *v->used);
+    for (int64_t i = 0; i < room; i++) v->used[i] = used[i] > 0;
+    v->code_room = room;
+    free(used);
+    return good;
+}
+
+// What all ranks have seen, in double, in the order of the ranks whatever they are.
+static bool share_sums(LvValidator *v, int64_t *done, LvError *error) {
+    size_t results = (size_t)(v->eval.plan ? v->eval.plan->result_count : 0);
+    double pictures[] = {v->psnr_sum, (double)*done};
+    if (lv_comm_size(v->comm) == 1) return true;
+    bool good = lv_comm_sum(v->comm, v->sums, results, LV_F64, "validation", error) &&
+                lv_comm_sum(v->comm, v->weights, results, LV_F64, "validation", error) &&
+                lv_comm_sum(v->comm, pictures, 2, LV_F64, "validation", error) && share_codes(v, error);
+    v->psnr_sum = pictures[0];
+    *done = (int64_t)pictures[1];
+    return good;
 }
 
 static void collect_scores(LvValidator *v, int64_t done) {
@@ -341,15 +394,16 @@ bool lv_validator_run(LvValidator *v, const volatile sig_atomic_t *stop, LvError
     if (v->used) memset(v->used, 0, (size_t)v->code_room * sizeof *v->used);
     if (v->sheet) v->sheet->count = 0;
     bool good = lv_loader_create(&loader, v->data, &v->loader, error);
-    while (good && done < v->pictures) {
+    while (good && done < v->own) {
         good = lv_loader_next(loader, &batch, error);
         if (!good || !batch) break;
-        int64_t count = batch->count < v->pictures - done ? batch->count : v->pictures - done;
+        int64_t count = batch->count < v->own - done ? batch->count : v->own - done;
         good = run_eval(v, batch, count, error) && run_pictures(v, batch, done, count, error);
         done += count;
         if (good && stop && *stop) good = lv_error_set(error, LV_ERROR_INTERRUPTED, "stopped while validating");
     }
     if (loader) v->broken = lv_loader_broken(loader), v->uncaptioned = lv_loader_uncaptioned(loader), lv_loader_destroy(loader);
+    good = lv_comm_agree_in(v->comm, good, "validation", error) && share_sums(v, &done, error);
     if (good && done == 0)
         good = lv_error_set(error, LV_ERROR_FORMAT, "%s: no picture to validate with", lv_dataset_spec(v->data));
     if (good) collect_scores(v, done);

@@ -19,6 +19,7 @@ typedef struct {
     int64_t batch;                 // about how many pictures a run
     int64_t limit;                 // pictures in all, 0: every one
     int workers;
+    LvComm *comm;                  // ranks that share the pictures among them; NULL: this process alone
     int64_t seed;
     const LvFeedSources *sources;  // of models of text and pictures, else NULL
     const LvCodesOptions *codes;   // where the pictures' codes are kept, NULL: nowhere
@@ -29,6 +30,7 @@ typedef struct {
     double value;
 } LvScore;
 
+// Of several ranks all call these two, and all have the scores; the sheet is of the pictures that each saw itself.
 bool lv_validator_create(LvDevice *device, LvStore *store, const LvPlanSource *source, const LvValidatorOptions *options,
                          LvValidator **validator, LvError *error);
 void lv_validator_destroy(LvValidator *validator);
