@@ -240,6 +240,40 @@ static void test_sums(void **state) {
     }
 }
 
+static void test_ranks(void **state) {
+    (void)state;
+    for (int lie = 0; lie <= 5; lie++) {
+        LvPlan *p = small_plan();
+        LvStep *step = &p->steps[4];  // of one operand
+        step->kind = LV_STEP_ALL_REDUCE;
+        p->ranks = 4;
+        switch (lie) {
+            case 1: p->ranks = -1; break;
+            case 2: p->ranks = (int64_t)INT32_MAX + 1; break;
+            case 3: step->operands[0].dtype = LV_BF16; break;
+            case 4: step->operand_count = 2, step->operands[1] = step->operands[0]; break;
+            case 5: step->operands[0].place.offset = 252; break;
+            default: break;
+        }
+        LvPlan *again = read_again(p, "ranks", lie);
+        if (again) assert_int_equal(again->ranks, 4);
+        lv_plan_destroy(again);
+        lv_plan_destroy(p);
+    }
+}
+
+// What the fuzzer of artifacts begins with is an artifact of this version, LV_PLAN_FILE_VERSION; LV_TEST_UPDATE=1 writes it anew.
+static void test_seed(void **state) {
+    (void)state;
+    static const char path[] = LV_SOURCE_DIR "/tests/fuzz/corpus/artifact/small";
+    LvPlan *plan = small_plan(), *seed = NULL;
+    LvError error = {0};
+    if (getenv("LV_TEST_UPDATE")) assert_true(lv_plan_write(plan, path, &error));
+    if (!lv_plan_read(path, &seed, &error)) fail_msg("%s", error.message);
+    lv_plan_destroy(seed);
+    lv_plan_destroy(plan);
+}
+
 // An infinite scale is no one's intention.
 static void test_not_finite(void **state) {
     (void)state;
@@ -256,6 +290,6 @@ static void test_not_finite(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_damage), cmocka_unit_test(test_lies),
                                        cmocka_unit_test(test_moments), cmocka_unit_test(test_transposed), cmocka_unit_test(test_sums),
-                                       cmocka_unit_test(test_not_finite)};
+                                       cmocka_unit_test(test_ranks), cmocka_unit_test(test_seed), cmocka_unit_test(test_not_finite)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
