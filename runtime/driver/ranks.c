@@ -8,8 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-
-
 #include "base/arena.h"
 #include "comm/launch.h"
 #include "device/device.h"

@@ -20,7 +20,7 @@
 #include "exec/weights.h"
 #include "io/checkpoint.h"
 
-bool run_agree(Run *run, bool good, LvError *error) { return lv_comm_agree(run->options->comm, good, error); }
+static bool run_agree(const Run *run, bool good, LvError *error) { return lv_comm_agree(run->options->comm, good, error); }
 
 // ---- the folder
 

@@ -60,8 +60,6 @@ typedef struct {
 
 bool run_open(Run *run, LvError *error);
 void run_close(Run *run);
-// True on every rank or on none (lv_comm_agree).
-bool run_agree(Run *run, bool good, LvError *error);
 LvCodesOptions run_codes_options(Run *run);  // of the run's data sets, but for `variants`
 void run_note(Run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -357,7 +357,7 @@ static bool share_codes(LvValidator *v, LvError *error) {
     return good;
 }
 
-// What all ranks have seen, in double, in the order of the ranks whatever they are.
+// What all ranks have seen together.
 static bool share_sums(LvValidator *v, int64_t *done, LvError *error) {
     size_t results = (size_t)(v->eval.plan ? v->eval.plan->result_count : 0);
     double pictures[] = {v->psnr_sum, (double)*done};

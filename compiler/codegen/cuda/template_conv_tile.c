@@ -69,8 +69,7 @@ static double blocks_of(const Conv *conv, const ConvTile *tile, int splits) {
 // Of a small shape all loops are known and unrolled, which takes more registers than the budget of several blocks; and there are none
 // to share with.
 int conv_least_blocks(const Conv *conv, const ConvTile *tile) {
-    int most = conv_blocks(conv, tile);
-    return blocks_of(conv, tile, tile->splits) <= MULTIPROCESSORS ? 1 : most;
+    return blocks_of(conv, tile, tile->splits) <= MULTIPROCESSORS ? 1 : conv_blocks(conv, tile);
 }
 
 static double products_per_cycle(const Conv *conv, const ConvTile *tile) {
